@@ -1,0 +1,73 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Control groups of processes: where engines leave the ID of the container that a process belongs to."""
+
+from __future__ import annotations
+
+import os
+import re
+import typing as t
+
+Paths = t.List[t.Tuple[str, str]]
+
+# Engines name cgroups after the 64 hexadecimal digits of the container's ID, at any depth and with any decoration
+# (docker-<id>.scope, cri-containerd-<id>.scope, /kubepods/.../<id>): match the digits, not the place.
+_CONTAINER_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+# What mountinfo shows of a v1 hierarchy beside its controllers or name=... (cgroup1_show_options() of the kernel, and SELinux).
+_FLAGS = ("rw", "ro", "seclabel", "xattr", "clone_children", "noprefix", "cpuset_v2_mode", "favordynmods")
+
+
+def paths(pid: int) -> Paths:
+    """Pairs of (controllers, path) of a process, see cgroups(7): one per v1 hierarchy, ("", path) for v2; [] when it is gone."""
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as stream:
+            lines = stream.read().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [(parts[1], parts[2]) for parts in (line.split(":", 2) for line in lines) if len(parts) == 3]
+
+
+def container_ids(found: Paths) -> set[str]:
+    """Every container ID that the paths name."""
+    return {match for _controllers, path in found for match in _CONTAINER_ID.findall(path)}
+
+
+def directory(found: Paths, container_id: str) -> str | None:
+    """The folder of the container's own cgroup, where its processes are listed; it comes back under the same path when
+    the container is started again. None where it cannot be seen."""
+    mounts = _mounts()
+    for controllers, path in found:
+        end = path.find(container_id)
+        if end < 0 or controllers not in mounts:
+            continue
+        end = path.find("/", end)  # a container with an init system of its own has further cgroups below
+        folder = mounts[controllers] + (path if end < 0 else path[:end])
+        if os.path.exists(os.path.join(folder, "cgroup.procs")):
+            return folder
+    return None
+
+
+def processes(folder: str) -> list[int]:
+    """PIDs in a cgroup, oldest number first; [] while it does not exist."""
+    try:
+        with open(os.path.join(folder, "cgroup.procs"), encoding="ascii") as stream:
+            return sorted(int(line) for line in stream)
+    except OSError:
+        return []
+
+
+def _mounts() -> dict[str, str]:
+    """Where each hierarchy is mounted as a whole: controllers as in paths() to mount point."""
+    mounts = {}
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            left, _separator, right = line.rstrip("\n").partition(" - ")
+            kind, _source, options = right.split(" ", 2)
+            root, point = left.split(" ")[3:5]
+            if kind == "cgroup2" and root == "/":
+                mounts[""] = point
+            elif kind == "cgroup" and root == "/":
+                known = [option for option in options.split(",") if option not in _FLAGS]
+                mounts[",".join(option for option in known if not option.startswith("release_agent="))] = point
+    return mounts

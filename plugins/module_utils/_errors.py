@@ -1,0 +1,42 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one family of exceptions: each message is a sentence that says what failed, on what, and what to do."""
+
+from __future__ import annotations
+
+
+class NettapError(Exception):
+    """Anything a user, a host or the network can cause; modules report it without a traceback."""
+
+
+class DependencyError(NettapError):
+    """A program, library or kernel feature that the host lacks."""
+
+
+class EngineError(NettapError):
+    """A container engine that does not answer, or answers with an error."""
+
+
+class TargetError(NettapError):
+    """Target options that match nothing, too much, or something that cannot be used."""
+
+
+class NamespaceError(NettapError):
+    """A namespace that cannot be opened or is not the one that was asked for."""
+
+
+class MissingError(NamespaceError):
+    """A process or namespace that does not exist (any more)."""
+
+
+class StorageError(NettapError):
+    """A storage path that is unsafe, full or not writable."""
+
+
+class CaptureError(NettapError):
+    """A capture that cannot be started, stopped or described."""
+
+
+class PcapError(NettapError):
+    """A capture file that cannot be read."""

@@ -1,0 +1,40 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Being told of files that are made in a folder, see inotify(7)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+# sys/inotify.h and linux/inotify.h
+IN_CREATE = 0x100
+IN_NONBLOCK = os.O_NONBLOCK
+IN_CLOEXEC = os.O_CLOEXEC
+_EVENT = struct.Struct("iIII")  # watch descriptor, mask, cookie, length of the name that follows
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class NewFiles:
+    """A descriptor (fd) that is readable when files have been made in a folder. Raises OSError where the kernel's limits forbid it."""
+
+    def __init__(self, folder: str) -> None:
+        self.fd: int = _LIBC.inotify_init1(IN_NONBLOCK | IN_CLOEXEC)
+        if self.fd < 0:
+            raise OSError(ctypes.get_errno(), "inotify_init1")
+        if _LIBC.inotify_add_watch(self.fd, os.fsencode(folder), IN_CREATE) < 0:
+            number = ctypes.get_errno()
+            os.close(self.fd)
+            raise OSError(number, "inotify_add_watch")
+
+    def names(self) -> list[str]:
+        """The names of files made since the last call, in order."""
+        found = []
+        data = os.read(self.fd, 1 << 16)
+        while data:
+            length = _EVENT.unpack_from(data)[3]
+            found.append(os.fsdecode(data[_EVENT.size:_EVENT.size + length].rstrip(b"\0")))
+            data = data[_EVENT.size + length:]
+        return found

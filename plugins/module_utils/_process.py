@@ -1,0 +1,91 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Identity of processes: a PID alone is reused; a PID with its start time, held by a pidfd, is not."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError
+
+
+def start_time(pid: int) -> int | None:
+    """Start time of a process in clock ticks since boot (field 22 of proc(5) stat); None when it is gone or a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+            # The command name, in parentheses, may itself hold spaces and parentheses.
+            fields = stream.read().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def pidfd_open(pid: int) -> int:
+    """A pidfd (readable once the process ends), see pidfd_open(2). Raises ProcessLookupError when it is gone."""
+    try:
+        return os.pidfd_open(pid)
+    except AttributeError as error:
+        raise DependencyError("Python 3.9 or newer is needed on the host, for pidfd_open.") from error
+    except OSError as error:
+        if isinstance(error, (ProcessLookupError, PermissionError)):
+            raise
+        if error.errno in (errno.EINVAL, errno.ENOENT):  # negative, or a thread's; which error it is depends on the kernel
+            raise ProcessLookupError(errno.ESRCH, f"{pid} is no process's PID") from error
+        raise DependencyError(f"The kernel cannot open a pidfd ({error.strerror}); Linux 5.3 or newer is needed.") from error
+
+
+def has_ended(pidfd: int, timeout: float | None = 0.0) -> bool:
+    """Waits up to timeout seconds (None: as long as it takes) for the process behind pidfd to end."""
+    poller = select.poll()  # select() cannot take descriptors above 1023
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(None if timeout is None else timeout * 1000))
+
+
+class Process:
+    """A process of which PID and start time are recorded: signalled only while it is still that one."""
+
+    def __init__(self, pid: int, started: int) -> None:
+        self.pid = pid
+        self.started = started
+
+    def alive(self) -> bool:
+        """Whether this very process still runs."""
+        return start_time(self.pid) == self.started
+
+    def open(self) -> int | None:
+        """A pidfd of this very process, which the caller closes; None when it has ended."""
+        try:
+            pidfd = pidfd_open(self.pid)
+        except ProcessLookupError:
+            return None
+        if self.alive():
+            return pidfd
+        os.close(pidfd)
+        return None
+
+    def send(self, number: int) -> bool:
+        """Sends a signal; False when the process has ended."""
+        pidfd = self.open()
+        if pidfd is None:
+            return False
+        try:
+            signal.pidfd_send_signal(pidfd, number)
+            return True
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(pidfd)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Waits up to timeout seconds (None: as long as it takes) for the end; True when it has come."""
+        pidfd = self.open()
+        if pidfd is None:
+            return True
+        try:
+            return has_ended(pidfd, timeout)
+        finally:
+            os.close(pidfd)

@@ -1,0 +1,182 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Target options to open, verified network namespaces: the start of every module's way of the data."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import fnmatch
+import socket
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils import _netns
+from ansible_collections.nettap.containers.plugins.module_utils._errors import MissingError, NamespaceError, TargetError
+from ansible_collections.nettap.containers.plugins.module_utils._runtimes import RUNTIMES
+from ansible_collections.nettap.containers.plugins.module_utils._runtimes._container import Container, Runtime
+
+# The argument spec of plugins/doc_fragments/_target.py, shared by every module.
+ARGUMENTS: dict[str, dict[str, t.Any]] = {
+    "container": {"type": "list", "elements": "str", "aliases": ["containers"]},
+    "labels": {"type": "dict"},
+    "pid": {"type": "int"},
+    "netns": {"type": "str"},
+    "runtime": {"type": "str", "default": "auto", "choices": ["auto", *RUNTIMES]},
+    "docker_host": {"type": "str"},
+    "allow_missing": {"type": "bool", "default": False},
+}
+EXCLUSIVE = [("container", "pid", "netns"), ("labels", "pid", "netns")]
+KINDS = ("container", "labels", "pid", "netns")
+_GLOB = "*?["
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A container (or a process or namespace that no engine knows) and its open network namespace."""
+
+    container: Container
+    namespace: _netns.Namespace
+
+    @property
+    def host_network(self) -> bool:
+        """Whether it shares the host's network namespace."""
+        return self.namespace.host
+
+    def describe(self) -> dict[str, t.Any]:
+        """The fields that every module returns of a target."""
+        return {
+            "runtime": self.container.runtime,
+            "id": self.container.id,
+            "name": self.container.name,
+            "image": self.container.image,
+            "pod": self.container.pod,
+            "labels": dict(self.container.labels),
+            "pid": self.namespace.pid,
+            "host_network": self.host_network,
+            "netns": {"path": self.namespace.path, "inode": self.namespace.inode},
+        }
+
+
+@contextlib.contextmanager
+def resolved(options: t.Mapping[str, t.Any]) -> t.Iterator[list[Target]]:
+    """The targets that the options name, in the order of their names, open for the length of the block.
+
+    options holds the keys of ARGUMENTS. Raises TargetError, EngineError or NamespaceError.
+    """
+    with contextlib.ExitStack() as stack:
+        targets = []
+        for target in _open_all(options):
+            stack.callback(target.namespace.close)
+            targets.append(target)
+        yield sorted(targets, key=lambda target: (target.container.name, target.container.id))
+
+
+def _open_all(options: t.Mapping[str, t.Any]) -> t.Iterator[Target]:
+    if options.get("netns") or options.get("pid"):
+        try:
+            yield _open_unknown(options)
+        except MissingError:
+            if not options["allow_missing"]:
+                raise
+    elif options.get("container") or options.get("labels"):
+        yield from _open_containers(options)
+    else:
+        raise TargetError("No target was given: name one with container, labels, pid or netns (container: '*' is every running container).")
+
+
+def _open_unknown(options: t.Mapping[str, t.Any]) -> Target:
+    """What no engine knows."""
+    if options.get("netns"):
+        namespace = _netns.open_path(options["netns"])
+        # The path is the identity: the same name again is the same target.
+        return Target(Container(runtime="netns", id=options["netns"], name=options["netns"].rpartition("/")[2]), namespace)
+    namespace = _netns.open_process(options["pid"])
+    return Target(Container(runtime="process", id=f"{namespace.pid}-{namespace.started}", name=f"pid-{namespace.pid}", pid=options["pid"]), namespace)
+
+
+def _open_containers(options: t.Mapping[str, t.Any]) -> t.Iterator[Target]:
+    wanted = options["runtime"]
+    engines = [RUNTIMES[name](options.get("docker_host")) for name in RUNTIMES if wanted in ("auto", name)]
+    present = [engine for engine in engines if engine.present() or wanted != "auto"]
+    if not present and not options["allow_missing"]:
+        looked = ", ".join(f"{engine.name} at {engine.address}" for engine in engines)
+        raise TargetError(f"No container engine was found on {socket.gethostname()} (looked for {looked}): install or start one, or give docker_host.")
+    known = [(engine, container) for engine in present for container in engine.containers()]
+    chosen = select([container for _engine, container in known], options)
+    for engine, container in known:
+        named = chosen.get((container.runtime, container.id))
+        if named is not None:
+            target = _open_container(engine, container, named)
+            if target is not None:
+                yield target
+
+
+def _open_container(engine: Runtime, container: Container, named: bool) -> Target | None:
+    """Opens one container. One that stops between look-up and entry is an error if it was named, else it is simply not running."""
+    found = engine.inspect(container)
+    try:
+        if found is None or not found.running:
+            raise NamespaceError("it is not running any more.")
+        namespace = _netns.open_process(found.pid, found.id)
+    except NamespaceError as error:
+        again = engine.inspect(container)
+        if again is not None and again.running and found is not None and again.pid == found.pid:
+            raise  # it runs, and yet cannot be entered: that must be known
+        if again is not None and again.running:
+            return _open_container(engine, container, named)  # restarted meanwhile
+        if named:
+            raise TargetError(f"Container {container.name} ({engine.name}) stopped between look-up and entry ({error}): "
+                              "start it, then run the task again.") from error
+        return None
+    return Target(found, namespace)
+
+
+def select(containers: t.Sequence[Container], options: t.Mapping[str, t.Any]) -> dict[tuple[str, str], bool]:
+    """Which containers the options choose: (runtime, id) to whether it was named (not just matched by a glob or labels).
+
+    Pure: options as in ARGUMENTS. Raises TargetError that names what was looked for, where, and the nearest names.
+    """
+    # Labels are text in every engine; YAML has made true and 2 of some.
+    labels = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in (options.get("labels") or {}).items()}
+    chosen: dict[tuple[str, str], bool] = {}
+    for pattern in options.get("container") or ["*"]:
+        matches, named = _match(pattern, containers)
+        matches = [container for container in matches if all(container.labels.get(key) == value for key, value in labels.items())]
+        running = [container for container in matches if container.running]
+        if not running and not options.get("allow_missing"):
+            raise TargetError(_nothing(pattern, labels, containers, matches))
+        for container in running:
+            key = (container.runtime, container.id)
+            chosen[key] = chosen.get(key, False) or named
+    return chosen
+
+
+def _match(pattern: str, containers: t.Sequence[Container]) -> tuple[list[Container], bool]:
+    """Name before ID before unique ID prefix before glob, as engines do."""
+    for named in (lambda container: container.name == pattern, lambda container: container.id == pattern):
+        exact = [container for container in containers if named(container)]
+        if exact:
+            return exact, True
+    prefixed = [container for container in containers if pattern and container.id.startswith(pattern)]
+    if len(prefixed) > 1:
+        several = ", ".join(f"{container.name} ({container.id[:12]})" for container in prefixed)
+        raise TargetError(f"{pattern!r} is the start of several containers' IDs: {several}; give more digits, or the name.")
+    if prefixed:
+        return prefixed, True
+    if any(character in pattern for character in _GLOB):
+        return [container for container in containers if fnmatch.fnmatchcase(container.name, pattern)], False
+    return [], True
+
+
+def _nothing(pattern: str, labels: t.Mapping[str, str], containers: t.Sequence[Container], stopped: t.Sequence[Container]) -> str:
+    host = socket.gethostname()
+    if stopped:
+        several = ", ".join(f"{container.name} ({container.runtime}) is {container.state}" for container in stopped[:5])
+        return f"No running container on {host} matches {pattern!r}: {several}; start it first."
+    looked = f"{pattern!r}" + (f" with labels {', '.join(f'{key}={value}' for key, value in labels.items())}" if labels else "")
+    running = sorted(container.name for container in containers if container.running)
+    near = difflib.get_close_matches(pattern, running, n=3, cutoff=0.5) or running[:5]
+    hint = f"the nearest of {len(running)} running: {', '.join(near)}" if near else "no container runs there"
+    return f"No container on {host} matches {looked} ({hint})."

@@ -1,0 +1,168 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module: host programs in a container's namespaces."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: container_nsenter
+short_description: Run a program of the host in a container's namespaces
+description:
+  - Runs a program of the host, such as C(ss), C(ip), C(ethtool) or C(conntrack), in namespaces of a running container.
+    By default that is the network namespace alone, so that the host's files and tools are there and the container's network.
+  - The program is run as it is given, without a shell.
+version_added: 0.1.0
+author:
+  - The nettap.containers authors (@nettap)
+extends_documentation_fragment:
+  - nettap.containers._attributes
+  - nettap.containers._attributes.actiongroup
+  - nettap.containers._target
+requirements:
+  - nsenter (util-linux) on the host
+attributes:
+  check_mode:
+    support: none
+    details:
+      - What a program would do cannot be known; in check mode the task is skipped.
+  diff_mode:
+    support: none
+  idempotent:
+    support: N/A
+    details:
+      - Depends on the program.
+options:
+  argv:
+    description:
+      - The program and its arguments. Mutually exclusive with O(cmd).
+    type: list
+    elements: str
+  cmd:
+    description:
+      - The program and its arguments in one string, which is split as a shell would, but not given to one.
+    type: str
+  namespaces:
+    description:
+      - The namespaces to enter; the host's are kept for all others.
+      - With V(mnt), the program is looked up in the container's file system, not in the host's.
+    type: list
+    elements: str
+    choices: [net, mnt, uts, ipc, pid, user, cgroup]
+    default: [net]
+  chdir:
+    description:
+      - Folder to run in; with V(mnt) in O(namespaces), a folder of the container.
+    type: str
+  stdin:
+    description:
+      - What the program gets on its standard input.
+    type: str
+  timeout:
+    description:
+      - Seconds after which the program is killed and the task fails; V(0) is never.
+    type: float
+    default: 0
+seealso:
+  - module: ansible.builtin.command
+"""
+
+EXAMPLES = r"""
+- name: Which sockets listen in the web container?
+  nettap.containers.container_nsenter:
+    container: web
+    argv: [ss, -ltnp]
+  register: sockets
+  changed_when: false
+
+- name: Reach a database as the container does
+  nettap.containers.container_nsenter:
+    container: web
+    cmd: nc -zv -w 3 db 5432
+"""
+
+RETURN = r"""
+cmd:
+  description: The program and its arguments.
+  returned: always
+  type: list
+  elements: str
+rc:
+  description: Exit code of the program.
+  returned: when it ran
+  type: int
+stdout:
+  description: Its standard output.
+  returned: when it ran
+  type: str
+stdout_lines:
+  description: Its standard output, in lines.
+  returned: when it ran
+  type: list
+  elements: str
+stderr:
+  description: Its standard error.
+  returned: when it ran
+  type: str
+stderr_lines:
+  description: Its standard error, in lines.
+  returned: when it ran
+  type: list
+  elements: str
+"""
+
+import shlex
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nettap.containers.plugins.module_utils import _nsenter, _target
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, TargetError
+
+
+def run(module: AnsibleModule, argv: list[str]) -> dict[str, object]:
+    """Runs the program in the one target."""
+    params = module.params
+    with _target.resolved(params) as targets:
+        if len(targets) != 1:
+            names = ", ".join(target.container.name for target in targets) or "none"
+            raise TargetError(f"Exactly one container is needed, and the target options match {len(targets)} ({names}).")
+        done = _nsenter.run(targets[0].namespace, params["namespaces"], argv, params["chdir"], params["stdin"], params["timeout"] or None)
+    return {"rc": done.returncode, "stdout": done.stdout.rstrip("\r\n"), "stderr": done.stderr.rstrip("\r\n")}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            **_target.ARGUMENTS,
+            "argv": {"type": "list", "elements": "str"},
+            "cmd": {"type": "str"},
+            "namespaces": {"type": "list", "elements": "str", "choices": list(_nsenter.OPTIONS), "default": ["net"]},
+            "chdir": {"type": "str"},
+            "stdin": {"type": "str"},
+            "timeout": {"type": "float", "default": 0},
+        },
+        mutually_exclusive=[*_target.EXCLUSIVE, ("argv", "cmd")],
+        required_one_of=[_target.KINDS, ("argv", "cmd")],
+        supports_check_mode=False,
+    )
+    try:
+        argv = module.params["argv"] or shlex.split(module.params["cmd"] or "")
+    except ValueError as error:
+        module.fail_json(msg=f"cmd cannot be split into arguments ({error}): {module.params['cmd']}")
+    if not argv:
+        module.fail_json(msg="There is no program to run: argv or cmd is empty.")
+    if not module.params["namespaces"]:  # from an empty variable, say: never run it on the host instead
+        module.fail_json(msg="namespaces is empty: name at least one to run the program in.", cmd=argv)
+    try:
+        result = run(module, argv)
+    except NettapError as error:
+        module.fail_json(msg=str(error), cmd=argv)
+    if result["rc"]:
+        module.fail_json(msg="non-zero return code", cmd=argv, changed=True, **result)
+    module.exit_json(cmd=argv, changed=True, **result)
+
+
+if __name__ == "__main__":
+    main()
