@@ -1,0 +1,178 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Merges the segments of a session into one pcapng, in the order of time, in bounded memory.
+
+Each segment is a stream of which a chunk at a time is held. What is older than the last packet read of every stream can
+be written: this time is the horizon. Since TPACKET lets packets that came in on different CPUs pass each other, the
+horizon stays behind by a slack.
+"""
+
+from __future__ import annotations
+
+import operator
+import typing as t
+from bisect import bisect_left
+from dataclasses import dataclass
+
+from ansible_collections.nettap.containers.plugins.module_utils._pcap import _blocks
+from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import LINKTYPE_ETHERNET, MAXIMUM_SNAPLEN
+from ansible_collections.nettap.containers.plugins.module_utils._pcap._ring import Ring
+
+APPLICATION = "nettap.containers"
+
+# Packets of one stream may be this much out of order (nanoseconds). TPACKET's are, by microseconds.
+SLACK = 10_000_000
+# What is held for the slack's sake grows with the rate of packets: every so many bytes halve the slack.
+_HALVING = 256 << 10
+# Memory of a packet besides its own bytes: a tuple, an integer, a bytes object, the block around it.
+_PACKET_COST = 200
+
+# Bytes of input that all chunks hold together, and the bounds of one.
+_BUDGET = 1 << 20
+_SMALLEST_CHUNK = 4 << 10
+_LARGEST_CHUNK = 256 << 10
+
+_TIME = operator.itemgetter(0)
+_BLOCK = operator.itemgetter(1)
+_FOREVER = 1 << 64
+
+
+@dataclass(frozen=True)
+class SegmentInput:
+    """One segment: its ring files and what the pcapng shall tell of it.
+
+    `linktype` and `snaplen` hold where no file has a header yet. `received`, `dropped` and `captured` are tcpdump's
+    final counts; with one of the first two, the file gets a statistics block, with `started` and `stopped` (nanoseconds
+    since the epoch) where they are known.
+    """
+
+    files: t.Sequence[str]
+    if_name: str
+    description: str | None = None
+    filter: str | None = None
+    comments: t.Sequence[str] = ()
+    linktype: int = LINKTYPE_ETHERNET
+    snaplen: int = MAXIMUM_SNAPLEN
+    received: int | None = None
+    dropped: int | None = None
+    captured: int | None = None
+    started: int | None = None
+    stopped: int | None = None
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What was written: `packets` in all and `per_segment`, earliest and latest time (nanoseconds), bytes of the file.
+
+    `in_order` is false when a packet came later than the slack allows, as after the host's clock was set back.
+    """
+
+    packets: int
+    per_segment: tuple[int, ...]
+    first: int | None
+    last: int | None
+    size: int
+    in_order: bool
+
+
+class _Stream:
+    """The packets of one segment as far as they are read and not yet written.
+
+    `reach` is the latest time read and not yet written, `held` the memory of what was left from before the last chunk.
+    """
+
+    def __init__(self, interface: int, ring: Ring, chunk_size: int) -> None:
+        self.interface = interface
+        self.packets = 0
+        # Nothing is read before the merge comes to the first packet: a stream that starts later costs no memory until then.
+        self.reach = ring.first or 0
+        self.finished = ring.first is None
+        self.held = 0
+        self._chunks = ring.chunks(chunk_size)
+        self._pairs: list[tuple[int, bytes]] = []
+
+    def refill(self) -> None:
+        chunk = next(self._chunks, None)
+        if chunk is None:
+            self.finished = True
+            self.held = 0
+            return
+        self.packets += chunk.packets
+        self.held = len(self._pairs) * (len(chunk.data) // chunk.packets + _PACKET_COST)
+        self._pairs += _blocks.enhanced_packets(self.interface, chunk)
+        self._pairs.sort(key=_TIME)
+        self.reach = self._pairs[-1][0]
+
+    def take(self, horizon: int) -> list[tuple[int, bytes]]:
+        """Give away what is not later than the horizon."""
+        if not self._pairs or self._pairs[0][0] > horizon:
+            return []
+        cut = bisect_left(self._pairs, (horizon + 1, b""))
+        taken = self._pairs[:cut]
+        del self._pairs[:cut]
+        return taken
+
+
+def merge(segments: t.Sequence[SegmentInput], out: t.BinaryIO, comment: str | None = None) -> Merged:
+    """Write one pcapng: an interface per segment, all their packets in the order of time, then the statistics.
+
+    Packets of the same time follow the order of `segments`. The same input makes the same bytes. Raises PcapError.
+    Wireshark reads any such file; libpcap, and so tcpdump, only one whose segments share link type and snaplen.
+    """
+    rings = [Ring(segment.files) for segment in segments]
+    size = out.write(_blocks.section_header(APPLICATION, comment))
+    size += out.write(b"".join(map(_description, segments, rings)))
+
+    chunk_size = min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, _BUDGET // max(1, len(rings))))
+    streams = [_Stream(interface, ring, chunk_size) for interface, ring in enumerate(rings)]
+    first: int | None = None
+    last: int | None = None
+    in_order = True
+    for window in _windows(streams):
+        earliest, latest = window[0][0], window[-1][0]
+        in_order = in_order and (last is None or last <= earliest)
+        first = earliest if first is None else min(first, earliest)
+        last = latest if last is None else max(last, latest)
+        size += out.write(b"".join(map(_BLOCK, window)))
+
+    size += out.write(b"".join(map(_statistics, segments, streams)))
+    per_segment = tuple(stream.packets for stream in streams)
+    return Merged(sum(per_segment), per_segment, first, last, size, in_order)
+
+
+def _description(segment: SegmentInput, ring: Ring) -> bytes:
+    linktype, snaplen = (ring.header.linktype, ring.header.snaplen) if ring.header else (segment.linktype, segment.snaplen)
+    # One comment of several lines: of several comments, Wireshark 4.0 shows only the first.
+    comment = "\n".join(segment.comments)
+    return _blocks.interface_description(linktype, snaplen, segment.if_name, segment.description, segment.filter, comment)
+
+
+def _statistics(segment: SegmentInput, stream: _Stream) -> bytes:
+    if segment.received is None and segment.dropped is None:
+        return b""
+    time = stream.reach if segment.stopped is None else segment.stopped
+    return _blocks.interface_statistics(
+        stream.interface, time, segment.started, segment.stopped, segment.received, segment.dropped, segment.captured
+    )
+
+
+def _windows(streams: t.Sequence[_Stream]) -> t.Iterator[list[tuple[int, bytes]]]:
+    """Yield all packets of all streams as sorted lists, each of which begins where the one before ended."""
+    live = [stream for stream in streams if not stream.finished]
+    while live:
+        slack = SLACK >> (sum(stream.held for stream in live) // _HALVING)
+        front = min(stream.reach for stream in live) + slack
+        for stream in live:
+            if stream.reach <= front:
+                stream.refill()
+        live = [stream for stream in live if not stream.finished]
+        horizon = min((stream.reach - slack for stream in live), default=_FOREVER)
+        window: list[tuple[int, bytes]] = []
+        for stream in streams:
+            window += stream.take(horizon)
+        if window:
+            window.sort(key=_TIME)
+            yield window
+            # It has been written: without this it would stay in memory while the next one is read.
+            window.clear()
