@@ -1,0 +1,123 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Action plugin: streams staged captures to the controller, verifies them and puts them into place."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+import typing as t
+
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.action import ActionBase
+
+ARGUMENTS = {
+    "name": {"type": "str", "default": "default"},
+    "dest": {"type": "str", "default": "captures"},
+    "merge": {"type": "str", "choices": ["segment", "host"], "default": "host"},
+    "compress": {"type": "bool", "default": False},
+    "remove": {"type": "bool", "default": False},
+    "path": {"type": "str", "default": "/var/lib/nettap/captures"},
+}
+_MODULE = "nettap.containers.container_capture_fetch"
+_CAPTURE = "nettap.containers.container_capture"
+
+
+class ActionModule(ActionBase):
+    """The module part stages as root what the login user can read; connection.fetch_file then streams it."""
+
+    _requires_connection = True
+    _supports_async = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Runs the action."""
+        result = super().run(tmp, task_vars)
+        _validated, args = self.validate_argument_spec(ARGUMENTS)
+        host = (task_vars or {}).get("inventory_hostname", "localhost")
+        base = os.path.join(os.path.abspath(os.path.expanduser(args["dest"])), _file_name(host))
+        check = self._task.check_mode
+        folder = None if check else self._make_tmp_path()
+        try:
+            staged = self._execute_module(
+                module_name=_MODULE, task_vars=task_vars,
+                module_args={**{key: args[key] for key in ("name", "merge", "compress", "path")}, "stage_in": folder, "stage_as": host},
+            )
+            if staged.get("failed"):
+                return {**result, **staged}
+            if args["remove"] and staged["capture"]["status"] == "running":
+                raise AnsibleActionFail(f"Session {args['name']} is still running: stop it before you fetch it with remove: true, "
+                                        "or packets to come would be lost.")
+            changed = False
+            files = []
+            for file in staged["staged"]:
+                dest = os.path.join(base, file["dest"])
+                if not _same(dest, file):
+                    changed = True
+                    if not check:
+                        self._fetch(file, dest)
+                files.append({"dest": dest, **{key: file[key] for key in ("size", "sha256", "packets", "host", "containers")}})
+        finally:
+            if folder:
+                with contextlib.suppress(AnsibleError):  # the host is gone: the next fetch or state: absent clears it
+                    self._remove_tmp_path(folder)
+        removed = bool(args["remove"])
+        if removed:
+            gone = self._execute_module(module_name=_CAPTURE, module_args={"name": args["name"], "path": args["path"], "state": "absent"}, task_vars=task_vars)
+            if gone.get("failed"):
+                return {**result, **gone, "msg": f"The captures were fetched, but the session could not be deleted: {gone.get('msg')}", "files": files}
+            changed = changed or gone["changed"]
+        return {**result, "changed": changed, "files": files, "removed": removed, "capture": staged["capture"]}
+
+    def _fetch(self, file: dict[str, t.Any], dest: str) -> None:
+        """Streams one file beside its place, verifies it, and renames it: whatever breaks, dest is the old one or the whole new one."""
+        # "from None" below: Ansible appends the cause of an error to its message, which says it already.
+        try:
+            before = os.umask(0o077)  # captures hold secrets; makedirs applies a mode to the last folder only
+            try:
+                os.makedirs(os.path.dirname(dest), exist_ok=True)
+            finally:
+                os.umask(before)
+            fd, part = tempfile.mkstemp(prefix=f".{os.path.basename(dest)}.", suffix=".part", dir=os.path.dirname(dest))  # 0600
+            os.close(fd)
+        except OSError as error:
+            raise AnsibleActionFail(f"The destination {dest} on the controller cannot be written: {error.strerror}.") from None
+        try:
+            try:
+                self._connection.fetch_file(file["path"], part)
+            except AnsibleConnectionFailure:
+                raise
+            except (OSError, AnsibleError) as error:
+                cause = error if isinstance(error, OSError) else error.__cause__  # some connections wrap what the disk says
+                if isinstance(cause, OSError):
+                    raise AnsibleActionFail(f"The capture could not be written to {dest} on the controller: {cause.strerror}.") from None
+                raise AnsibleActionFail(f"The transfer of {dest} broke ({error}): the old file, if any, was left as it is; run the task again.") from None
+            found = _sha256(part)
+            if found != file["sha256"]:
+                raise AnsibleActionFail(f"{dest} did not arrive intact (SHA-256 {found}, on the host {file['sha256']}): run the task again.")
+            os.chmod(part, 0o600)
+            os.replace(part, dest)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(part)
+
+
+def _file_name(host: str) -> str:
+    """A host's inventory name as the name of a folder."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", host).lstrip(".") or "_"
+
+
+def _same(dest: str, file: dict[str, t.Any]) -> bool:
+    return os.path.isfile(dest) and os.path.getsize(dest) == file["size"] and _sha256(dest) == file["sha256"]
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,156 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Action plugin: waits for the end of a capture session, shows its progress, and ends it in order when interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+import typing as t
+
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+ARGUMENTS = {
+    "name": {"type": "str", "default": "default"},
+    "path": {"type": "str", "default": "/var/lib/nettap/captures"},
+    "interval": {"type": "float", "default": 5},
+    "patience": {"type": "float", "default": 120},
+    "fetch_on_interrupt": {
+        "type": "dict",
+        "options": {
+            "dest": {"type": "str", "default": "captures"},
+            "merge": {"type": "str", "choices": ["segment", "host"], "default": "host"},
+            "compress": {"type": "bool", "default": False},
+            "remove": {"type": "bool", "default": False},
+        },
+    },
+}
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STEP = 0.2  # seconds between looks for an interruption
+
+
+class ActionModule(ActionBase):
+    """Runs in a worker process of the controller; nothing waits on the host."""
+
+    _requires_connection = True
+    _supports_async = False
+    _supports_check_mode = True
+    _interrupted = False
+    _stderr: int | None = None
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Runs the action."""
+        result = super().run(tmp, task_vars)
+        _validated, args = self.validate_argument_spec(ARGUMENTS)
+        if self._task.check_mode:
+            return {**result, "changed": False}
+        # Ansible hands an interruption on to its workers. For SIGINT it waits for them before it exits; SIGTERM ends it at
+        # once, while we go on.
+        before = {number: signal.signal(number, self._interrupt) for number in _SIGNALS}
+        # It closes the queue that takes a worker's words, too, but its standard error can be kept open. It may be a file.
+        with contextlib.suppress(OSError):
+            self._stderr = os.open(f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            capture = self._wait(args, task_vars or {})
+            if self._interrupted:
+                self._end(args, task_vars or {})
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if self._stderr is not None:
+                os.close(self._stderr)
+        return {**result, "changed": False, "capture": capture}
+
+    def _interrupt(self, *_arguments: object) -> None:
+        self._interrupted = True
+
+    def _wait(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any] | None:
+        """Returns the ended session; None when interrupted before."""
+        host = task_vars.get("inventory_hostname", "localhost")
+        reached = time.monotonic()
+        while not self._interrupted:
+            try:
+                told = self._module("container_capture_info", args, task_vars)
+            except AnsibleConnectionFailure as error:
+                if time.monotonic() - reached > args["patience"]:
+                    raise
+                Display().display(f"[{host}] cannot be reached ({error}); the capture goes on, and so does the waiting.")
+                self._sleep(args["interval"])
+                continue
+            if told.get("failed"):
+                raise AnsibleActionFail(str(told.get("msg")))
+            if not told["captures"]:
+                raise AnsibleActionFail(f"There is no capture session {args['name']!r} under {args['path']} (any more).")
+            capture = told["captures"][0]
+            reached = time.monotonic()
+            for line in progress(capture):
+                Display().display(f"[{host}] {line}")
+            if capture["status"] != "running":
+                return capture
+            # A short capture is not kept waiting for a long interval.
+            self._sleep(min(args["interval"], capture["duration"] or args["interval"]))
+        return None
+
+    def _sleep(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._interrupted and time.monotonic() < deadline:
+            time.sleep(min(_STEP, max(0.0, deadline - time.monotonic())))
+
+    def _end(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> t.NoReturn:
+        """Stops the session and fetches it."""
+        host, name = task_vars.get("inventory_hostname", "localhost"), args["name"]
+        self._announce(f"[{host}] interrupted: stopping the capture session {name} ...")
+        stopped = self._module("container_capture", args, task_vars, state="stopped")
+        words = f"stopped; its captures are on the host under {args['path']}/{name}"
+        if stopped.get("failed"):
+            words = f"could not be stopped: {stopped.get('msg')}"
+        elif args["fetch_on_interrupt"]:
+            words = self._fetch(args, task_vars)
+        self._announce(f"[{host}] interrupted: the capture session {name} was {words}")
+        raise AnsibleActionFail(f"Interrupted: the capture session {name} was {words}.")
+
+    def _fetch(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> str:
+        task = self._task.copy()
+        task.args = {"name": args["name"], "path": args["path"], **args["fetch_on_interrupt"]}
+        action = self._shared_loader_obj.action_loader.get(
+            "nettap.containers.container_capture_fetch", task=task, connection=self._connection, play_context=self._play_context,
+            loader=self._loader, templar=self._templar, shared_loader_obj=self._shared_loader_obj,
+        )
+        fetched = action.run(task_vars=task_vars)
+        action.cleanup()
+        if fetched.get("failed"):
+            return f"stopped, but could not be fetched: {fetched.get('msg')}"
+        return f"stopped and fetched to {', '.join(file['dest'] for file in fetched['files'])}"
+
+    def _announce(self, words: str) -> None:
+        if self._stderr is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._stderr, f"{words}\n".encode())
+
+    def _module(self, module: str, args: dict[str, t.Any], task_vars: dict[str, t.Any], **more: t.Any) -> dict[str, t.Any]:
+        return self._execute_module(
+            module_name=f"nettap.containers.{module}", module_args={"name": args["name"], "path": args["path"], **more}, task_vars=task_vars
+        )
+
+
+def progress(capture: dict[str, t.Any]) -> list[str]:
+    """One line for each segment."""
+    return [
+        f"{segment['container']} {segment['interface']}" + (f" ({segment['device']})" if segment["vantage"] == "host" else "")
+        + f": {segment['packets_received'] or 0} packets, {_amount(segment['bytes'])}, {segment['packets_dropped'] or 0} dropped"
+        + (f", {segment['status']} ({segment['error'] or segment['stop_reason']})" if segment["stop_reason"] else "")
+        for segment in capture["segments"]
+    ]
+
+
+def _amount(size: int) -> str:
+    """Bytes as a person reads them; decimal units, as tcpdump -C."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} B"

@@ -1,0 +1,266 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Starting, stopping, removing and listing sessions: what the modules call, with the reason to change in one place."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import itertools
+import os
+import signal
+import time
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils import _cgroup
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _launch, _plan, _session, _stage, _storage, _tcpdump
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
+from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError
+from ansible_collections.nettap.containers.plugins.module_utils._target import Target
+
+_END_TIMEOUT = 60.0  # seconds for a supervisor to end all its tcpdumps and count what they wrote
+_TERM_TIMEOUT = 10.0  # seconds for one tcpdump
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a task did, or in check mode would do: capture as modules return it, None when there is no such session any
+    more; before is the status it had (absent for none); kept is the name that an earlier capture of the same name got."""
+
+    changed: bool
+    before: str
+    capture: dict[str, t.Any] | None
+    kept: str | None = None
+
+    @property
+    def after(self) -> str:
+        """The status it has now, absent for none."""
+        return self.capture["status"] if self.capture else "absent"
+
+
+class Sessions:
+    """The capture sessions of this host under one storage path."""
+
+    def __init__(self, path: str) -> None:
+        self.storage = _storage.Storage(path)
+
+    def about(self, name: str | None = None) -> list[dict[str, t.Any]]:
+        """All sessions, or the one of that name ([] if there is none), with live figures."""
+        if name is not None:
+            _storage.check_name(name)
+        found = (self._about(known) for known in self.storage.names() if name in (None, known))
+        return [told for told in found if told]  # one may have been removed meanwhile
+
+    def _about(self, name: str) -> dict[str, t.Any]:
+        directory = self.storage.directory(name)
+        try:
+            state = _storage.load(directory)
+        except StorageError as error:
+            return {"name": name, "status": "failed", "path": directory, "started_at": None, "stopped_at": None, "error": str(error), "segments": []}
+        return _session.tell(directory, state) if state else {}
+
+    # --- start
+
+    def start(self, name: str, request: Request, targets: t.Sequence[Target], start_at: float | None = None, force: bool = False,
+              allow_host_network: bool = False, check: bool = False) -> Outcome:
+        """Starts a session unless the same one runs; returns once every tcpdump has its socket open, or, for a start_at to
+        come, once all is checked and the supervisor waits for that instant. An ended session of that name is kept under
+        another name. Raises CaptureError and leaves nothing behind when it cannot start whole."""
+        directory = self.storage.directory(name)
+        with self.storage.locked(name, create=not check) as there:
+            try:
+                state = _storage.load(directory) if there else None
+                before = _session.tell(directory, state)["status"] if state else "absent"
+                if not reason_to_start(name, before, state, request, targets, force):
+                    return Outcome(False, before, _session.tell(directory, state) if state else None)
+                tcpdump = _tcpdump.program()
+                taps = _plan.check(targets, request, tcpdump, allow_host_network)
+                spec = self._spec(directory, request, targets, taps, tcpdump, start_at)
+                if check:
+                    return Outcome(True, before, _preview(directory, spec["state"]))
+                if before == "running" and state:
+                    self._end(name, state)
+                kept = self._make_way(name)
+                return Outcome(True, before, self._launch(name, spec, targets, kept), kept)
+            finally:
+                if there:
+                    with contextlib.suppress(OSError):
+                        os.rmdir(directory)  # only if nothing is in it: a start that failed leaves no folder
+
+    def _spec(self, directory: str, request: Request, targets: t.Sequence[Target], taps: list[list[_plan.Tap]], tcpdump: str,
+              start_at: float | None) -> dict[str, t.Any]:
+        """What the supervisor is told; the descriptors in it are those of the targets' open namespaces."""
+        free, total = self.storage.free()
+        least_free = request.least_free(total)
+        if free <= least_free:
+            raise StorageError(f"Only {free >> 20} MiB are free for {self.storage.path}, and min_free keeps {least_free >> 20} MiB: "
+                               "make room, set path to another file system, or lower min_free.")
+        buffer_size = request.buffer(sum(map(len, taps)))
+        segments: list[_session.Segment] = []
+        for target, places in zip(targets, taps):
+            for tap in places:
+                segments.append(_plan.segment(len(segments), dataclasses.asdict(target.container), tap,
+                                              lambda device, path: _tcpdump.command(tcpdump, request, device, path, buffer_size), directory))
+        return {
+            "directory": directory,
+            "tcpdump": tcpdump,
+            "start_at": start_at,
+            "containers": [_container(target) for target in targets],
+            "state": {
+                "status": "running", "error": None, "started_at": None, "stopped_at": None, "supervisor": None, "request": request.stored(),
+                "targets": _identities(targets), "buffer_size": buffer_size, "least_free": least_free, "segments": segments,
+            },
+        }
+
+    def _make_way(self, name: str) -> str | None:
+        """Renames what an ended session has left, so that nothing is lost; returns the new name."""
+        if not os.listdir(self.storage.directory(name)):
+            return None
+        moment = datetime.datetime.fromtimestamp(os.stat(self.storage.directory(name)).st_mtime, datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+        for number in itertools.count(1):
+            ending = f".{moment}" + (f".{number}" if number > 1 else "")
+            kept = name[: 64 - len(ending)] + ending
+            if not os.path.lexists(self.storage.directory(kept)):
+                self.storage.rename(name, kept)
+                return kept
+        raise AssertionError  # count() has no end
+
+    def _launch(self, name: str, spec: dict[str, t.Any], targets: t.Sequence[Target], kept: str | None) -> dict[str, t.Any]:
+        descriptors = [fd for target in targets for fd in (target.namespace.fd, target.namespace.pidfd) if fd is not None]
+        # After a rename the name has no folder any more, so no lock: take both anew.
+        with self.storage.locked(name, create=True) if kept else contextlib.nullcontext():
+            if os.listdir(self.storage.directory(name)):
+                raise CaptureError(f"Another task has started session {name} at the same time: run the task again.")
+            try:
+                answer = _launch.launch(name, spec, descriptors)
+                if "error" in answer:
+                    raise CaptureError(answer["error"])
+            except BaseException:
+                self._abandon(name)
+                if kept:
+                    self.storage.rename(kept, name)
+                raise
+            return self._about(name)
+
+    def _abandon(self, name: str) -> None:
+        """Removes what a session has left that could not start."""
+        state = _storage.load(self.storage.directory(name))
+        if state:
+            self._end(name, state)
+        self.storage.remove(name)
+
+    # --- stop, remove, wait
+
+    def stop(self, name: str, check: bool = False) -> Outcome:
+        """Ends a session and keeps its captures; changed if anything of it was running. Raises CaptureError if there is none."""
+        directory = self.storage.directory(name)
+        with self.storage.locked(name) as there:
+            state = _storage.load(directory) if there else None
+            if state is None:
+                known = ", ".join(self.storage.names()) or "none"
+                raise CaptureError(f"There is no capture session {name!r} under {self.storage.path} (there are: {known}).")
+            before = _session.tell(directory, state)["status"]
+            changed = state["status"] == "running"
+            if check:
+                told = _session.tell(directory, state)
+                return Outcome(changed, before, {**told, "status": "stopped"} if before == "running" else told)
+            if changed:
+                self._end(name, state)
+            return Outcome(changed, before, self._about(name))
+
+    def remove(self, name: str, check: bool = False) -> Outcome:
+        """Ends a session and deletes its captures; changed if it was there."""
+        directory = self.storage.directory(name)
+        with self.storage.locked(name) as there:
+            if not there:
+                return Outcome(False, "absent", None)
+            state = None
+            with contextlib.suppress(StorageError):  # a damaged session.json must not keep its session from being removed
+                state = _storage.load(directory)
+            before = _session.tell(directory, state)["status"] if state else "failed"
+            if not check:
+                if state and state["status"] == "running":
+                    self._end(name, state)
+                _stage.clear(directory)
+                self.storage.remove(name)
+            return Outcome(True, before, None)
+
+    def wait(self, name: str) -> dict[str, t.Any]:
+        """Waits for the end of a session and returns it with its final figures."""
+        state = _storage.load(self.storage.directory(name))
+        supervisor = _session.supervisor(state) if state else None
+        if supervisor:
+            supervisor.wait(None)
+        told = self._about(name)
+        if not told:
+            raise CaptureError(f"Session {name} was removed by another task while this one waited for its end.")
+        return told
+
+    def _end(self, name: str, state: _session.State) -> None:
+        """Ends whatever runs of a session, and sees to it that session.json holds the final figures."""
+        directory = self.storage.directory(name)
+        supervisor = _session.supervisor(state)
+        if supervisor:
+            supervisor.send(signal.SIGTERM)
+            if not supervisor.wait(_END_TIMEOUT):
+                raise CaptureError(f"The supervisor of session {name} (PID {supervisor.pid}) did not end within {_END_TIMEOUT:.0f} s: "
+                                   "look at the host's disk and load.")
+        left = [process for process in map(_session.tcpdump, state["segments"]) if process]
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            deadline = time.monotonic() + _TERM_TIMEOUT
+            left = [process for process in left if process.send(number)]
+            left = [process for process in left if not process.wait(max(0.0, deadline - time.monotonic()))]
+        final = _storage.load(directory)
+        if final:
+            _session.bury(directory, final)
+
+
+def reason_to_start(name: str, status: str, state: _session.State | None, request: Request, targets: t.Sequence[Target], force: bool) -> str | None:
+    """Why a session has to be (re)started; None if it runs as asked for. Raises CaptureError if it runs otherwise."""
+    if state is None:
+        return "there is none"
+    if status != "running" or _session.supervisor(state) is None:
+        return f"it is {status}"
+    differences = request.differences(Request.of(state["request"]))
+    if state["targets"] != _identities(targets):
+        theirs = ", ".join(sorted({segment["container"] for segment in state["segments"]}))
+        ours = ", ".join(sorted(target.container.name for target in targets))
+        differences.append(f"containers: {theirs}, not {ours}" + (" made anew since" if theirs == ours else ""))
+    if not differences:
+        return None
+    if force:
+        return "; ".join(differences)
+    raise CaptureError(f"Session {name} is running with other arguments ({'; '.join(differences)}): use another name, or force: true to restart it.")
+
+
+def _preview(directory: str, state: _session.State) -> dict[str, t.Any]:
+    """The session as it would run; files of an earlier one of that name are not its own."""
+    told = _session.tell(directory, state)
+    segments = [{**segment, "status": "running", "files": [], "bytes": 0, "first_packet": None} for segment in told["segments"]]
+    return {**told, "status": "running", "error": None, "segments": segments}
+
+
+def _identities(targets: t.Sequence[Target]) -> list[str]:
+    return sorted(f"{target.container.runtime}:{target.container.id}" for target in targets)
+
+
+def _container(target: Target) -> dict[str, t.Any]:
+    container, namespace = target.container, target.namespace
+    return {
+        "id": container.id, "name": container.name, "image": container.image, "record": container.record,
+        "fd": namespace.fd, "pidfd": namespace.pidfd, "host": namespace.host, "cgroup": _cgroup.directory(namespace.cgroups, container.id),
+    }
+
+
+def excessive_drops(capture: dict[str, t.Any], limit: float | None) -> str | None:
+    """One sentence naming the segments whose kernel dropped more than limit percent; None if none did or no limit is set."""
+    if limit is None:
+        return None
+    found = []
+    for segment in capture["segments"]:
+        dropped, received = segment["packets_dropped"] or 0, segment["packets_received"] or 0
+        if dropped and 100 * dropped > limit * received:  # "received by filter" includes the dropped
+            found.append(f"{segment['container']} {segment['device']} {dropped} of {received}")
+    return f"More than {limit:g} % of the packets were dropped ({', '.join(found)}): raise buffer_size, lower snaplen or narrow the filter." if found else None

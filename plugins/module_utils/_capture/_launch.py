@@ -1,0 +1,100 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Starts the supervisor: a fresh interpreter with an archive of just the code it needs, detached from the task."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import resource
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import typing as t
+import zipfile
+
+from ansible_collections.nettap.containers.plugins.module_utils import _capture, _cgroup, _errors, _inotify, _links, _netns, _pcap, _process
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _plan, _request, _session, _storage, _supervisor, _tcpdump
+from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
+from ansible_collections.nettap.containers.plugins.module_utils._pcap import _reader
+
+# All that the supervisor needs. They are imported here, not named, because Ansible sends a module only what it imports.
+_MODULES = (
+    _errors, _process, _cgroup, _netns, _links, _inotify, _pcap, _reader,
+    _capture, _request, _tcpdump, _storage, _session, _plan, _supervisor,
+)
+_ROOT = "ansible_collections.nettap.containers.plugins.module_utils"
+_TIMEOUT = 60.0  # seconds; longer than the supervisor's own for its tcpdumps
+
+
+def launch(name: str, spec: dict[str, t.Any], descriptors: t.Sequence[int]) -> dict[str, t.Any]:
+    """Runs a supervisor for the spec, which may name the descriptors; returns its first word: {"ready"}, {"armed"} or {"error"}.
+
+    It has a session of its own and none of the task's standard streams, so that ssh does not wait for it; where systemd
+    runs it is in a scope of its own, so that neither logind (KillUserProcesses) nor sudo (use_pty) ends it with the login.
+    The module's temporary folder goes when the task ends: the code is in a file that has no name any more.
+    """
+    _allow_descriptors(len(descriptors))
+    with contextlib.ExitStack() as stack:
+        archive = stack.enter_context(tempfile.TemporaryFile())
+        archive.write(_archive())
+        archive.flush()
+        heard, said = os.pipe2(os.O_CLOEXEC)
+        stack.callback(os.close, heard)
+        orders = stack.enter_context(tempfile.TemporaryFile())
+        orders.write(json.dumps({**spec, "ready": said}).encode())
+        orders.seek(0)
+        try:
+            # It outlives us; and module_utils know no AnsibleModule whose run_command they could call.
+            process = subprocess.Popen(  # pylint: disable=consider-using-with,ansible-bad-function
+                [*_scope(name), sys.executable, "-I", f"/proc/self/fd/{archive.fileno()}", "nettap-capture", spec["directory"]],
+                stdin=orders, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=[archive.fileno(), said, *descriptors],
+                start_new_session=True, cwd="/", env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
+            )
+        finally:
+            os.close(said)
+        poller = select.poll()
+        poller.register(heard, select.POLLIN)
+        if not poller.poll(_TIMEOUT * 1000):
+            process.terminate()
+            raise CaptureError(f"The supervisor of session {name} did not answer within {_TIMEOUT:.0f} s and was ended.")
+        answer = os.read(heard, 65536)
+        process.returncode = 0  # not ours to wait for: no warning that it still runs
+    if not answer:
+        raise CaptureError(f"The supervisor of session {name} ended before it could say why; see {spec['directory']}/supervisor.log, if it is there.")
+    return json.loads(answer)
+
+
+def _archive() -> bytes:
+    """A zip application of the modules in _MODULES, from wherever this module itself was loaded (a folder or a zip)."""
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w") as archive:
+        for depth in range(1, len(_ROOT.split(".")) + 1):
+            archive.writestr("/".join(_ROOT.split(".")[:depth]) + "/__init__.py", "")
+        for module in _MODULES:
+            loader: t.Any = module.__loader__  # of a zip or of a file, which both give the source
+            path = module.__name__.replace(".", "/") + ("/__init__.py" if hasattr(module, "__path__") else ".py")
+            archive.writestr(path, loader.get_source(module.__name__) or "")
+        archive.writestr("__main__.py", f"from {_ROOT}._capture._supervisor import main\nmain()\n")
+    return memory.getvalue()
+
+
+def _scope(name: str) -> list[str]:
+    """What puts the supervisor into a scope of its own, where systemd is the init."""
+    systemd_run = shutil.which("systemd-run")
+    if systemd_run is None or not os.path.isdir("/run/systemd/system"):
+        return []
+    return [systemd_run, "--scope", "--quiet", "--collect", f"--description=nettap capture {name}", "--"]
+
+
+def _allow_descriptors(number: int) -> None:
+    """The usual soft limit of 1024 ends at a few hundred containers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * number + 256
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(hard, wanted), hard))

@@ -1,0 +1,124 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a session will tap: every container, interface and vantage as one segment, checked against the kernel."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import socket
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils import _links, _netns
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _tcpdump
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
+from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
+
+if t.TYPE_CHECKING:
+    from ansible_collections.nettap.containers.plugins.module_utils._target import Target
+
+
+@dataclasses.dataclass(frozen=True)
+class Tap:
+    """One place to listen: interface is the container's, device the link that tcpdump opens (its host peer for vantage host)."""
+
+    interface: str
+    vantage: str
+    device: str
+
+
+def taps(name: str, namespace: _netns.Namespace, request: Request) -> list[Tap]:
+    """The places to listen at for one container. Raises CaptureError when an interface or its host peer is missing."""
+    found = []
+    if request.vantage in ("container", "both"):
+        indices = link_names(namespace.fd)
+        for interface in request.interface:
+            if interface != "any" and interface not in indices.values():
+                raise CaptureError(_missing(name, interface, indices.values()))
+            found.append(Tap(interface, "container", interface))
+    if request.vantage in ("host", "both"):
+        found += _host_taps(name, _links.interfaces([namespace])[0], request)
+    return found
+
+
+def _host_taps(name: str, links: list[_links.Link], request: Request) -> list[Tap]:
+    peers = {link["name"]: link["host_peer"]["name"] for link in links if link["host_peer"]}
+    if "any" in request.interface and not peers:
+        raise CaptureError(f"No interface of {name} has a peer on the host (only veth has one): use vantage: container.")
+    wanted: list[str] = []
+    for interface in request.interface:
+        wanted += peers if interface == "any" else [interface]
+    for interface in wanted:
+        if interface not in peers:
+            kinds = {link["name"]: link["kind"] for link in links}
+            if interface not in kinds:
+                raise CaptureError(_missing(name, interface, kinds))
+            raise CaptureError(f"Interface {interface} of {name} ({kinds[interface]}) has no peer on the host (only veth has one): use vantage: container.")
+    return [Tap(interface, "host", peers[interface]) for interface in dict.fromkeys(wanted)]
+
+
+def _missing(name: str, interface: str, known: t.Iterable[str]) -> str:
+    names = sorted(known)
+    near = difflib.get_close_matches(interface, names, n=3, cutoff=0.4) or names
+    return f"{name} has no interface {interface!r} (it has: {', '.join(near)}); any captures on all."
+
+
+def link_names(fd: int) -> dict[int, str]:
+    """Index to name of the links in a namespace: a LINUX_SLL2 packet tells only the index of its interface."""
+    with _netns.entered(fd):
+        return dict(socket.if_nameindex())
+
+
+def check(targets: t.Sequence[Target], request: Request, tcpdump: str, allow_host_network: bool) -> list[list[Tap]]:
+    """The taps of each target; everything that can be known to be wrong before a capture starts is raised here."""
+    if not targets:
+        return []
+    shared = [target.container.name for target in targets if target.host_network]
+    if shared and not allow_host_network:
+        raise CaptureError(f"{', '.join(shared)} shares the host's network: a capture would hold the host's whole traffic; "
+                           "set allow_host_network: true if that is what you want.")
+    found = [taps(target.container.name, target.namespace, request) for target in targets]
+    if request.filter:
+        types: dict[tuple[bool, int | None], str] = {}
+        for target, places in zip(targets, found):
+            for tap in places:
+                hardware = None if tap.device == "any" else _hardware(target.namespace.fd, tap)
+                types.setdefault((tap.device == "any", hardware), tap.device)
+        for (_any, hardware), device in types.items():
+            _tcpdump.check_filter(tcpdump, request.filter, device, hardware)
+    return found
+
+
+def _hardware(fd: int, tap: Tap) -> int:
+    """ARPHRD_ number of a tap's link."""
+    if tap.vantage == "host":
+        return 1  # a veth
+    with _netns.entered(fd), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as packet:
+        packet.bind((tap.device, 0))
+        return packet.getsockname()[3]
+
+
+def segment(number: int, container: dict[str, t.Any], tap: Tap, argv_of: t.Callable[[str, str], list[str]], directory: str) -> dict[str, t.Any]:
+    """The record of a segment that is about to start; container has id, name and image."""
+    # The AppArmor profile of tcpdump lets it write *.pcap only.
+    readable = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{container['name']}-{tap.interface}")[:100]
+    file = f"{number:03d}-{readable}-{tap.vantage}.pcap"
+    return {
+        "container": container["name"],
+        "id": container["id"],
+        "image": container.get("image"),
+        "interface": tap.interface,
+        "vantage": tap.vantage,
+        "device": tap.device,
+        "file": file,
+        "pid": None,
+        "started": None,
+        "argv": argv_of(tap.device, f"{directory}/{file}"),
+        "status": "running",
+        "stop_reason": None,
+        "error": None,
+        "link_type": None,
+        "links": {},
+    }

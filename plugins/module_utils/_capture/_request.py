@@ -1,0 +1,134 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the user asked a capture session to do, checked and comparable."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import math
+import os
+import re
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
+
+MIB = 1 << 20
+LEAST_BUFFER = 4096  # KiB; twice libpcap's default (pcap-linux.c: 2 MiB)
+# KiB. Measured (bench/): rings this large lose nothing at rates where the default of 2 MiB loses a third.
+WANTED_BUFFER = 262144
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:iB|B)?|B|(%))?", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """The options of container_capture that decide what a session captures; two sessions are the same if these are.
+
+    Units: duration in seconds, file_size in MB (1,000,000 bytes, as tcpdump -C), buffer_size in KiB (as tcpdump -B),
+    min_free as bytes with a unit or percent of the file system, max_drop_percent in percent. 0 is no limit.
+    """
+
+    interface: tuple[str, ...] = ("any",)
+    vantage: str = "container"
+    filter: str = ""
+    snaplen: int = 0
+    packet_count: int = 0
+    duration: float = 0
+    file_size: int = 100
+    file_count: int = 10
+    buffer_size: int | None = None
+    promiscuous: bool = False
+    on_restart: str = "follow"
+    min_free: str | None = None
+    max_drop_percent: float | None = None
+
+    @classmethod
+    def of(cls, options: t.Mapping[str, t.Any]) -> Request:
+        """Takes its fields from module parameters or a stored session. Raises CaptureError for values that make no sense."""
+        values = {field.name: options[field.name] for field in dataclasses.fields(cls) if options.get(field.name) is not None}
+        values["interface"] = tuple(dict.fromkeys(values.get("interface", ("any",))))
+        request = cls(**values)
+        request._check()
+        return request
+
+    def _check(self) -> None:
+        if not self.interface or not all(self.interface):
+            raise CaptureError("interface must name at least one interface (any captures on all of them).")
+        # The filter reaches tcpdump as one argument after --, so it cannot become an option; a line break or control
+        # character in it is never meant and would forge lines in logs and file comments.
+        if any(ord(character) < 32 or ord(character) == 127 for character in self.filter):
+            raise CaptureError("The filter holds a line break or another control character: write it on one line.")
+        for name, least in (("snaplen", 0), ("packet_count", 0), ("duration", 0), ("file_size", 0), ("file_count", 1), ("max_drop_percent", 0)):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise CaptureError(f"{name} must be a number, not {value}.")
+            if value is not None and value < least:
+                raise CaptureError(f"{name} must be at least {least}, not {value}.")
+        if self.buffer_size is not None and not 1 <= self.buffer_size <= 2 * MIB - 1:
+            raise CaptureError(f"buffer_size is in KiB and must be from 1 to {2 * MIB - 1}, not {self.buffer_size}.")
+        self.least_free(0)
+
+    def least_free(self, total: int) -> int:
+        """Bytes that must stay free on a file system of total bytes: min_free, by default 1 GiB or 5 %, whichever is less."""
+        if self.min_free is None:
+            return min(1 << 30, total // 20)
+        match = _AMOUNT.fullmatch(self.min_free.strip())
+        if match is None or match[3] and float(match[1]) > 100:
+            raise CaptureError(f"min_free must be an amount such as 1GiB, 500M or 5%, not {self.min_free!r}.")
+        if match[3]:
+            return int(total * float(match[1]) / 100)
+        return int(float(match[1]) * _UNITS[(match[2] or "").upper()])
+
+    def buffer(self, segments: int) -> int:
+        """KiB of kernel buffer for each of so many segments: buffer_size, else as much of WANTED_BUFFER as leaves all
+        segments together within a 32nd of the memory that is available now: the kernel takes it at once, and for good."""
+        if self.buffer_size is not None:
+            return self.buffer_size
+        with open("/proc/meminfo", encoding="ascii") as stream:
+            available = next((int(line.split()[1]) for line in stream if line.startswith("MemAvailable:")), 0)
+        return max(LEAST_BUFFER, min(WANTED_BUFFER, available // 32 // max(1, segments)))
+
+    def endless(self) -> bool:
+        """Whether nothing but the user ends it."""
+        return not self.duration and not self.packet_count
+
+    def stored(self) -> dict[str, t.Any]:
+        """As kept in session.json; of() reads it."""
+        return {**dataclasses.asdict(self), "interface": list(self.interface)}
+
+    def differences(self, other: Request) -> list[str]:
+        """What differs, as readable pairs: name: theirs, not ours."""
+        return [
+            f"{field.name}: {getattr(other, field.name)!r}, not {getattr(self, field.name)!r}"
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != getattr(other, field.name)
+        ]
+
+
+def instant(value: str) -> float:
+    """Seconds since the epoch of an ISO 8601 time (without a zone: UTC) or an epoch number. Raises CaptureError."""
+    with contextlib.suppress(ValueError):
+        seconds = float(value)
+        if math.isfinite(seconds):  # float() also takes nan and inf
+            return seconds
+    try:
+        # fromisoformat learnt the Z of UTC only in Python 3.11.
+        moment = datetime.datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", value.strip()))
+    except ValueError as error:
+        raise CaptureError(f"start_at must be an ISO 8601 time (2026-01-31T03:00:00Z) or seconds since the epoch, not {value!r}.") from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp()
+
+
+def timestamp(seconds: float) -> str:
+    """ISO 8601 in UTC with microseconds."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def check_name(name: str) -> str:
+    """A session's name is also its folder's. Raises CaptureError."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) or name in (os.curdir, os.pardir):
+        raise CaptureError(f"{name!r} cannot be a session's name: use 1 to 64 letters, digits, dots, underscores and hyphens.")
+    return name

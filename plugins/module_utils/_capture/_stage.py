@@ -1,0 +1,181 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Making a session ready to be fetched: whole, checksummed files where the login user can read them."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import json
+import os
+import re
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _session, _storage
+from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError
+from ansible_collections.nettap.containers.plugins.module_utils._pcap._pcapng import SegmentInput, merge
+from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import LINKTYPE_ETHERNET
+from ansible_collections.nettap.containers.plugins.module_utils._pcap._ring import join_ring
+
+# Names that tcpdump prints to LINKTYPE_ numbers (https://www.tcpdump.org/linktypes.html), for files without a header.
+_LINK_TYPES = {"EN10MB": 1, "PPP": 9, "RAW": 101, "LINUX_SLL": 113, "LINUX_SLL2": 276}
+_RECORD = "staging.json"  # in the session's folder: what a broken connection may have left where it was staged
+
+
+class _Sink:
+    """A binary file that hashes what is written to it; without a descriptor it only hashes."""
+
+    def __init__(self, fd: int | None) -> None:
+        self._file = os.fdopen(fd, "wb") if fd is not None else None
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        """As of a binary file."""
+        self._hash.update(data)
+        self.size += len(data)
+        if self._file:
+            self._file.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """As of a binary file."""
+
+    def close(self) -> str:
+        """Returns the SHA-256 of all, as hexadecimal digits."""
+        if self._file:
+            self._file.close()
+        return self._hash.hexdigest()
+
+
+def stage(storage: _storage.Storage, name: str, folder: str | None, host: str, kind: str,
+          compress: bool) -> tuple[dict[str, t.Any], list[dict[str, t.Any]]]:
+    """Writes the files of a session into folder; returns the session and a record for each: path (in folder), dest
+    (relative path for the controller), size, sha256, packets, host, containers.
+
+    kind is "segment" (a pcap of each segment) or "host" (one pcapng of all). folder belongs to the login user and is
+    private to it; the files are made its owner's. With folder None nothing is written, and everything else is as if.
+    Raises CaptureError, StorageError, PcapError.
+    """
+    directory = storage.directory(name)
+    with storage.locked(name) as there:
+        state = _storage.load(directory) if there else None
+        if state is None:
+            known = ", ".join(storage.names()) or "none"
+            raise CaptureError(f"There is no capture session {name!r} under {storage.path} (there are: {known}).")
+        told = _session.tell(directory, state)
+        stamp = re.sub(r"[-:]|\.\d+", "", state["started_at"] or "")
+        base = f"{name}-{stamp}" if stamp else name
+        ending = ".gz" if compress else ""
+        if kind == "host":
+            jobs = [(f"{base}.pcapng{ending}", state["segments"])]
+        else:
+            jobs = [(f"{base}/{segment['file']}{ending}", [segment]) for segment in state["segments"]]
+        records = []
+        with _folder(directory, folder, sum(segment["bytes"] for segment in told["segments"])) as opened:
+            for number, (dest, segments) in enumerate(jobs):
+                file = f"{number:03d}.staged"
+                sink = _Sink(_create(opened, file) if opened is not None else None)
+                packets = _write(directory, segments, host, kind, compress, sink)
+                records.append({
+                    "path": os.path.join(folder, file) if folder else None, "dest": dest, "size": sink.size, "sha256": sink.close(), "packets": packets,
+                    "host": host, "containers": sorted({segment["container"] for segment in segments}),
+                })
+    return told, records
+
+
+def _write(directory: str, segments: t.Sequence[_session.Segment], host: str, kind: str, compress: bool, sink: _Sink) -> int:
+    """Returns the number of packets."""
+    with contextlib.ExitStack() as stack:
+        out: t.Any = sink
+        if compress:
+            # Level 1: capture files gain little from more. No time and no name inside: the same packets make the same bytes.
+            out = stack.enter_context(gzip.GzipFile(filename="", fileobj=t.cast("t.BinaryIO", sink), mode="wb", compresslevel=1, mtime=0))
+        if kind == "host":
+            return merge([_input(directory, segment, host) for segment in segments], out).packets
+        return join_ring(_session.files(directory, segments[0]), out, _link_type(segments[0])).packets
+
+
+def _input(directory: str, segment: _session.Segment, host: str) -> SegmentInput:
+    """What the merged file tells of a segment."""
+    place = segment["interface"] if segment["vantage"] == "container" else f"{segment['interface']}@{segment['device']}"
+    links = ", ".join(f"{index}={link}" for index, link in sorted(segment["links"].items(), key=lambda item: int(item[0])))
+    argv = segment["argv"]
+    expression = argv[argv.index("--") + 1] if "--" in argv else ""
+    comments = [f"container: {segment['container']}", f"id: {segment['id']}", f"image: {segment['image'] or ''}", f"filter: {expression}",
+                f"vantage: {segment['vantage']}", f"stop_reason: {segment['stop_reason'] or 'running'}"]
+    if segment["device"] == "any":
+        # A packet of LINUX_SLL2 tells its interface by index only, and the names are gone with the namespace.
+        comments.append(f"interfaces: {links}")
+    return SegmentInput(
+        files=_session.files(directory, segment), if_name=f"{host}/{segment['container']}/{place}",
+        description=f"{segment['vantage']} vantage of {segment['container']}, device {segment['device']}", filter=expression or None, comments=comments,
+        linktype=_link_type(segment), received=segment.get("packets_received"), dropped=segment.get("packets_dropped"),
+        captured=segment.get("packets_captured"),
+    )
+
+
+def _link_type(segment: _session.Segment) -> int:
+    return _LINK_TYPES.get(segment["link_type"] or "", LINKTYPE_ETHERNET)
+
+
+@contextlib.contextmanager
+def _folder(directory: str, folder: str | None, needed: int) -> t.Iterator[int | None]:
+    """Opens the folder to stage in, after removing what an earlier, broken fetch has left in its own."""
+    if folder is None:
+        yield None
+        return
+    clear(directory)
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise StorageError(f"The folder {folder} to stage the capture in cannot be opened: {error.strerror}.") from error
+    try:
+        figures = os.fstat(fd)
+        if figures.st_mode & 0o077:
+            raise StorageError(f"The folder {folder} to stage the capture in is open to others: captures hold secrets.")
+        space = os.fstatvfs(fd)
+        if space.f_bavail * space.f_frsize < needed:
+            raise StorageError(f"Staging the capture takes {needed >> 20} MiB and {folder} has {space.f_bavail * space.f_frsize >> 20} MiB free: "
+                               "set ansible_remote_tmp to a larger file system, or fetch with compress: true.")
+        with open(os.open(os.path.join(directory, _RECORD), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w", encoding="utf-8") as stream:
+            json.dump({"folder": folder, "device": figures.st_dev, "inode": figures.st_ino}, stream)
+        yield fd
+    except OSError as error:
+        raise StorageError(f"The capture cannot be staged in {folder}: {error.strerror}.") from error
+    finally:
+        os.close(fd)
+
+
+def _create(folder: int, file: str) -> int:
+    """A new file in the login user's folder: theirs, private, and not what somebody planted there."""
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    owner = os.fstat(folder)
+    os.fchown(fd, owner.st_uid, owner.st_gid)
+    return fd
+
+
+def clear(directory: str) -> None:
+    """Removes what is still staged of a session; normally the action plugin has removed it."""
+    path = os.path.join(directory, _RECORD)
+    try:
+        with open(path, encoding="utf-8") as stream:
+            record = json.load(stream)
+        fd = os.open(record["folder"], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        fd = None
+    if fd is not None:
+        try:
+            figures = os.fstat(fd)
+            if (figures.st_dev, figures.st_ino) == (record["device"], record["inode"]):
+                for file in os.listdir(fd):
+                    if file.endswith(".staged"):
+                        os.unlink(file, dir_fd=fd)
+                with contextlib.suppress(OSError):
+                    os.rmdir(record["folder"])
+        finally:
+            os.close(fd)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

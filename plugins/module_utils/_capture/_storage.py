@@ -1,0 +1,186 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where sessions are kept: private folders, safe against planted links, and files replaced whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import stat
+import time
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import check_name
+from ansible_collections.nettap.containers.plugins.module_utils._errors import StorageError
+
+STATE = "session.json"
+_RESERVE = "session.reserve"  # a running session's: room for its last words on a disk that has run full
+PATIENCE = 60.0  # seconds to wait for another task that starts, stops or fetches the same session
+
+
+class Storage:
+    """The folder that holds the sessions of a host, one folder each."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.normpath(path)
+        if not os.path.isabs(path):
+            raise StorageError(f"path must be absolute, not {path!r}.")
+
+    def directory(self, name: str) -> str:
+        """The folder of a session, there or not."""
+        return os.path.join(self.path, check_name(name))
+
+    def names(self) -> list[str]:
+        """The sessions that are there."""
+        if not self._safe():
+            return []
+        return sorted(name for name in os.listdir(self.path) if os.path.isfile(os.path.join(self.path, name, STATE)))
+
+    def free(self) -> tuple[int, int]:
+        """Bytes free for root and bytes in all, of the file system that holds the path or its nearest existing parent."""
+        place = self.path
+        while not os.path.isdir(place):
+            place = os.path.dirname(place)
+        figures = os.statvfs(place)
+        return figures.f_bavail * figures.f_frsize, figures.f_blocks * figures.f_frsize
+
+    @contextlib.contextmanager
+    def locked(self, name: str, create: bool = False) -> t.Iterator[bool]:
+        """Holds the session's folder alone; yields whether it is there. With create it is made (0700) where it is missing.
+
+        The lock is on the folder itself, so it needs no file, and a killed task leaves none behind.
+        Raises StorageError when something unsafe is in the way or another task holds it for longer than PATIENCE.
+        """
+        directory = self.directory(name)
+        if create:
+            self._make()
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            if not self._safe():
+                yield False
+                return
+            if create:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(directory, 0o700)
+            try:
+                fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                yield False
+                return
+            except OSError as error:
+                raise _unsafe(directory, error) from error
+            try:
+                self._lock(fd, name, deadline)
+                # Another task may have renamed or removed the folder before we got the lock.
+                if _same(fd, directory):
+                    yield True
+                    return
+            finally:
+                os.close(fd)
+
+    def _lock(self, fd: int, name: str, deadline: float) -> None:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise StorageError(f"Another task has been working on session {name} for {PATIENCE:.0f} s: wait for it, or use another name.") from error
+            time.sleep(0.02)
+
+    def rename(self, name: str, new: str) -> None:
+        """Gives a session another name, in one step."""
+        os.rename(self.directory(name), self.directory(new))
+
+    def remove(self, name: str) -> None:
+        """Deletes a session with its captures."""
+        shutil.rmtree(self.directory(name))  # removes a link inside as a link, and follows none
+
+    def _make(self) -> None:
+        missing = self.path
+        while not os.path.lexists(missing):
+            missing = os.path.dirname(missing)
+        self._check(missing)
+        before = os.umask(0o022)  # makedirs gives its mode to the last folder only
+        try:
+            os.makedirs(self.path, exist_ok=True)
+            if missing != self.path:
+                os.chmod(self.path, 0o700)
+        except OSError as error:
+            raise StorageError(f"The storage path {self.path} cannot be made: {error.strerror}.") from error
+        finally:
+            os.umask(before)
+
+    def _safe(self) -> bool:
+        """False when the path is not there; StorageError when it leads through a link or could be changed by others."""
+        if not os.path.lexists(self.path):
+            return False
+        self._check(self.path)
+        figures = os.stat(self.path)
+        if figures.st_uid != os.geteuid() or stat.S_IMODE(figures.st_mode) & 0o022:
+            raise StorageError(f"The storage path {self.path} belongs to another user or is writable by others: captures hold secrets; "
+                               "give a folder that is the task's user's alone (chown root, chmod 0700).")
+        return True
+
+    @staticmethod
+    def _check(path: str) -> None:
+        """Every part of the path must be a folder and no link, so that nobody can lead root's writes elsewhere."""
+        part = "/"
+        for piece in path.split("/"):
+            part = os.path.join(part, piece)
+            mode = os.lstat(part).st_mode
+            if stat.S_ISLNK(mode):
+                raise StorageError(f"{part} in the storage path is a symbolic link: give the real path, {os.path.realpath(path)}, if that is what you mean.")
+            if not stat.S_ISDIR(mode):
+                raise StorageError(f"{part} in the storage path is not a folder.")
+
+
+def _same(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _unsafe(directory: str, error: OSError) -> StorageError:
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        return StorageError(f"{directory} is not a session's folder but a symbolic link or a file: remove it.")
+    return StorageError(f"The session's folder {directory} cannot be opened: {error.strerror}.")
+
+
+def load(directory: str) -> dict[str, t.Any] | None:
+    """What session.json says; None when there is none. Raises StorageError when it is damaged."""
+    path = os.path.join(directory, STATE)
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), encoding="utf-8") as stream:
+            return json.load(stream)
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError) as error:
+        raise StorageError(f"{path} cannot be read ({error}): look at the captures beside it, then remove the session (state: absent).") from error
+
+
+def reserve(directory: str, segments: int) -> None:
+    """Takes the room that session.json needs with so many segments, and as many again, until the session has ended."""
+    with open(os.open(os.path.join(directory, _RESERVE), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as stream:
+        stream.write(bytes((64 << 10) + segments * (4 << 10)))
+
+
+def save(directory: str, state: t.Mapping[str, t.Any]) -> None:
+    """Replaces session.json whole: a reader sees the old or the new one, whenever the writer is killed."""
+    path = os.path.join(directory, STATE)
+    if state["status"] != "running":
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(directory, _RESERVE))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path + ".new")  # of a killed writer
+    with open(os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "w", encoding="utf-8") as stream:
+        json.dump(state, stream, indent=1)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(path + ".new", path)

@@ -1,0 +1,116 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""tcpdump: its command line, the check of its filters, and what it says."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+import subprocess
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
+from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, DependencyError
+
+_SEARCH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
+# ARPHRD_ of linux/if_arp.h to the names of tcpdump -y; what is not here is left to tcpdump itself.
+_LINK_TYPES = {1: "EN10MB", 772: "EN10MB", 65534: "RAW", 512: "PPP", 768: "RAW", 769: "RAW", 776: "RAW", 778: "RAW"}
+# Names more than a ring has files: the supervisor removes the oldest a whole file before tcpdump comes to its name.
+SPARE = 2
+_READY = re.compile(r"^(?:tcpdump: )?listening on .*?, link-type (\w+)", re.MULTILINE)
+_COUNTS = re.compile(r"(\d+) packets? (captured|received by filter|dropped by kernel|dropped by interface)")
+_NOISE = re.compile(r"listening on |data link type |\d+ packets? |WARNING: |Warning: ")
+_FIELDS = {
+    "captured": "packets_captured",
+    "received by filter": "packets_received",
+    "dropped by kernel": "packets_dropped",
+    "dropped by interface": "packets_dropped_by_interface",
+}
+
+
+def program() -> str:
+    """Path of tcpdump on this host. Raises DependencyError."""
+    path = shutil.which("tcpdump", path=_SEARCH)
+    if path is None:
+        raise DependencyError("tcpdump is not installed on the host: install the package tcpdump, or run the role nettap.containers.prepare.")
+    return path
+
+
+def command(tcpdump: str, request: Request, device: str, output: str, buffer_size: int) -> list[str]:
+    """The argument list of one segment; buffer_size in KiB."""
+    # -Z root: Debian's build drops privileges before it opens the first file of a ring, and could not write to ours.
+    argv = [tcpdump, "-n", "-i", device, "-s", str(request.snaplen), "-B", str(buffer_size), "-Z", "root"]
+    if not request.promiscuous:
+        argv.append("-p")
+    if request.packet_count:
+        argv += ["-c", str(request.packet_count)]
+    if request.file_size:
+        argv += ["-C", str(request.file_size), "-W", str(request.file_count + SPARE)]
+    argv += ["-w", output]
+    # After -- nothing is an option, whatever the filter says.
+    return [*argv, "--", request.filter] if request.filter else argv
+
+
+def check_filter(tcpdump: str, expression: str, device: str, hardware: int | None) -> None:
+    """Compiles the filter for the device's link type (ARPHRD_ number), and raises CaptureError with tcpdump's words."""
+    # Unless told, tcpdump compiles for Ethernet; any is LINUX_SLL2 since 4.99, LINUX_SLL before.
+    link_types = ["LINUX_SLL2", "LINUX_SLL"] if device == "any" else [_LINK_TYPES.get(hardware or 0)]
+    error = ""
+    for link_type in filter(None, link_types):
+        done = subprocess.run(  # pylint: disable=ansible-bad-function
+            [tcpdump, "-y", link_type, "-d", "--", expression], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, errors="replace"
+        )
+        if done.returncode == 0:
+            return
+        error = complaint(done.stderr)
+        if "invalid data link type" not in error:
+            break
+    if error:
+        raise CaptureError(f"tcpdump does not take the filter {expression!r} on {device}: {error}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a tcpdump has said so far: link type once it captures, its newest counts and how often it gave any, its complaint."""
+
+    link_type: str | None
+    counts: dict[str, int]
+    answers: int
+    complaint: str
+    interface_gone: bool
+
+    @property
+    def ready(self) -> bool:
+        """Whether its socket is open."""
+        return self.link_type is not None
+
+    @property
+    def arrived(self) -> int:
+        """Packets that its socket has taken in and not dropped; packets_captured is how many of them it has read."""
+        return self.counts.get("packets_received", 0) - self.counts.get("packets_dropped", 0)
+
+
+def read(path: str) -> Report:
+    """Reads the log of a tcpdump (its standard error); an absent one is an empty one."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            text = stream.read()
+    except FileNotFoundError:
+        text = ""
+    # tcpdump writes an answer piece by piece: what has no end of line yet would be new counts beside old ones.
+    text = text[: text.rfind("\n") + 1]
+    ready = _READY.search(text)
+    found = _COUNTS.findall(text)
+    counts = {_FIELDS[kind]: int(number) for number, kind in found}  # the last of each kind stays
+    answers = sum(kind == "dropped by kernel" for _number, kind in found)
+    words = complaint(text)
+    return Report(ready[1] if ready else None, counts, answers, words, "interface disappeared" in words or "interface went down" in words)
+
+
+def complaint(text: str) -> str:
+    """tcpdump's own error words without its name; "" if it did not complain."""
+    lines: t.Iterable[str] = (line.strip() for line in text.splitlines())
+    words = [re.sub(r"^tcpdump: (pcap_loop: )?", "", line) for line in lines]
+    return "; ".join(word.rstrip(".") for word in words if word and not _NOISE.match(word) and not word.startswith("("))

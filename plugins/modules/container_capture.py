@@ -1,0 +1,380 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module: life cycle of capture sessions."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: container_capture
+short_description: Capture the packets of running containers
+description:
+  - Starts, stops and removes capture sessions. A session runs one C(tcpdump) of the host for each container, interface
+    and vantage, in the container's network namespace; nothing is needed in the container's image.
+  - A detached supervisor ends the session on time, also when no packet comes or the connection is lost. It guards the
+    disk and follows a restarted container into its new namespace.
+  - Captures hold secrets. They are kept in a folder that only root can read, until they are removed.
+version_added: 0.1.0
+author:
+  - The nettap.containers authors (@nettap)
+extends_documentation_fragment:
+  - nettap.containers._attributes
+  - nettap.containers._attributes.actiongroup
+  - nettap.containers._target
+requirements:
+  - tcpdump on the host
+  - pyroute2 0.7.2 or newer on the host, for O(vantage=host) and O(vantage=both)
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: partial
+    details:
+      - A session that runs with the same arguments is left alone. One that has ended is started anew; what it had
+        captured is kept under the name that RV(kept) tells.
+options:
+  state:
+    description:
+      - V(started) sees to it that the session is capturing. The task returns when every C(tcpdump) has its socket open.
+      - V(stopped) ends it and keeps its captures.
+      - V(absent) ends it and deletes its captures.
+    type: str
+    choices: [started, stopped, absent]
+    default: started
+  name:
+    description:
+      - Name of the session on that host, 1 to 64 letters, digits, dots, underscores and hyphens.
+    type: str
+    default: default
+  interface:
+    description:
+      - The container's interfaces to capture on, each by a C(tcpdump) of its own. V(any) is all of them in one file, its
+        loopback included; a named interface costs less.
+      - When a container stops, the kernel takes a named interface away with what C(tcpdump) has not read yet, up to a second of
+        packets; of these, only RV(capture.segments[].packets_received) tells. With V(any) nothing is lost.
+    type: list
+    elements: str
+    default: [any]
+  vantage:
+    description:
+      - Where to listen, V(container) inside the container's namespace, V(host) on the host's end of the veth, or V(both).
+    type: str
+    choices: [container, host, both]
+    default: container
+  filter:
+    description:
+      - A filter expression, see C(pcap-filter(7)). It is checked before anything is started.
+    type: str
+    default: ""
+  snaplen:
+    description:
+      - Bytes to keep of each packet; V(0) is all of them.
+    type: int
+    default: 0
+  packet_count:
+    description:
+      - Ends a segment after so many packets; V(0) is without limit.
+    type: int
+    default: 0
+  duration:
+    description:
+      - Ends the session after so many seconds, whether packets come or not; V(0) is until stopped.
+    type: float
+    default: 0
+  file_size:
+    description:
+      - Size of one ring file in MB (1,000,000 bytes); V(0) is one file without limit.
+    type: int
+    default: 100
+  file_count:
+    description:
+      - Number of ring files of a segment. When all are full the oldest is overwritten.
+    type: int
+    default: 10
+  buffer_size:
+    description:
+      - Kernel buffer of a segment in KiB.
+      - By default 262144, and less (but at least 4096) where all segments of the session would take more than a 32nd of the available memory.
+    type: int
+  promiscuous:
+    description:
+      - Whether to capture packets too that are not for the interface.
+    type: bool
+    default: false
+  start_at:
+    description:
+      - The instant at which to start, the same on every host, as ISO 8601 time (UTC unless it has a zone) or seconds since the epoch.
+      - For an instant to come, the task returns when all is checked and the supervisor waits for it. An instant that has
+        passed is now.
+    type: str
+  on_restart:
+    description:
+      - What to do when a container stops, V(follow) it when it is started again, as new segments, or V(stop) capturing from it.
+    type: str
+    choices: [follow, stop]
+    default: follow
+  min_free:
+    description:
+      - Ends the session before less than this is free on the file system of O(path), such as V(1GiB), V(500M) or V(5%).
+      - By default V(1GiB) or V(5%), whichever is less.
+    type: str
+  max_drop_percent:
+    description:
+      - Fails the task that sees the end of the session (O(wait=true) or O(state=stopped)) when the kernel dropped more than
+        this share of a segment's packets. The captures are kept.
+    type: float
+  wait:
+    description:
+      - Whether to return at the end of the session only, with the final figures. Needs O(duration) or O(packet_count).
+    type: bool
+    default: false
+  force:
+    description:
+      - Restarts a running session that has other arguments, which is an error otherwise. What it has captured is kept.
+    type: bool
+    default: false
+  allow_host_network:
+    description:
+      - Whether to capture from a container that shares the host's network. Such a capture holds the host's whole traffic.
+    type: bool
+    default: false
+  path:
+    description:
+      - Folder on the host that holds the sessions. It must belong to root alone, and no part of it may be a symbolic link.
+    type: path
+    default: /var/lib/nettap/captures
+seealso:
+  - module: nettap.containers.container_capture_info
+  - module: nettap.containers.container_capture_fetch
+"""
+
+EXAMPLES = r"""
+- name: Capture 30 seconds of the web container's HTTP, and return the figures
+  nettap.containers.container_capture:
+    container: web
+    filter: tcp port 80
+    duration: 30
+    wait: true
+
+- name: Capture from all containers of an application until told to stop, at most 5 files of 20 MB each
+  nettap.containers.container_capture:
+    name: shop
+    labels:
+      app: shop
+    file_size: 20
+    file_count: 5
+
+- name: Where does the packet get lost? Listen at both ends of the veth
+  nettap.containers.container_capture:
+    name: loss
+    container: web
+    interface: eth0
+    vantage: both
+    filter: icmp
+
+- name: Stop it
+  nettap.containers.container_capture:
+    name: shop
+    state: stopped
+
+- name: Delete it with its captures
+  nettap.containers.container_capture:
+    name: shop
+    state: absent
+"""
+
+RETURN = r"""
+capture:
+  description: The session; null when it is absent.
+  returned: success, and when O(max_drop_percent) is exceeded
+  type: dict
+  contains:
+    name:
+      description: Name of the session.
+      type: str
+    status:
+      description: V(running), V(stopped) or V(failed). A session that waits for its O(start_at) is V(running).
+      type: str
+    path:
+      description: Folder of the session on the host.
+      type: str
+    started_at:
+      description: When every tcpdump had its socket open, UTC; null before.
+      type: str
+    stopped_at:
+      description: When the session ended, UTC; null before.
+      type: str
+    error:
+      description: Why the session as a whole failed.
+      type: str
+    supervisor:
+      description: The process that guards the session, and whether it is alive.
+      type: dict
+      sample:
+        pid: 18636
+        alive: true
+    filter:
+      description: The filter expression.
+      type: str
+    duration:
+      description: Seconds that were asked for; 0 is until stopped.
+      type: float
+    buffer_size:
+      description: Kernel buffer of each segment in KiB.
+      type: int
+    segments:
+      description: One entry for each container, interface and vantage; a container that was restarted has further ones.
+      type: list
+      elements: dict
+      contains:
+        container:
+          description: Name of the container.
+          type: str
+        id:
+          description: ID of the container.
+          type: str
+        interface:
+          description: The container's interface, or V(any).
+          type: str
+        vantage:
+          description: V(container) or V(host).
+          type: str
+        device:
+          description: The link that tcpdump opened; for the vantage V(host) the interface's peer on the host.
+          type: str
+        pid:
+          description: Process of tcpdump on the host; null before RV(capture.started_at).
+          type: int
+        argv:
+          description: The command line of tcpdump.
+          type: list
+          elements: str
+        status:
+          description: V(running), V(stopped) or V(failed).
+          type: str
+        stop_reason:
+          description:
+            - Why it ended, one of V(user), V(duration), V(packet_count), V(disk), V(container_gone), V(interface_gone) and V(error).
+          type: str
+        error:
+          description: What went wrong, in tcpdump's own words where it spoke.
+          type: str
+        files:
+          description: Its capture files on the host, in the order of their packets.
+          type: list
+          elements: str
+        bytes:
+          description: Size of these files.
+          type: int
+        packets_captured:
+          description: Packets that tcpdump has read; those of a ring that was overwritten are counted too.
+          type: int
+        packets_received:
+          description: Packets that passed the filter, as the kernel counts them, dropped ones included.
+          type: int
+        packets_dropped:
+          description: Packets that passed the filter and were lost because the kernel's buffer was full.
+          type: int
+        packets_dropped_by_interface:
+          description: Packets that the interface dropped, where it tells.
+          type: int
+        first_packet:
+          description: Time of the first packet in the files, UTC.
+          type: str
+          sample: "2026-01-31T03:00:00.000123Z"
+        last_packet:
+          description: Time of the last packet in the files, UTC; known once the segment has ended.
+          type: str
+kept:
+  description: The name under which the ended capture is kept that this session takes the place of.
+  returned: when there was one
+  type: str
+  sample: default.20260131T030000Z
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nettap.containers.plugins.module_utils import _target
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _control
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, instant
+from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NettapError
+
+ARGUMENTS = {
+    **_target.ARGUMENTS,
+    "state": {"type": "str", "choices": ["started", "stopped", "absent"], "default": "started"},
+    "name": {"type": "str", "default": "default"},
+    "interface": {"type": "list", "elements": "str", "default": ["any"]},
+    "vantage": {"type": "str", "choices": ["container", "host", "both"], "default": "container"},
+    "filter": {"type": "str", "default": ""},
+    "snaplen": {"type": "int", "default": 0},
+    "packet_count": {"type": "int", "default": 0},
+    "duration": {"type": "float", "default": 0},
+    "file_size": {"type": "int", "default": 100},
+    "file_count": {"type": "int", "default": 10},
+    "buffer_size": {"type": "int"},
+    "promiscuous": {"type": "bool", "default": False},
+    "start_at": {"type": "str"},
+    "on_restart": {"type": "str", "choices": ["follow", "stop"], "default": "follow"},
+    "min_free": {"type": "str"},
+    "max_drop_percent": {"type": "float"},
+    "wait": {"type": "bool", "default": False},
+    "force": {"type": "bool", "default": False},
+    "allow_host_network": {"type": "bool", "default": False},
+    "path": {"type": "path", "default": "/var/lib/nettap/captures"},
+}
+
+
+def start(sessions: _control.Sessions, module: AnsibleModule) -> _control.Outcome:
+    """state: started."""
+    params = module.params
+    request = Request.of(params)
+    if params["wait"] and request.endless():
+        raise CaptureError("wait needs an end to wait for: give duration or packet_count.")
+    start_at = instant(params["start_at"]) if params["start_at"] else None
+    with _target.resolved(params) as targets:
+        if not targets:  # allow_missing
+            return _control.Outcome(False, "absent", None)
+        return sessions.start(params["name"], request, targets, start_at, params["force"], params["allow_host_network"], module.check_mode)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec=ARGUMENTS,
+        mutually_exclusive=_target.EXCLUSIVE,
+        required_if=[("state", "started", _target.KINDS, True)],
+        supports_check_mode=True,
+    )
+    params = module.params
+    try:
+        sessions = _control.Sessions(params["path"])
+        if params["state"] == "started":
+            outcome = start(sessions, module)
+        elif params["state"] == "stopped":
+            outcome = sessions.stop(params["name"], module.check_mode)
+        else:
+            outcome = sessions.remove(params["name"], module.check_mode)
+        capture, drops = outcome.capture, None
+        if capture and params["wait"] and not module.check_mode:
+            capture = sessions.wait(params["name"])
+        if capture and capture["status"] != "running":
+            drops = _control.excessive_drops(capture, params["max_drop_percent"])
+    except NettapError as error:
+        module.fail_json(msg=str(error))
+    result: dict[str, t.Any] = {"changed": outcome.changed, "capture": capture}
+    if outcome.kept:
+        result["kept"] = outcome.kept
+    if module._diff:
+        result["diff"] = {"before": {params["name"]: outcome.before}, "after": {params["name"]: outcome.after}}
+    if drops:
+        module.fail_json(msg=drops, **result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

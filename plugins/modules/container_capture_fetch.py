@@ -1,0 +1,169 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module: the part of fetching that runs on the host; the action plugin of the same name does the rest."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: container_capture_fetch
+short_description: Fetch the packets of a capture session to the controller
+description:
+  - Brings the captures of a session to the controller, as one pcapng of the host or one pcap of each segment, for
+    Wireshark, tshark or tcpdump.
+  - Ring files are joined in the order of their packets. With O(merge=host), the packets of all containers are in the order
+    of time, and each container is an interface named C(HOST/CONTAINER/INTERFACE) that carries the container's ID, image
+    and filter as comments.
+  - The files are streamed through the connection, also under C(become), so memory stays flat. They are verified by SHA-256
+    and put into place whole; a broken transfer leaves what was there. Files that are there already are not sent again.
+  - On the host, the files are staged in the login user's temporary folder (C(ansible_remote_tmp)), which needs as much
+    space as they take. A running session can be fetched too, as far as its packets are on the disk.
+version_added: 0.1.0
+author:
+  - The nettap.containers authors (@nettap)
+extends_documentation_fragment:
+  - nettap.containers._attributes
+  - nettap.containers._attributes.action
+  - nettap.containers._attributes.actiongroup
+requirements:
+  - Linux 5.3 or newer and Python 3.9 or newer on the host
+  - root on the host (C(become=true))
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  name:
+    description:
+      - The session to fetch.
+    type: str
+    default: default
+  dest:
+    description:
+      - Folder on the controller, relative to the current working directory. It is made (C(0700)) where it is missing.
+      - The files are named by host, session and the time at which the session started, so that no capture takes the place of another.
+    type: str
+    default: captures
+  merge:
+    description:
+      - V(segment) fetches a pcap of each segment, V(host) one pcapng of all.
+      - C(tcpdump -r) reads a merged file only if its interfaces share one link type, so not V(any) beside a named one; Wireshark and tshark read all.
+    type: str
+    choices: [segment, host]
+    default: host
+  compress:
+    description:
+      - Whether to compress with gzip, which Wireshark and tshark read as it is.
+    type: bool
+    default: false
+  remove:
+    description:
+      - Whether to delete the session on the host once its files are on the controller and verified. It must have ended.
+    type: bool
+    default: false
+  path:
+    description:
+      - Folder on the host that holds the sessions.
+    type: path
+    default: /var/lib/nettap/captures
+  stage_in:
+    description:
+      - The folder on the host to stage the files in. Set by the action plugin; not for use in a task.
+    type: path
+  stage_as:
+    description:
+      - The name that the files give the host. Set by the action plugin; not for use in a task.
+    type: str
+seealso:
+  - module: nettap.containers.container_capture
+"""
+
+EXAMPLES = r"""
+- name: Fetch what was captured, as one file a host
+  nettap.containers.container_capture_fetch:
+    name: shop
+    dest: /srv/evidence
+    remove: true
+  register: fetched
+
+- name: Where is it?
+  ansible.builtin.debug:
+    msg: "wireshark {{ fetched.files[0].dest }}"
+"""
+
+RETURN = r"""
+files:
+  description: The files on the controller.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    dest:
+      description: Path of the file on the controller.
+      type: str
+      sample: /home/me/captures/node1/shop-20260131T030000Z.pcapng
+    size:
+      description: Its size in bytes.
+      type: int
+    sha256:
+      description: Its checksum.
+      type: str
+    packets:
+      description: Number of packets in it.
+      type: int
+    host:
+      description: The host that it comes from, by its name in the inventory.
+      type: str
+    containers:
+      description: The containers whose packets are in it.
+      type: list
+      elements: str
+removed:
+  description: Whether the session was deleted on the host.
+  returned: success
+  type: bool
+capture:
+  description: The session that was fetched, as M(nettap.containers.container_capture_info) returns it.
+  returned: success
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _stage, _storage
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
+
+
+def main() -> None:
+    """Run the module: stage the files for the action plugin, which gives stage_in and stage_as."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "default": "default"},
+            "dest": {"type": "str", "default": "captures"},
+            "merge": {"type": "str", "choices": ["segment", "host"], "default": "host"},
+            "compress": {"type": "bool", "default": False},
+            "remove": {"type": "bool", "default": False},
+            "path": {"type": "path", "default": "/var/lib/nettap/captures"},
+            "stage_in": {"type": "path"},
+            "stage_as": {"type": "str"},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    if not params["stage_as"]:
+        module.fail_json(msg="Its action plugin, which does the fetching, was not run: call it by its full name, nettap.containers.container_capture_fetch.")
+    try:
+        folder = None if module.check_mode else params["stage_in"]
+        storage = _storage.Storage(params["path"])
+        capture, staged = _stage.stage(storage, params["name"], folder, params["stage_as"], params["merge"], params["compress"])
+    except NettapError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, capture=capture, staged=staged)
+
+
+if __name__ == "__main__":
+    main()

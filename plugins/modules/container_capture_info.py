@@ -1,0 +1,183 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module: list capture sessions."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: container_capture_info
+short_description: List capture sessions with their live figures
+description:
+  - Lists the capture sessions of a host, running and ended ones, with figures that are read from C(tcpdump) at that moment.
+version_added: 0.1.0
+author:
+  - The nettap.containers authors (@nettap)
+extends_documentation_fragment:
+  - nettap.containers._attributes
+  - nettap.containers._attributes.actiongroup
+requirements:
+  - Linux 5.3 or newer and Python 3.9 or newer on the host
+  - root on the host (C(become=true))
+attributes:
+  check_mode:
+    support: full
+    details:
+      - This module does not modify state.
+  diff_mode:
+    support: N/A
+    details:
+      - This module does not modify state.
+  idempotent:
+    support: full
+options:
+  name:
+    description:
+      - The session to show. By default all are listed.
+    type: str
+  path:
+    description:
+      - Folder on the host that holds the sessions.
+    type: path
+    default: /var/lib/nettap/captures
+seealso:
+  - module: nettap.containers.container_capture
+"""
+
+EXAMPLES = r"""
+- name: Which captures are on these hosts?
+  nettap.containers.container_capture_info:
+  register: found
+
+- name: How far is this one?
+  nettap.containers.container_capture_info:
+    name: shop
+"""
+
+RETURN = r"""
+captures:
+  description: The sessions, in the order of their names; empty when there is none, or none of that O(name).
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the session.
+      type: str
+    status:
+      description: V(running), V(stopped) or V(failed). A session that waits for its O(nettap.containers.container_capture#module:start_at) is V(running).
+      type: str
+    path:
+      description: Folder of the session on the host.
+      type: str
+    started_at:
+      description: When every tcpdump had its socket open, UTC; null before.
+      type: str
+    stopped_at:
+      description: When the session ended, UTC; null before.
+      type: str
+    error:
+      description: Why the session as a whole failed.
+      type: str
+    supervisor:
+      description: The process that guards the session, and whether it is alive.
+      type: dict
+      sample:
+        pid: 18636
+        alive: true
+    filter:
+      description: The filter expression.
+      type: str
+    duration:
+      description: Seconds that were asked for; 0 is until stopped.
+      type: float
+    buffer_size:
+      description: Kernel buffer of each segment in KiB.
+      type: int
+    segments:
+      description: One entry for each container, interface and vantage; a container that was restarted has further ones.
+      type: list
+      elements: dict
+      contains:
+        container:
+          description: Name of the container.
+          type: str
+        id:
+          description: ID of the container.
+          type: str
+        interface:
+          description: The container's interface, or V(any).
+          type: str
+        vantage:
+          description: V(container) or V(host).
+          type: str
+        device:
+          description: The link that tcpdump opened; for the vantage V(host) the interface's peer on the host.
+          type: str
+        pid:
+          description: Process of tcpdump on the host; null before RV(captures[].started_at).
+          type: int
+        argv:
+          description: The command line of tcpdump.
+          type: list
+          elements: str
+        status:
+          description: V(running), V(stopped) or V(failed).
+          type: str
+        stop_reason:
+          description:
+            - Why it ended, one of V(user), V(duration), V(packet_count), V(disk), V(container_gone), V(interface_gone) and V(error).
+          type: str
+        error:
+          description: What went wrong, in tcpdump's own words where it spoke.
+          type: str
+        files:
+          description: Its capture files on the host, in the order of their packets.
+          type: list
+          elements: str
+        bytes:
+          description: Size of these files.
+          type: int
+        packets_captured:
+          description: Packets that tcpdump has read; those of a ring that was overwritten are counted too.
+          type: int
+        packets_received:
+          description: Packets that passed the filter, as the kernel counts them, dropped ones included.
+          type: int
+        packets_dropped:
+          description: Packets that passed the filter and were lost because the kernel's buffer was full.
+          type: int
+        packets_dropped_by_interface:
+          description: Packets that the interface dropped, where it tells.
+          type: int
+        first_packet:
+          description: Time of the first packet in the files, UTC.
+          type: str
+          sample: "2026-01-31T03:00:00.000123Z"
+        last_packet:
+          description: Time of the last packet in the files, UTC; known once the segment has ended.
+          type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _control
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={"name": {"type": "str"}, "path": {"type": "path", "default": "/var/lib/nettap/captures"}},
+        supports_check_mode=True,
+    )
+    try:
+        captures = _control.Sessions(module.params["path"]).about(module.params["name"])
+    except NettapError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, captures=captures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of an action plugin; nothing of it runs on the host but container_capture_info."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: container_capture_wait
+short_description: Wait for the end of a capture session and show its progress
+description:
+  - Waits until a capture session has ended, and shows meanwhile how many packets and bytes of each container were captured
+    and how many packets were dropped.
+  - A connection that breaks meanwhile is tried again; the capture goes on without it.
+  - When the play is interrupted (C(Ctrl-C), or the job cancelled), the session is stopped and, with O(fetch_on_interrupt),
+    fetched before the play ends.
+version_added: 0.1.0
+author:
+  - The nettap.containers authors (@nettap)
+extends_documentation_fragment:
+  - nettap.containers._attributes
+  - nettap.containers._attributes.action
+  - nettap.containers._attributes.actiongroup
+requirements:
+  - root on the host (C(become=true))
+attributes:
+  check_mode:
+    support: full
+    details:
+      - In check mode there may be no session; the task returns at once.
+  diff_mode:
+    support: N/A
+    details:
+      - Does not modify state.
+  idempotent:
+    support: full
+options:
+  name:
+    description:
+      - The session to wait for.
+    type: str
+    default: default
+  path:
+    description:
+      - Folder on the host that holds the sessions.
+    type: path
+    default: /var/lib/nettap/captures
+  interval:
+    description:
+      - Seconds between two looks, and so between two lines of progress.
+    type: float
+    default: 5
+  patience:
+    description:
+      - Seconds for which an unreachable host is tried again before the task fails.
+    type: float
+    default: 120
+  fetch_on_interrupt:
+    description:
+      - Options of M(nettap.containers.container_capture_fetch) with which the session is fetched when the play is
+        interrupted. If it is not set, the session is stopped and stays on the host.
+    type: dict
+    suboptions:
+      dest:
+        description:
+          - Folder on the controller.
+        type: str
+        default: captures
+      merge:
+        description:
+          - One pcap of each segment or one pcapng of the host.
+        type: str
+        choices: [segment, host]
+        default: host
+      compress:
+        description:
+          - Whether to compress with gzip.
+        type: bool
+        default: false
+      remove:
+        description:
+          - Whether to delete the session on the host once it is fetched.
+        type: bool
+        default: false
+seealso:
+  - module: nettap.containers.container_capture
+"""
+
+EXAMPLES = r"""
+- name: Wait for the end of the capture, which is fetched even if the play is interrupted
+  nettap.containers.container_capture_wait:
+    name: shop
+    fetch_on_interrupt:
+      dest: /srv/evidence
+"""
+
+RETURN = r"""
+capture:
+  description: The session with its final figures, as M(nettap.containers.container_capture_info) returns it.
+  returned: success, but not in check mode
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def main() -> None:
+    """Say how it is used."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "default": "default"},
+            "path": {"type": "path", "default": "/var/lib/nettap/captures"},
+            "interval": {"type": "float", "default": 5},
+            "patience": {"type": "float", "default": 120},
+            "fetch_on_interrupt": {
+                "type": "dict",
+                "options": {
+                    "dest": {"type": "str", "default": "captures"},
+                    "merge": {"type": "str", "choices": ["segment", "host"], "default": "host"},
+                    "compress": {"type": "bool", "default": False},
+                    "remove": {"type": "bool", "default": False},
+                },
+            },
+        },
+        supports_check_mode=True,
+    )
+    module.fail_json(msg="Its action plugin, which does the waiting, was not run: call it by its full name, nettap.containers.container_capture_wait.")
+
+
+if __name__ == "__main__":
+    main()
