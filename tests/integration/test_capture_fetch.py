@@ -1,0 +1,206 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Captures on their way to the controller: over ssh from a user who becomes root, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import re
+
+import pytest
+from capture_tools import TRAFFIC, Captures, by, capinfos, count, everything_is_private, flood, lengths, only, reach, send, tshark
+from ssh_server import wait_for
+
+
+class Fetcher:
+    """container_capture_fetch on the host `node`, and what it leaves there."""
+
+    def __init__(self, captures: Captures, cli, sshd, dest: pathlib.Path) -> None:
+        self.captures, self.cli, self.sshd, self.dest = captures, cli, sshd, dest
+
+    def start(self, tasks: dict[str, dict], **host_vars):
+        """Start a play of named fetches with further options."""
+        play = {"hosts": "all", "gather_facts": False, "tasks": [
+            {
+                "name": name,
+                "check_mode": options.pop("check", False),
+                "nettap.containers.container_capture_fetch": {"path": str(self.captures.path), "dest": str(self.dest), **options},
+                "ignore_errors": True,
+            }
+            for name, options in tasks.items()
+        ]}  # fmt: skip
+        return self.cli.start_playbook([play], hosts={"node": {**self.sshd.host_vars, **host_vars}})
+
+    def __call__(self, **tasks: dict) -> list[dict]:
+        """The results of fetches with further options, in their order."""
+        done = self.start(tasks).wait()
+        assert [entry["task"] for entry in done.results] == list(tasks), done.output
+        return [{**entry["result"], "failed": entry["status"] != "ok"} for entry in done.results]
+
+    def staged(self) -> list[pathlib.Path]:
+        """What is left of captures in the login user's temporary folder."""
+        return list((self.sshd.home / ".ansible" / "tmp").glob("*/*.staged"))
+
+
+@pytest.fixture
+def fetch(captures, cli, sshd, tmp_path):
+    return Fetcher(captures, cli, sshd, tmp_path / "here")
+
+
+def intact(file: dict) -> bool:
+    """Whether a file is what the task says it is."""
+    content = pathlib.Path(file["dest"]).read_bytes()
+    return (len(content), hashlib.sha256(content).hexdigest(), count(file["dest"])) == (file["size"], file["sha256"], file["packets"])
+
+
+def test_merged_and_in_segments(captures, container, fetch):
+    targets = [container(), container()]
+    addresses = [reach(target) for target in targets]
+    started = captures.start(*targets, interface=["eth0"], filter=TRAFFIC)["capture"]
+    for number in range(1, 101):
+        send(addresses[number % 2], [number])
+    captures.stop()
+    stamp = re.sub(r"[-:]|\.\d+", "", started["started_at"])
+    predicted, merged, segments, compressed = fetch(
+        predicted={"check": True}, merged={}, segments={"merge": "segment"}, compressed={"merge": "segment", "compress": True}
+    )
+    assert predicted["changed"] and predicted["files"][0]["sha256"] == merged["files"][0]["sha256"]
+
+    [file] = merged["files"]
+    assert merged["changed"] and not merged["removed"] and intact(file)
+    assert file["dest"] == str(fetch.dest / "node" / f"default-{stamp}.pcapng")
+    assert (file["host"], file["containers"]) == ("node", sorted(target.name for target in targets))
+    found = [line.split("\t") for line in tshark(file["dest"], "frame.interface_name", "data.len")]
+    assert found == [[f"node/{targets[number % 2].name}/eth0", str(number)] for number in range(1, 101)]
+    told = capinfos(file["dest"])
+    assert "Strict time order:   True" in told
+    assert all(words in told for target in targets for words in (f"container: {target.name}\n", f"id: {target.id}\n"))
+    assert told.count("image: nettap/test:latest\n") == told.count(f"filter: {TRAFFIC}\n") == 2
+    assert lengths(file["dest"]) == list(range(1, 101)), "tcpdump does not read the merged file"
+
+    assert segments["changed"] and len(segments["files"]) == 2
+    for file in segments["files"]:
+        assert intact(file) and pathlib.Path(file["dest"]).parent == fetch.dest / "node" / f"default-{stamp}"
+        odd = file["containers"] == [targets[1].name]
+        assert lengths(file["dest"]) == list(range(1, 101))[not odd :: 2]
+    assert [file["dest"] for file in compressed["files"]] == [file["dest"] + ".gz" for file in segments["files"]]
+    for plain, file in zip(segments["files"], compressed["files"], strict=True):
+        assert intact(file) and tshark(file["dest"], "data.len", "frame.time_epoch") == tshark(plain["dest"], "data.len", "frame.time_epoch")
+    everything_is_private(fetch.dest)
+    assert fetch.staged() == []
+
+    def picture() -> dict[pathlib.Path, tuple[int, int]]:
+        return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in fetch.dest.rglob("*")}
+
+    before = picture()
+    again = fetch(predicted={"check": True}, merged={}, segments={"merge": "segment"}, compressed={"merge": "segment", "compress": True})
+    assert [result["changed"] for result in again] == [False] * 4
+    assert again[1]["files"] == merged["files"] and picture() == before
+
+
+def test_ring_is_joined_in_order(captures, container, fetch):
+    target = container()
+    where = reach(target)
+    captures.start(target, interface=["eth0"], filter=TRAFFIC, file_size=1, file_count=3)
+    sent = flood(where, 5)
+    ring = only(captures.stop())
+    assert sorted(ring["files"]) != ring["files"] or len(ring["files"]) != 3 or ring["packets_captured"] == len(sent)
+    for result in fetch(host={"merge": "host"}, segment={"merge": "segment"}):
+        [file] = result["files"]
+        assert intact(file) and "Strict time order:   True" in capinfos(file["dest"])
+        found = lengths(file["dest"])
+        assert found == sent[-len(found) :] and 1500 < len(found) < len(sent)
+
+
+def test_running_session_and_remove(captures, container, fetch):
+    target = container()
+    where = reach(target)
+    captures.start(target, filter=TRAFFIC)
+    flood(where, 1)
+    captures.until(lambda capture: only(capture)["packets_captured"] == only(capture)["packets_received"] > 0)
+    early, kept = fetch(early={}, remove={"remove": True})
+    assert early["changed"] and intact(early["files"][0]) and 0 < early["files"][0]["packets"]
+    assert kept["failed"] and "is still running: stop it before" in kept["msg"]
+    send(where, [9])
+    assert captures.info()["status"] == "running"
+    captures.stop()
+    late, predicted, removed, gone = fetch(late={}, check={"check": True, "remove": True}, removed={"remove": True}, gone={"remove": True})
+    assert late["changed"] and intact(late["files"][0])
+    assert late["files"][0]["dest"] == early["files"][0]["dest"] and late["files"][0]["packets"] > early["files"][0]["packets"]
+    assert lengths(late["files"][0]["dest"])[-1] == 9
+    assert [result["changed"] for result in (predicted, removed)] == [True, True] and removed["removed"]
+    assert os.listdir(captures.path) == []
+    assert gone["failed"] and "There is no capture session 'default'" in gone["msg"]
+    assert pathlib.Path(late["files"][0]["dest"]).exists()
+
+
+def test_nothing_captured_is_a_valid_file(captures, container, fetch):
+    captures.start(container(), interface=["eth0", "any"], vantage="both", filter=TRAFFIC, duration=0.2, wait=True)
+    captures.start(container(), name="never", start_at="2100-01-01")
+    captures.stop("never")
+    results = fetch(merged={}, segments={"merge": "segment"}, gz={"compress": True}, early={"name": "never"}, alone={"name": "never", "merge": "segment"})
+    assert [len(result["files"]) for result in results] == [1, 3, 1, 1, 1]
+    for file in (file for result in results for file in result["files"]):
+        assert intact(file) and file["packets"] == 0
+        assert tshark(file["dest"], "frame.number") == []
+
+
+def test_host_vantage_has_its_own_interface_name(captures, container, fetch):
+    target = container()
+    where = reach(target)
+    captures.start(target, interface=["eth0"], vantage="both", filter=TRAFFIC)
+    send(where, [8])
+    device = by(captures.stop(), "vantage")["host"]["device"]
+    [result] = fetch(both={})
+    names = tshark(result["files"][0]["dest"], "frame.interface_name")
+    assert sorted(names) == [f"node/{target.name}/eth0", f"node/{target.name}/eth0@{device}"]
+
+
+def test_transfer_that_breaks(captures, container, fetch):
+    """What was there stays, nothing half is left here, and what is left there goes with the next fetch, or with the session."""
+    target = container()
+    where = reach(target)
+    captures.start(target, filter=TRAFFIC)
+    flood(where, 0.5)
+    captures.until(lambda capture: only(capture)["packets_captured"])
+    [old] = fetch(old={})
+    assert old["changed"]
+    flood(where, 12)
+    captures.stop()
+
+    def break_it() -> None:
+        slow = fetch.start({"broken": {}}, ansible_sftp_extra_args="-l 8000")  # 1 MB a second
+        try:
+            assert wait_for(lambda: any(path.stat().st_size for path in fetch.dest.rglob(".*.part")), 30)
+            fetch.sshd.cut()
+            done = slow.wait()
+        finally:
+            fetch.sshd.listen()
+        assert done.results[-1]["status"] in ("failed", "unreachable") and done.rc != 0
+        assert not list(fetch.dest.rglob("*.part")) and len(fetch.staged()) == 1
+
+    break_it()
+    assert intact(old["files"][0])
+    [new] = fetch(new={})
+    assert new["changed"] and intact(new["files"][0]) and new["files"][0]["packets"] > old["files"][0]["packets"]
+    assert new["files"][0]["dest"] == old["files"][0]["dest"] and fetch.staged() == []
+    os.unlink(new["files"][0]["dest"])
+    break_it()
+    assert captures.task(state="absent")["changed"]
+    assert fetch.staged() == [] and [path for path in fetch.dest.rglob("*") if path.is_file()] == []
+
+
+def test_destination_that_cannot_be_written(captures, container, fetch):
+    captures.start(container(), filter=TRAFFIC, duration=0.1, wait=True)
+    fetch.dest.mkdir()
+    (fetch.dest / "file").write_text("mine")
+    (fetch.dest / "other").mkdir()
+    (fetch.dest / "other" / "node").write_text("mine, too")
+    results = fetch(file={"dest": str(fetch.dest / "file"), "remove": True}, folder={"dest": str(fetch.dest / "other"), "remove": True})
+    for result in results:
+        assert result["failed"] and re.search(r"The destination \S+/node/default-\S+ on the controller cannot be written: .*\.$", result["msg"])
+    assert [path.read_text() for path in sorted(fetch.dest.rglob("*")) if path.is_file()] == ["mine", "mine, too"]
+    assert captures.find() and fetch.staged() == []

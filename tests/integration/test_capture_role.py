@@ -1,0 +1,188 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role capture by its playbook: all hosts together, with progress, and with an end in order whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import pathlib
+import re
+import signal
+
+import pytest
+from ansible_cli import LOCAL
+from capture_tools import TRAFFIC, Captures, by, count, flood, lengths, only, reach, send
+from ssh_server import wait_for
+
+PROGRESS = re.compile(r"^\[(\S+)\] (\S+) any: (\d+) packets, .* dropped", re.MULTILINE)
+
+
+@pytest.fixture
+def play(cli, captures, tmp_path):
+    """Give play(*containers, hosts={}, **role_variables): capture.yml, started; files come to tmp_path/here."""
+
+    def start(*containers, hosts=None, options=(), **variables):
+        names = {"container": [target.name for target in containers], "path": str(captures.path), "dest": str(tmp_path / "here"), "filter": TRAFFIC}
+        values = {f"capture_{name}": value for name, value in {**names, "interval": 1, **variables}.items() if value is not None}
+        return cli.start_playbook("capture.yml", *options, hosts=hosts, extra_vars=values)
+
+    return start
+
+
+def fetched(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files that have come, and nothing half."""
+    assert not list(folder.rglob("*.part"))
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_two_hosts_start_at_the_same_instant(play, container, tmp_path):
+    """As two, this machine has two storage paths. The interval is the role's own: a line at least every ten seconds."""
+    target = container()
+    where = reach(target)
+    with contextlib.ExitStack() as stack:
+        both = {name: stack.enter_context(contextlib.closing(Captures(tmp_path / name))) for name in ("a", "b")}
+        hosts = {name: {**LOCAL, "capture_path": str(captures.path)} for name, captures in both.items()}
+        running = play(target, hosts=hosts, path=None, duration=7, interval=None)
+        started = {name: captures.until_started()["started_at"] for name, captures in both.items()}
+        assert started["a"] == started["b"]
+        send(where, [1, 2, 3])
+        # Two lines of each host while it still captures.
+        assert wait_for(lambda: len(PROGRESS.findall(running.output)) >= 4, 30)
+        assert all(captures.info()["status"] == "running" for captures in both.values())
+        done = running.wait()
+        assert done.rc == 0, done.output
+        for name, captures in both.items():
+            assert {(line[0], line[1]) for line in PROGRESS.findall(done.output)} >= {(name, target.name)}
+            assert (name, target.name, "3") in PROGRESS.findall(done.output)
+            [file] = fetched(tmp_path / "here" / name)
+            assert lengths(file) == [1, 2, 3]
+            assert done.result("Say what was captured", name)["msg"] == [
+                f"{target.name} any (container): 3 packets, 0 dropped, ended by duration", f"file: {file}"
+            ]  # fmt: skip
+            stats = done.result("Leave the summary", name)["ansible_stats"]["data"]["nettap_capture"]
+            assert (stats[name]["files"][0]["dest"], stats[name]["segments"][0]["packets_captured"]) == (str(file), 3)
+            first = datetime.datetime.fromisoformat(done.result("Fetch", name)["capture"]["segments"][0]["first_packet"])
+            assert first >= datetime.datetime.fromisoformat(started[name])
+            assert os.listdir(captures.path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("fetch", [True, False])
+def test_interrupted(play, captures, container, tmp_path, number, fetch):
+    target = container()
+    where = reach(target)
+    running = play(target, duration=0, fetch=fetch)
+    captures.until_started()
+    send(where, [4])
+    assert wait_for(lambda: (("local", target.name, "1") in PROGRESS.findall(running.output)), 30)
+    running.interrupt(number)
+    assert running.wait().rc != 0
+    # SIGTERM ends Ansible at once, while its worker finishes.
+    assert wait_for(lambda: not captures.processes() and "interrupted: the capture session default was" in running.output, 30)
+    assert "Start capturing" in running.output and PROGRESS.search(running.output), "what was printed before is lost"
+    if fetch:
+        [file] = fetched(tmp_path / "here")
+        assert lengths(file) == [4] and os.listdir(captures.path) == []
+        assert f"interrupted: the capture session default was stopped and fetched to {file}" in running.output
+    else:
+        capture = captures.info()
+        assert (capture["status"], only(capture)["stop_reason"], lengths(*only(capture)["files"])) == ("stopped", "user", [4])
+        assert f"stopped; its captures are on the host under {captures.path}/default" in running.output
+        assert not fetched(tmp_path / "here")
+
+
+def test_capture_that_fails_in_the_middle(play, captures, container, tmp_path):
+    """What was captured until then is fetched, and the play fails with the reason."""
+    target, other = container(), container()
+    addresses = [reach(target), reach(other)]
+    running = play(target, other, duration=4)
+    started = captures.until_started()
+    for number, where in enumerate(addresses, start=5):
+        send(where, [number])
+    captures.until(lambda capture: all(segment["packets_captured"] for segment in capture["segments"]))
+    os.kill(by(started, "container")[target.name]["pid"], signal.SIGKILL)
+    done = running.wait()
+    assert done.rc != 0 and done.results[-1]["task"].endswith("Fail if the capture did not end well")
+    [file] = fetched(tmp_path / "here")
+    assert 6 in lengths(file) and set(lengths(file)) <= {5, 6}
+    summary = done.result("Say what was captured")["msg"]
+    assert any(line.startswith(f"{target.name} any") and line.endswith("ended by error: tcpdump was ended by SIGKILL") for line in summary)
+    assert os.listdir(captures.path) == []
+
+
+def test_too_many_drops_fail_the_play(play, captures, container, tmp_path):
+    target = container()
+    where = reach(target)
+    running = play(target, duration=2, buffer_size=128, max_drop_percent=1)
+    pid = only(captures.until_started())["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    sent = flood(where, 2)
+    os.kill(pid, signal.SIGCONT)
+    done = running.wait()
+    assert done.rc != 0
+    message = done.result("Fail if")["msg"]
+    dropped = re.search(rf"More than 1 % of the packets were dropped \({target.name} any (\d+) of {len(sent)}\)", message)
+    assert dropped, message
+    [file] = fetched(tmp_path / "here")
+    assert count(file) == len(sent) - int(dropped[1])
+
+
+def test_one_host_of_two_cannot_start(play, captures, container, tmp_path):
+    target = container()
+    where = reach(target)
+    hosts = {"good": LOCAL, "bad": {**LOCAL, "capture_docker_host": f"unix://{tmp_path}/nowhere"}}
+    running = play(target, hosts=hosts, duration=2)
+    captures.until_started()
+    send(where, [7])
+    done = running.wait()
+    assert done.rc != 0 and "is not there" in done.result("Start capturing", "bad")["msg"]
+    assert [entry["task"] for entry in done.results if entry["host"] == "bad"][-1].endswith("Finish")
+    [file] = fetched(tmp_path / "here")
+    assert file.parent.name == "good" and lengths(file) == [7]
+
+
+def test_session_of_somebody_else_is_left_alone(play, captures, container, tmp_path):
+    target = container()
+    where = reach(target)
+    theirs = captures.start(target, filter="udp")["capture"]
+    done = play(target, duration=1).wait()
+    assert done.rc != 0 and "is running with other arguments (filter: 'udp', not" in done.result("Start capturing")["msg"]
+    send(where, [8])
+    capture = captures.info()
+    assert (capture["status"], only(capture)["pid"]) == ("running", only(theirs)["pid"])
+    assert fetched(tmp_path / "here") == [] and "Stop capturing" not in done.output
+    assert lengths(*only(captures.stop())["files"]) == [8]
+
+
+def test_check_mode_and_hosts_without_a_match(play, captures, container, tmp_path):
+    target = container()
+    done = play(target, options=["--check"]).wait()
+    assert done.rc == 0 and done.result("Start capturing")["changed"], done.output
+    done = play(container=["none"], allow_missing=True).wait()
+    assert done.rc == 0 and not done.result("Start capturing")["changed"], done.output
+    assert not captures.path.exists() and not captures.processes() and fetched(tmp_path / "here") == []
+
+
+def test_connection_cut_while_waiting(play, captures, container, sshd, tmp_path):
+    """The capture goes on without it, and so does the play once the host is there again."""
+    target = container()
+    where = reach(target)
+    running = play(target, hosts={"node": sshd.host_vars}, packet_count=2, duration=0, merge="segment", compress=True)
+    captures.until_started()
+    send(where, [1])
+    assert wait_for(lambda: bool(PROGRESS.search(running.output)), 30)
+    sshd.cut()
+    try:
+        assert wait_for(lambda: "the capture goes on, and so does the waiting" in running.output, 30), running.output
+        send(where, [2])
+        captures.until_ended()
+    finally:
+        sshd.listen()
+    done = running.wait()
+    assert done.rc == 0, done.output
+    [file] = fetched(tmp_path / "here")
+    assert file.name.endswith(".pcap.gz") and count(file) == 2
+    assert os.listdir(captures.path) == []

@@ -1,0 +1,211 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Staging: whole, checksummed, private files in the login user's folder, and nothing in anybody else's."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import stat
+import time
+import types
+import typing as t
+
+import pytest
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _plan, _stage, _storage
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
+from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError
+from ansible_collections.nettap.containers.tests.unit.pcap import builder
+
+PACKETS = builder.sequence(6)
+Staged = t.Tuple[t.Dict[str, t.Any], t.List[t.Dict[str, t.Any]]]
+
+
+@pytest.fixture(name="storage")
+def make_storage(tmp_path: pathlib.Path) -> _storage.Storage:
+    """A stopped session x of the containers web (a wrapped ring: 6 packets) and db (none)."""
+    storage = _storage.Storage(str(tmp_path / "captures"))
+    segments = []
+    with storage.locked("x", create=True):
+        directory = storage.directory("x")
+        for number, name in enumerate(["web", "db"]):
+            tap = _plan.Tap("eth0", "container", "eth0")
+            known = {"id": str(number) * 64, "name": name, "image": "i"}
+            one = _plan.segment(number, known, tap, lambda _device, path: ["tcpdump", "-w", path, "--", "icmp"], directory)
+            segments.append({**one, "status": "stopped", "stop_reason": "user", "link_type": "EN10MB"})
+        for digit, first in (("0", 4), ("1", 0), ("2", 2)):
+            builder.write(pathlib.Path(directory, segments[0]["file"] + digit), builder.pcap(PACKETS[first:first + 2]))
+        _storage.save(directory, {
+            "status": "stopped", "started_at": "2026-01-31T03:00:00.250000Z", "stopped_at": None, "supervisor": None, "request": Request().stored(),
+            "targets": [], "buffer_size": 4096, "segments": segments,
+        })
+    return storage
+
+
+@pytest.fixture(name="folder")
+def make_folder(tmp_path: pathlib.Path) -> pathlib.Path:
+    (tmp_path / "staging").mkdir(mode=0o700)
+    return tmp_path / "staging"
+
+
+def stage(storage: _storage.Storage, folder: pathlib.Path | None, kind: str = "segment", compress: bool = False) -> Staged:
+    return _stage.stage(storage, "x", str(folder) if folder else None, "node", kind, compress)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "dests", "packets", "containers"),
+    [
+        ("segment", ["x-20260131T030000Z/000-web-eth0-container.pcap", "x-20260131T030000Z/001-db-eth0-container.pcap"], [6, 0], [["web"], ["db"]]),
+        ("host", ["x-20260131T030000Z.pcapng"], [6], [["db", "web"]]),
+    ],
+)
+def test_stage(
+    storage: _storage.Storage, folder: pathlib.Path, kind: str, dests: list[str], packets: list[int], containers: list[list[str]], compress: bool
+) -> None:
+    capture, records = stage(storage, folder, kind, compress)
+    assert capture["status"] == "stopped" and [record["dest"] for record in records] == [dest + (".gz" if compress else "") for dest in dests]
+    assert [record["packets"] for record in records] == packets and [record["containers"] for record in records] == containers
+    assert sorted(os.listdir(folder)) == [os.path.basename(record["path"]) for record in records]
+    for record in records:
+        content = pathlib.Path(record["path"]).read_bytes()
+        assert (record["size"], record["sha256"], record["host"]) == (len(content), hashlib.sha256(content).hexdigest(), "node")
+        figures = os.stat(record["path"])
+        assert stat.S_IMODE(figures.st_mode) == 0o600 and (figures.st_uid, figures.st_gid) == (folder.stat().st_uid, folder.stat().st_gid)
+    if kind == "segment":
+        content = pathlib.Path(records[0]["path"]).read_bytes()
+        assert (gzip.decompress(content) if compress else content) == builder.pcap(PACKETS)
+
+
+@pytest.mark.parametrize("kind", ["segment", "host"])
+@pytest.mark.parametrize("compress", [False, True])
+def test_without_a_folder_nothing_is_written_and_all_is_told(
+    storage: _storage.Storage, folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, kind: str, compress: bool
+) -> None:
+    """As in check mode; and the same packets make the same bytes each time."""
+    days = itertools.count(0, 86400)
+    monkeypatch.setattr(time, "time", lambda: next(days))
+    before = sorted(tmp_path.rglob("*"))
+    _capture, told = stage(storage, None, kind, compress)
+    assert sorted(tmp_path.rglob("*")) == before
+    _capture, staged = stage(storage, folder, kind, compress)
+    assert told == [{**record, "path": None} for record in staged]
+
+
+def test_files_become_the_login_users(storage: _storage.Storage, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owners: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "fchown", lambda _fd, user, group: owners.append((user, group)))
+    real = os.fstat
+    root_of = folder.stat().st_ino
+
+    def fstat(fd: int) -> t.Any:
+        figures = real(fd)
+        if figures.st_ino != root_of:
+            return figures
+        return types.SimpleNamespace(st_mode=figures.st_mode, st_uid=1234, st_gid=5678, st_dev=figures.st_dev, st_ino=figures.st_ino)
+
+    monkeypatch.setattr(os, "fstat", fstat)
+    stage(storage, folder)
+    assert owners == [(1234, 5678)] * 2
+
+
+def test_session_that_is_not_there(storage: _storage.Storage, folder: pathlib.Path) -> None:
+    with pytest.raises(CaptureError, match=r"There is no capture session 'y' under .*captures \(there are: x\)"):
+        _stage.stage(storage, "y", str(folder), "node", "host", False)
+
+
+@pytest.mark.parametrize("bits", [0o750, 0o701, 0o755, 0o770, 0o777, 0o1777])
+def test_folder_that_is_open_to_others_is_refused(storage: _storage.Storage, folder: pathlib.Path, bits: int) -> None:
+    folder.chmod(bits)
+    with pytest.raises(StorageError, match="is open to others: captures hold secrets"):
+        stage(storage, folder)
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize(("kind", "words"), [("link", "Not a directory|symbolic links"), ("file", "Not a directory"), ("none", "No such file")])
+def test_folder_that_is_none_is_refused(storage: _storage.Storage, folder: pathlib.Path, tmp_path: pathlib.Path, kind: str, words: str) -> None:
+    planted = tmp_path / "planted"
+    if kind == "link":
+        planted.symlink_to(folder)
+    elif kind == "file":
+        planted.touch()
+    with pytest.raises(StorageError, match=f"to stage the capture in cannot be opened: ({words})"):
+        stage(storage, planted)
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "hard link", "file", "folder"])
+def test_what_is_planted_in_the_folder_is_refused(storage: _storage.Storage, folder: pathlib.Path, tmp_path: pathlib.Path, kind: str) -> None:
+    """The login user could put it there before, and have root write, and give away, what it leads to."""
+    precious, planted = tmp_path / "precious", folder / "000.staged"
+    if kind == "dangling":
+        planted.symlink_to(precious)
+    else:
+        precious.write_text("precious")
+        plant: dict[str, t.Callable[[], None]] = {
+            "link": lambda: planted.symlink_to(precious), "hard link": lambda: planted.hardlink_to(precious), "file": planted.touch, "folder": planted.mkdir,
+        }
+        plant[kind]()
+    with pytest.raises(StorageError, match=r"The capture cannot be staged in .*staging: File exists\."):
+        stage(storage, folder)
+    assert not precious.exists() if kind == "dangling" else precious.read_text() == "precious"
+
+
+def test_folder_without_the_room(storage: _storage.Storage, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fstatvfs", lambda _fd: types.SimpleNamespace(f_bavail=1, f_frsize=100))
+    with pytest.raises(StorageError, match="0 MiB free: set ansible_remote_tmp to a larger file system, or fetch with compress: true"):
+        stage(storage, folder)
+    assert os.listdir(folder) == []
+
+
+# --- what a broken fetch leaves
+
+def test_what_a_broken_fetch_has_left_goes_with_the_next(storage: _storage.Storage, folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    stage(storage, folder)
+    (tmp_path / "next").mkdir(mode=0o700)
+    stage(storage, tmp_path / "next")
+    assert not folder.exists() and len(os.listdir(tmp_path / "next")) == 2
+    _stage.clear(storage.directory("x"))
+    assert not (tmp_path / "next").exists() and not os.path.exists(f"{storage.directory('x')}/staging.json")
+    _stage.clear(storage.directory("x"))  # nothing to do
+
+
+def test_clear_takes_only_what_was_staged(storage: _storage.Storage, folder: pathlib.Path) -> None:
+    stage(storage, folder)
+    (folder / "AnsiballZ_x.py").touch()
+    _stage.clear(storage.directory("x"))
+    assert os.listdir(folder) == ["AnsiballZ_x.py"]
+
+
+@pytest.mark.parametrize("kind", ["another folder", "link", "file", "gone"])
+def test_clear_leaves_what_has_taken_the_folders_place(storage: _storage.Storage, folder: pathlib.Path, tmp_path: pathlib.Path, kind: str) -> None:
+    """The folder is known by its inode: a name alone, the login user could give to anything."""
+    stage(storage, folder)
+    kept = tmp_path / "kept"
+    folder.rename(kept)  # kept, so that its inode is not given out again
+    other = tmp_path / "other"
+    other.mkdir(mode=0o700)
+    (other / "000.staged").write_text("precious")
+    if kind == "another folder":
+        other.rename(folder)
+    elif kind == "link":
+        folder.symlink_to(other)
+    elif kind == "file":
+        folder.write_text("precious")
+    _stage.clear(storage.directory("x"))
+    precious = {"another folder": folder / "000.staged", "file": folder}.get(kind, other / "000.staged")
+    assert precious.read_text() == "precious" and sorted(os.listdir(kept)) == ["000.staged", "001.staged"]
+    assert not os.path.exists(f"{storage.directory('x')}/staging.json")
+
+
+def test_clear_survives_a_damaged_record(storage: _storage.Storage) -> None:
+    record = pathlib.Path(storage.directory("x"), "staging.json")
+    for content in ("", "{", json.dumps({"folder": "/nonexistent", "device": 1, "inode": 1})):
+        record.write_text(content)
+        _stage.clear(storage.directory("x"))
+        assert not record.exists()

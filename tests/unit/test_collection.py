@@ -1,0 +1,22 @@
+"""The collection's metadata agree with its files."""
+
+from __future__ import annotations
+
+import pathlib
+
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def test_action_group_lists_every_module():
+    """A module that is missing there silently ignores the `module_defaults` that a play sets for the group."""
+    runtime = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())
+    modules = {path.stem for path in (ROOT / "plugins/modules").glob("[!_]*.py")}
+    assert set(runtime["action_groups"]["containers"]) == modules
+
+
+def test_action_plugins_have_a_module_for_their_documentation():
+    actions = {path.stem for path in (ROOT / "plugins/action").glob("[!_]*.py")}
+    modules = {path.stem for path in (ROOT / "plugins/modules").glob("[!_]*.py")}
+    assert actions <= modules
