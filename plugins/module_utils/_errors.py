@@ -40,3 +40,11 @@ class CaptureError(NettapError):
 
 class PcapError(NettapError):
     """A capture file that cannot be read."""
+
+
+class DataplaneError(NettapError):
+    """A dataplane (its namespace, its service links, its engine) that cannot be made, reached or configured."""
+
+
+class SteeringError(NettapError):
+    """Steering that is refused, cannot be put in or cannot be taken out."""

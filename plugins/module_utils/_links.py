@@ -26,7 +26,7 @@ def interfaces(namespaces: t.Sequence[_netns.Namespace]) -> list[list[Link]]:
 
 
 def _interfaces(namespace: _netns.Namespace, host: _Host) -> list[Link]:
-    with _netlink(namespace.fd) as netlink:
+    with connect(namespace.fd) as netlink:
         addresses: dict[int, list[str]] = {}
         for message in netlink.get_addr():
             # Of a point-to-point address IFA_ADDRESS is the other side; IFA_LOCAL (IPv4 only, else absent) is ours.
@@ -76,7 +76,7 @@ class _Host:
     def peer(self, link: Link) -> dict[str, t.Any] | None:
         """The host's end of a veth whose netnsid is the host's; it must point back."""
         if self._links is None:
-            with _netlink(self.fd) as netlink:
+            with connect(self.fd) as netlink:
                 self._links = {message["index"]: (_describe(message), message.get_attr("IFLA_MASTER")) for message in netlink.get_links()}
         found, master = self._links.get(link["iflink"], (None, None))
         if found is None or found["kind"] != "veth" or found["iflink"] != link["ifindex"]:
@@ -85,7 +85,7 @@ class _Host:
         return {"name": found["name"], "ifindex": found["ifindex"], "master": bridge[0]["name"] if bridge else None}
 
 
-def _netlink(fd: int) -> t.Any:
+def connect(fd: int) -> t.Any:
     """A netlink socket in the namespace of fd; it stays there when we have left."""
     try:
         from pyroute2 import IPRoute  # 0.3 s: only paid where links are asked for

@@ -113,6 +113,16 @@ def open_path(name: str) -> Namespace:
     return Namespace(fd, path)
 
 
+def processes(inode: int) -> list[int]:
+    """PIDs of the processes in the network namespace of that inode number."""
+    found = []
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        with contextlib.suppress(OSError):  # it may end while we look
+            if os.stat(f"/proc/{pid}/ns/net").st_ino == inode:
+                found.append(pid)
+    return found
+
+
 @contextlib.contextmanager
 def entered(fd: int) -> t.Iterator[None]:
     """Runs the block in the network namespace of fd: sockets opened and processes started in it stay there.

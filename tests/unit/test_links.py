@@ -57,7 +57,7 @@ class Netlink:
 
 
 def interfaces(monkeypatch: pytest.MonkeyPatch, inside: Netlink, host: Netlink, is_host: bool = False) -> list[dict[str, t.Any]]:
-    monkeypatch.setattr(_links, "_netlink", lambda fd: inside if fd == INSIDE_FD else host)
+    monkeypatch.setattr(_links, "connect", lambda fd: inside if fd == INSIDE_FD else host)
     return _links.interfaces([t.cast("t.Any", types.SimpleNamespace(fd=INSIDE_FD, host=is_host))])[0]
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import resource
@@ -16,19 +15,11 @@ import subprocess
 import sys
 import tempfile
 import typing as t
-import zipfile
 
-from ansible_collections.nettap.containers.plugins.module_utils import _capture, _cgroup, _errors, _inotify, _links, _netns, _pcap, _process
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _plan, _request, _session, _storage, _supervisor, _tcpdump
+from ansible_collections.nettap.containers.plugins.module_utils import _archive
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _supervisor
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
-from ansible_collections.nettap.containers.plugins.module_utils._pcap import _reader
 
-# All that the supervisor needs. They are imported here, not named, because Ansible sends a module only what it imports.
-_MODULES = (
-    _errors, _process, _cgroup, _netns, _links, _inotify, _pcap, _reader,
-    _capture, _request, _tcpdump, _storage, _session, _plan, _supervisor,
-)
-_ROOT = "ansible_collections.nettap.containers.plugins.module_utils"
 _TIMEOUT = 60.0  # seconds; longer than the supervisor's own for its tcpdumps
 
 
@@ -42,7 +33,7 @@ def launch(name: str, spec: dict[str, t.Any], descriptors: t.Sequence[int]) -> d
     _allow_descriptors(len(descriptors))
     with contextlib.ExitStack() as stack:
         archive = stack.enter_context(tempfile.TemporaryFile())
-        archive.write(_archive())
+        archive.write(_archive.build(_supervisor))
         archive.flush()
         heard, said = os.pipe2(os.O_CLOEXEC)
         stack.callback(os.close, heard)
@@ -68,20 +59,6 @@ def launch(name: str, spec: dict[str, t.Any], descriptors: t.Sequence[int]) -> d
     if not answer:
         raise CaptureError(f"The supervisor of session {name} ended before it could say why; see {spec['directory']}/supervisor.log, if it is there.")
     return json.loads(answer)
-
-
-def _archive() -> bytes:
-    """A zip application of the modules in _MODULES, from wherever this module itself was loaded (a folder or a zip)."""
-    memory = io.BytesIO()
-    with zipfile.ZipFile(memory, "w") as archive:
-        for depth in range(1, len(_ROOT.split(".")) + 1):
-            archive.writestr("/".join(_ROOT.split(".")[:depth]) + "/__init__.py", "")
-        for module in _MODULES:
-            loader: t.Any = module.__loader__  # of a zip or of a file, which both give the source
-            path = module.__name__.replace(".", "/") + ("/__init__.py" if hasattr(module, "__path__") else ".py")
-            archive.writestr(path, loader.get_source(module.__name__) or "")
-        archive.writestr("__main__.py", f"from {_ROOT}._capture._supervisor import main\nmain()\n")
-    return memory.getvalue()
 
 
 def _scope(name: str) -> list[str]:
