@@ -1,0 +1,242 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The dataplane's own network namespace and the service links by which traffic reaches its engine.
+
+                 steering's end          engine's end (in the dataplane's namespace)
+    mode tag     vbr            <veth>   vth
+    mode bridge  vbr0, vbr1     <veth>   vth0, vth1
+
+Steering in place redirects on the host, so that its ends are there; the takeover has all ends in the dataplane's namespace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import fcntl
+import hashlib
+import os
+import socket
+import struct
+import subprocess
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils import _links, _netns
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError, MissingError
+
+# Frames up to this size come through (jumbo frames of the usual 9000 bytes and more); engines size their buffers by it.
+MTU = 9216
+# NeuVector's dp handles frames up to this size in its fast path, larger ones in a slow one.
+TAG_MTU = 2048
+_ENDS = {"tag": (("vbr", "vth"),), "bridge": (("vbr0", "vth0"), ("vbr1", "vth1"))}
+
+# linux/sockios.h, linux/ethtool.h
+_SIOCETHTOOL = 0x8946
+_ETHTOOL_STXCSUM = 0x17
+
+
+@dataclasses.dataclass(frozen=True)
+class ServiceLink:
+    """A veth: name and ifindex of steering's end, engine and engine_ifindex of that in the dataplane's namespace."""
+
+    name: str
+    ifindex: int
+    engine: str
+    engine_ifindex: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataplane:
+    """A dataplane that is there: fd is its open namespace; of links, the first leads to containers, the last to the network."""
+
+    name: str
+    fd: int
+    inode: int
+    topology: str
+    mode: str
+    mtu: int
+    links: tuple[ServiceLink, ...]
+
+    @property
+    def path(self) -> str:
+        """Where its namespace is bound."""
+        return os.path.join(_netns.NAMED, self.name)
+
+    def describe(self) -> dict[str, t.Any]:
+        """The fields that modules return of it."""
+        return {
+            "name": self.name,
+            "netns": {"path": self.path, "inode": self.inode},
+            "topology": self.topology,
+            "mode": self.mode,
+            "mtu": self.mtu,
+            "links": [{"name": link.name, "ifindex": link.ifindex, "engine_name": link.engine, "engine_ifindex": link.engine_ifindex} for link in self.links],
+        }
+
+
+@contextlib.contextmanager
+def opened(name: str) -> t.Iterator[Dataplane | None]:
+    """The dataplane of that name, None where there is none. Raises DataplaneError for one that is not whole."""
+    try:
+        namespace = _netns.open_path(_checked(name))
+    except MissingError:
+        yield None
+        return
+    try:
+        yield _read(name, namespace)
+    finally:
+        namespace.close()
+
+
+def create(name: str, topology: str, mode: str, mtu: int | None = None) -> bool:
+    """Makes namespace and service links as far as they are missing; True if anything was.
+
+    Raises DataplaneError where the name stands for a dataplane of another topology or mode, or a link's name is taken.
+    """
+    with opened(name) as dataplane:
+        if dataplane is not None:
+            if (dataplane.topology, dataplane.mode) != (topology, mode):
+                raise DataplaneError(f"The dataplane {name} is made for topology {dataplane.topology}, mode {dataplane.mode}: a dataplane serves one of each; "
+                                     f"give another dataplane_netns for {topology}, {mode}.")
+            return False
+    path = os.path.join(_netns.NAMED, _checked(name))
+    if not os.path.exists(path):
+        _run("ip", "netns", "add", name)
+    namespace = _netns.open_path(path)
+    try:
+        _make_links(name, namespace.fd, topology, mode, mtu or (TAG_MTU if mode == "tag" else MTU))
+    finally:
+        namespace.close()
+    return True
+
+
+def remove(name: str) -> bool:
+    """Removes namespace and service links; True if there were any. Nothing may be steered through it any more."""
+    path = os.path.join(_netns.NAMED, _checked(name))
+    if not os.path.exists(path):
+        return False
+    # The links go with either end; but the namespace lives on while a process is in it.
+    host = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(MissingError):
+            namespace = _netns.open_path(path)
+            try:
+                for fd in (host, namespace.fd):
+                    with _links.connect(fd) as netlink:
+                        ours = {names[0 if fd == host else 1] for mode in _ENDS for names in _names(name, mode)}
+                        for message in netlink.get_links():
+                            if message.get_attr("IFLA_IFNAME") in ours and (fd != host or _leads_to(netlink, message, namespace.fd)):
+                                netlink.link("del", index=message["index"])
+            finally:
+                namespace.close()
+    finally:
+        os.close(host)
+    _run("ip", "netns", "delete", name)
+    return True
+
+
+def _checked(name: str) -> str:
+    if not name or "/" in name or name in (".", "..") or len(name) > 64:
+        raise DataplaneError(f"{name!r} cannot name a dataplane: it becomes a named network namespace (no slash, at most 64 characters).")
+    return name
+
+
+def _names(name: str, mode: str) -> list[tuple[str, str]]:
+    """The two ends' names of each service link. Steering's are on the host, where each dataplane needs its own."""
+    if name == "nettap":
+        return list(_ENDS[mode])
+    # A link's name has at most 15 characters (IFNAMSIZ), the longest start is vbr0-.
+    suffix = name if len(name) <= 10 else hashlib.sha256(name.encode()).hexdigest()[:10]
+    return [(f"{ours}-{suffix}", theirs) for ours, theirs in _ENDS[mode]]
+
+
+def _make_links(name: str, fd: int, topology: str, mode: str, mtu: int) -> None:
+    host = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with _links.connect(fd) as inside, _links.connect(host) as outside:
+            _disable_ipv6(fd, "default")
+            steering = outside if topology == "inplace" else inside
+            for ours, theirs in _names(name, mode):
+                if theirs in _indices(inside):  # left by a call that was killed
+                    inside.link("del", index=_indices(inside)[theirs])
+                if ours in _indices(steering):
+                    raise DataplaneError(f"A link {ours} is there already, and is not the dataplane {name}'s: remove it, or give another dataplane_netns.")
+                peer = {"ifname": theirs, "mtu": mtu, **({"net_ns_fd": fd} if topology == "inplace" else {})}
+                # Down until all is done: it must not speak before it is told not to.
+                steering.link("add", ifname=ours, kind="veth", mtu=mtu, peer=peer)
+                where = host if topology == "inplace" else fd
+                _disable_ipv6(where, ours)
+                # Redirecting to this end's egress makes the kernel finish checksums and cut segments: engines see real packets.
+                _no_transmit_checksum(where, ours)
+                inside.link("set", index=_indices(inside)[theirs], state="up")
+                steering.link("set", index=_indices(steering)[ours], state="up")
+    finally:
+        os.close(host)
+
+
+def _read(name: str, namespace: _netns.Namespace) -> Dataplane | None:
+    """What is there; None where the namespace has no service link (yet)."""
+    host = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with _links.connect(namespace.fd) as inside, _links.connect(host) as outside:
+            theirs = {message.get_attr("IFLA_IFNAME"): message for message in inside.get_links()}
+            by_index = {message["index"]: message for message in theirs.values()}
+            mode = next((mode for mode, ends in _ENDS.items() if all(end in theirs for dummy, end in ends)), None)
+            if mode is None:
+                return None
+            links = []
+            topology = "takeover"
+            for dummy, end in _ENDS[mode]:
+                message = theirs[end]
+                netnsid = message.get_attr("IFLA_LINK_NETNSID")
+                if netnsid is None:
+                    ours = by_index[message.get_attr("IFLA_LINK")]
+                else:
+                    topology = "inplace"
+                    found = outside.get_links(message.get_attr("IFLA_LINK")) if inside.get_netnsid(fd=host)["nsid"] == netnsid else []
+                    ours = next(iter(found), None)
+                    if ours is None:
+                        raise DataplaneError(f"The other end of {end} in the dataplane {name} is not on the host: "
+                                             f"make it anew (container_dataplane: state absent, then present).")
+                links.append(ServiceLink(ours.get_attr("IFLA_IFNAME"), ours["index"], end, message["index"]))
+            return Dataplane(name, namespace.fd, namespace.inode, topology, mode, theirs[_ENDS[mode][0][1]].get_attr("IFLA_MTU"), tuple(links))
+    finally:
+        os.close(host)
+
+
+def _indices(netlink: t.Any) -> dict[str, int]:
+    return {message.get_attr("IFLA_IFNAME"): message["index"] for message in netlink.get_links()}
+
+
+def _leads_to(netlink: t.Any, message: t.Any, fd: int) -> bool:
+    """Whether a link's other end is in the namespace: only such a one is a service link of it."""
+    netnsid = message.get_attr("IFLA_LINK_NETNSID")
+    return netnsid is not None and netlink.get_netnsid(fd=fd)["nsid"] == netnsid
+
+
+def _disable_ipv6(fd: int, link: str) -> None:
+    """No address, no duplicate address detection, no router solicitation: what a service link carries is others'."""
+    with _netns.entered(fd), contextlib.suppress(FileNotFoundError):  # no IPv6 in the kernel
+        with open(f"/proc/sys/net/ipv6/conf/{link}/disable_ipv6", "w", encoding="ascii") as stream:
+            stream.write("1")
+
+
+def _no_transmit_checksum(fd: int, link: str) -> None:
+    """As ethtool -K LINK tx off: the kernel turns segmentation offload off with it."""
+    value = ctypes.create_string_buffer(struct.pack("=II", _ETHTOOL_STXCSUM, 0), 8)
+    with _netns.entered(fd), socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+        # struct ifreq: the link's name and a pointer to struct ethtool_value.
+        fcntl.ioctl(control, _SIOCETHTOOL, struct.pack("16sP16x", link.encode(), ctypes.addressof(value)))
+
+
+def _run(*argv: str) -> None:
+    """ip(8) binds a namespace to its name so that every tool finds it."""
+    try:
+        # module_utils know no AnsibleModule whose run_command they could call.
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # pylint: disable=ansible-bad-function
+    except FileNotFoundError as error:
+        raise DataplaneError("ip (package iproute2) is missing on the host.") from error
+    if done.returncode:
+        raise DataplaneError(f"{' '.join(argv)} failed: {done.stderr.strip()}")

@@ -1,0 +1,235 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What NeuVector's dp is told and what it answers: one JSON object per datagram there, a C structure per datagram back.
+
+The names are those of NeuVector's sources: messages in agent/dp/dp_apis.go and dp/ctrl.c, numbers and structures in
+defs.h. Every message carries all of its fields: dp reads strings without looking whether they are there, and a missing
+one can end it.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
+
+Message = t.Dict[str, t.Dict[str, t.Any]]
+
+MAX_MESSAGE = 8000  # bytes of a datagram; dp reads 8191 (ctrl.c BUF_SIZE) and takes a longer one for broken JSON, without a word
+MAX_MACS = 100  # of one policy: 20 bytes each, in every one of its messages
+MSG_START, MSG_END = 1, 2  # defs.h: flag of the first and the last message of a list
+CFG_ADD, CFG_MODIFY, CFG_DELETE = 1, 2, 3  # defs.h
+APPLY_BOTH = 3  # defs.h DP_POLICY_APPLY_EGRESS | DP_POLICY_APPLY_INGRESS
+ACTIONS = {"allow": 2, "violate": 6, "deny": 7}  # defs.h DP_POLICY_ACTION_*
+PROTOCOLS = {"any": 0, "icmp": 1, "tcp": 6, "udp": 17}
+TAG_PREFIX = "4e:65:75:56:"  # "NeuV" (apis.h MAC_PREFIX): on its service port dp knows a workload's frames by it
+
+# defs.h DP_KIND_*: first byte of an answer
+SESSION_LIST, SESSION_COUNT, DEVICE_COUNTER, MAC_STATS, DEVICE_STATS, KEEP_ALIVE = 2, 3, 4, 8, 9, 10
+
+_COUNTERS = (  # defs.h DPMsgDeviceCounter, up to the arrays of the parsers
+    "rx_packets", "rx_drop_packets", "tx_packets", "tx_drop_packets", "error_packets", "no_workload_packets", "ipv4_packets",
+    "ipv6_packets", "tcp_packets", "tcp_no_session_packets", "udp_packets", "icmp_packets", "other_packets", "assemblies",
+    "freed_assemblies", "fragments", "freed_fragments", "timeout_fragments", "total_sessions", "tcp_sessions", "udp_sessions",
+    "icmp_sessions", "ip_sessions", "drop_meters", "proxy_meters", "current_meters", "current_log_caches",
+)
+_RULE_COUNTERS = ("policy_exact_rules", "policy_range_rules", "policy_domains", "policy_domain_addresses")  # PolicyType1Rules …
+_LIMIT_COUNTERS = ("limit_drop_connections", "limit_pass_connections")
+_PARSERS = 20  # defs.h DPI_PARSER_MAX
+_STATS = (  # defs.h DPMsgStats, after Interval and Padding and up to the figures of the last 5, 60 and 300 seconds
+    "sessions_in", "sessions_out", "current_sessions_in", "current_sessions_out", "packets_in", "packets_out", "bytes_in", "bytes_out",
+)
+_STATS_SIZE = 176
+_SESSION_COUNT = ("total", "tcp", "udp", "icmp", "ip")  # defs.h DPMsgSessionCount
+_SESSION = struct.Struct(">I6sH6s6s16s16sHH4B8I2BHIHHII2BH")  # defs.h DPMsgSession, up to Flags
+_SESSION_INGRESS, _SESSION_TAP = 1, 2  # defs.h DPSESS_FLAG_*
+_TOLD_ACTIONS = {0: "open", 1: "learn", 2: "allow", 3: "check_vh", 4: "check_nbe", 5: "check_app", 6: "violate", 7: "deny"}
+
+
+def keep_alive(number: int) -> Message:
+    """The fence: dp works off its messages one by one, so the answer to this one says that all before are done."""
+    return {"ctrl_keep_alive": {"seq_num": number}}
+
+
+def counter_device() -> Message:
+    """Asks for the counters."""
+    return {"ctrl_counter_device": {}}
+
+
+def stats_device() -> Message:
+    """Asks for the statistics of all workloads together."""
+    return {"ctrl_stats_device": {}}
+
+
+def stats_macs(macs: list[str]) -> Message:
+    """Asks for the statistics of workloads, summed up; their own MAC addresses, not the tags."""
+    return {"ctrl_stats_macs": {"macs": macs}}
+
+
+def count_session() -> Message:
+    """Asks how many sessions there are."""
+    return {"ctrl_count_session": {}}
+
+
+def list_session() -> Message:
+    """Asks for all sessions; answered in several datagrams."""
+    return {"ctrl_list_session": {}}
+
+
+def add_service_port(interface: str, jumbo: bool) -> Message:
+    """Opens the service link. A link that does not exist makes dp listen on all others (ring.c, if_nametoindex): look first."""
+    return {"ctrl_add_srvc_port": {"iface": interface, "jumboframe": jumbo}}
+
+
+def delete_service_port(interface: str) -> Message:
+    """Closes the service link; dp has one at most."""
+    return {"ctrl_del_srvc_port": {"iface": interface}}
+
+
+def add_mac(interface: str, mac: str, tag: str) -> Message:
+    """Makes a workload known, or gives it another tag. A new one is in tap mode and without policy."""
+    broadcast = "ff:ff:ff:00:" + tag[len(TAG_PREFIX):]  # without one, removing the workload walks into an empty list node
+    return {"ctrl_add_mac": {"iface": interface, "mac": mac, "ucmac": tag, "bcmac": broadcast, "oldmac": "", "pmac": "", "pips": None}}
+
+
+def configure_mac(macs: list[str], tap: bool) -> list[Message]:
+    """Switches workloads to tap mode (nothing is forwarded on the service link) or out of it."""
+    return [{"ctrl_cfg_mac": {"macs": macs[i:i + MAX_MACS], "tap": tap}} for i in range(0, len(macs), MAX_MACS)]
+
+
+def delete_mac(interface: str, mac: str) -> Message:
+    """Forgets a workload with its policy and its sessions."""
+    return {"ctrl_del_mac": {"iface": interface, "mac": mac}}
+
+
+def internal_networks(networks: list[dict[str, str]]) -> list[Message]:
+    """Replaces the internal networks, each {ip, mask}; with none at all, dp takes every address for internal."""
+    return _batches("ctrl_cfg_internal_net", {}, "subnet_addr", networks)
+
+
+def policy_addresses(addresses: list[dict[str, str]]) -> list[Message]:
+    """Replaces the peers for which a default action other than allow holds at once; dp compares the address, not the mask."""
+    return _batches("ctrl_cfg_policy_addr", {}, "subnet_addr", addresses)
+
+
+def policy(command: int, default: int, macs: list[str], rules: list[dict[str, t.Any]]) -> list[Message]:
+    """Replaces (or with CFG_DELETE removes) the policy of workloads; the messages must follow one another undisturbed."""
+    return _batches("ctrl_cfg_policy", {"cmd": command, "defact": default, "dir": APPLY_BOTH, "mac": macs}, "rules", rules)
+
+
+def icmp_policy(enabled: bool) -> Message:
+    """Whether rules hold for ICMP; only newer releases know it, older ones pass it over."""
+    return {"ctrl_enable_icmp_policy": {"enable_icmp_policy": enabled}}
+
+
+def encode(message: Message) -> bytes:
+    """The datagram of a message. Raises DataplaneError when it is longer than dp can take."""
+    data = json.dumps(message, separators=(",", ":")).encode()
+    if len(data) > MAX_MESSAGE:
+        raise DataplaneError(f"{next(iter(message))} would take {len(data)} bytes, and dp takes {MAX_MESSAGE} at once: give shorter names or fewer items.")
+    return data
+
+
+def _batches(kind: str, fields: dict[str, t.Any], name: str, items: list[dict[str, t.Any]]) -> list[Message]:
+    """Spreads a list over as many messages as it takes, the first and the last of them flagged."""
+    empty = len(encode({kind: {"flag": 0, **fields, name: []}}))
+    lists: list[list[dict[str, t.Any]]] = [[]]
+    size = empty
+    for item in items:
+        length = len(json.dumps(item, separators=(",", ":"))) + 1
+        if size + length > MAX_MESSAGE and lists[-1]:
+            lists.append([])
+            size = empty
+        lists[-1].append(item)
+        size += length
+    last = len(lists) - 1
+    return [{kind: {"flag": MSG_START * (i == 0) | MSG_END * (i == last), **fields, name: part}} for i, part in enumerate(lists)]
+
+
+def header(data: bytes) -> tuple[int, bool, bytes]:
+    """Kind of an answer, whether more follow, and its body (defs.h DPMsgHdr). Raises DataplaneError for what is none."""
+    if len(data) < 4:
+        raise DataplaneError(f"dp sent {len(data)} bytes that are no answer: is it NeuVector's dp that owns the socket?")
+    kind, more, length = struct.unpack_from(">BBH", data)
+    if length != len(data):
+        raise DataplaneError(f"dp sent an answer of kind {kind} that says {length} bytes and has {len(data)}: is it NeuVector's dp that owns the socket?")
+    return kind, bool(more), data[4:]
+
+
+def parse_keep_alive(body: bytes) -> int:
+    """Number of the fence that is answered."""
+    return _unpack(">I", body, "keep-alive")[0]
+
+
+def parse_counters(body: bytes) -> dict[str, int]:
+    """Counters (defs.h DPMsgDeviceCounter); the policy_* ones are the rules that are in force, for all workloads together.
+
+    Newer releases have more parsers, older ones no limit_* counters: the length tells.
+    """
+    fixed = 8 * len(_COUNTERS) + 4 * len(_RULE_COUNTERS)
+    limits = len(body) != fixed + 16 * _PARSERS
+    parsers, rest = divmod(len(body) - fixed - 16 * limits, 16)
+    if parsers < 0 or rest:
+        raise _strange("counters", body)
+    names = _COUNTERS + _RULE_COUNTERS + _LIMIT_COUNTERS * limits
+    values = struct.unpack(f">{len(_COUNTERS)}Q{16 * parsers}x4I{2 * limits}Q", body)
+    return dict(zip(names, values))
+
+
+def parse_stats(body: bytes) -> tuple[bool, dict[str, int]]:
+    """Whether any workload was found, and the totals (defs.h DPMsgStats).
+
+    dp leaves the interval 0 where it knows none of the MAC addresses; it is the one thing that tells. Its byte order
+    differs between the two kinds of statistics.
+    """
+    if len(body) != _STATS_SIZE:
+        raise _strange("statistics", body)
+    return body[:4] != bytes(4), dict(zip(_STATS, struct.unpack_from(">8x4I4Q", body)))
+
+
+def parse_session_count(body: bytes) -> dict[str, int]:
+    """Sessions that dp holds: total, tcp, udp, icmp, ip (any other protocol)."""
+    return dict(zip(_SESSION_COUNT, _unpack(">5I", body, "session count")))
+
+
+def parse_sessions(body: bytes) -> list[dict[str, t.Any]]:
+    """Sessions of one datagram of the list (defs.h DPMsgSessionHdr); newer releases append fields, which are passed over."""
+    count = struct.unpack_from(">H", body)[0] if len(body) >= 4 else 0
+    size, rest = divmod(len(body) - 4, count) if count else (0, len(body) - 4)
+    if rest or (count and size < _SESSION.size):
+        raise _strange("sessions", body)
+    return [_session(_SESSION.unpack_from(body, 4 + i * size)) for i in range(count)]
+
+
+def _session(fields: tuple[t.Any, ...]) -> dict[str, t.Any]:
+    (number, workload, ethertype, _client_mac, _server_mac, client, server, client_port, server_port, icmp_code, icmp_type, protocol,
+     _padding, client_packets, server_packets, client_bytes, server_bytes, *_assembled, _client_state, _server_state, idle, age, _life,
+     application, _threat, rule, action, _severity, flags) = fields
+    names = {value: name for name, value in PROTOCOLS.items() if value}
+    return {
+        "id": number, "mac": workload.hex(":"), "protocol": names.get(protocol, str(protocol)),
+        "client": _address(ethertype, client), "server": _address(ethertype, server), "client_port": client_port, "server_port": server_port,
+        "icmp_type": icmp_type, "icmp_code": icmp_code, "client_packets": client_packets, "server_packets": server_packets,
+        "client_bytes": client_bytes, "server_bytes": server_bytes, "idle": idle, "age": age, "application": application,
+        "rule": rule, "action": _TOLD_ACTIONS.get(action, str(action)),
+        "direction": "ingress" if flags & _SESSION_INGRESS else "egress", "tap": bool(flags & _SESSION_TAP),
+    }
+
+
+def _address(ethertype: int, address: bytes) -> str:
+    if ethertype == 0x86DD:  # linux/if_ether.h ETH_P_IPV6
+        return ":".join(address[i:i + 2].hex() for i in range(0, 16, 2))
+    return ".".join(str(byte) for byte in address[:4])
+
+
+def _unpack(layout: str, body: bytes, what: str) -> tuple[t.Any, ...]:
+    if len(body) != struct.calcsize(layout):
+        raise _strange(what, body)
+    return struct.unpack(layout, body)
+
+
+def _strange(what: str, body: bytes) -> DataplaneError:
+    return DataplaneError(f"dp answered with {what} of {len(body)} bytes, which is no layout that is known here: use another release of dp, or report this.")

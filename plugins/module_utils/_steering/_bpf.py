@@ -1,0 +1,247 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""BPF without a compiler: an assembler for small programs, and bpf(2) to load them and to reach their maps.
+
+All numbers are from linux/bpf.h and linux/bpf_common.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, SteeringError
+
+# __NR_bpf (asm/unistd.h of each architecture)
+_SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351, "armv7l": 386, "i686": 357}
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+# enum bpf_cmd
+_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY, _PROG_LOAD = range(6)
+_PROG_GET_FD_BY_ID, _MAP_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD, _PROG_QUERY = 13, 14, 15, 16
+
+_MAP_TYPE_HASH = 1
+_PROG_TYPE_SCHED_CLS = 3
+TCX_INGRESS, TCX_EGRESS = 46, 47  # enum bpf_attach_type, Linux 6.6
+
+# Registers by their use: result and scratch, saved over calls, frame.
+R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10 = range(11)
+BYTE, HALF, WORD, DOUBLE = 0x10, 0x08, 0x00, 0x18  # BPF_B, BPF_H, BPF_W, BPF_DW
+_SIZES = {BYTE: 1, HALF: 2, WORD: 4, DOUBLE: 8}
+
+# Helper functions (enum bpf_func_id)
+MAP_LOOKUP_ELEM = 1
+SKB_STORE_BYTES = 9
+REDIRECT = 23
+
+
+class Assembler:
+    """Collects instructions; jumps go to names that are given to places before or after."""
+
+    def __init__(self) -> None:
+        self._code: list[tuple[int, int, int, int, int]] = []  # opcode, destination, source, offset, immediate
+        self._places: dict[str, int] = {}
+        self._jumps: list[tuple[int, str]] = []
+
+    def place(self, name: str) -> None:
+        """The next instruction is where jumps to the name go."""
+        self._places[name] = len(self._code)
+
+    def move(self, destination: int, source: int) -> None:
+        """destination = source."""
+        self._add(0xBF, destination, source)
+
+    def set(self, destination: int, value: int) -> None:
+        """destination = value (signed, 32 bits)."""
+        self._add(0xB7, destination, immediate=value)
+
+    def set64(self, destination: int, value: int) -> None:
+        """destination = value (unsigned, 64 bits); takes two instructions."""
+        self._wide(destination, 0, value)
+
+    def set_map(self, destination: int, fd: int) -> None:
+        """destination = the map behind the descriptor (BPF_PSEUDO_MAP_FD)."""
+        self._wide(destination, 1, fd)
+
+    def add(self, destination: int, value: int) -> None:
+        """destination += value."""
+        self._add(0x07, destination, immediate=value)
+
+    def mask(self, destination: int, value: int) -> None:
+        """destination &= value."""
+        self._add(0x57, destination, immediate=value)
+
+    def load(self, size: int, destination: int, base: int, offset: int) -> None:
+        """destination = *(base + offset), of that size."""
+        self._add(0x61 | size, destination, base, offset)
+
+    def store(self, size: int, base: int, offset: int, source: int) -> None:
+        """*(base + offset) = source, of that size."""
+        self._add(0x63 | size, base, source, offset)
+
+    def count(self, base: int, offset: int, source: int) -> None:
+        """*(u64 *)(base + offset) += source, atomically."""
+        self._add(0xDB, base, source, offset)
+
+    def jump(self, name: str) -> None:
+        """Go on at the place."""
+        self._jump(0x05, 0, 0, 0, name)
+
+    def jump_if(self, condition: str, left: int, value: int, name: str) -> None:
+        """Go on at the place if the register compares so (== or !=) with the value."""
+        self._jump({"==": 0x15, "!=": 0x55}[condition], left, 0, value, name)
+
+    def skip_if(self, condition: str, left: int, value: int, instructions: int) -> None:
+        """Leave out so many instructions if the register compares so (== or !=) with the value."""
+        self._add({"==": 0x15, "!=": 0x55}[condition], left, 0, instructions, value)
+
+    def jump_if_above(self, left: int, right: int, name: str) -> None:
+        """Go on at the place if one register is above the other (unsigned)."""
+        self._jump(0x2D, left, right, 0, name)
+
+    def call(self, helper: int) -> None:
+        """R0 = helper(R1, R2, …); R1 to R5 are lost."""
+        self._add(0x85, immediate=helper)
+
+    def leave(self, value: int | None = None) -> None:
+        """Return the value, or what R0 holds."""
+        if value is not None:
+            self.set(R0, value)
+        self._add(0x95)
+
+    def code(self) -> bytes:
+        """The instructions as the kernel takes them."""
+        code = list(self._code)
+        for at, name in self._jumps:
+            opcode, destination, source, dummy, immediate = code[at]
+            code[at] = (opcode, destination, source, self._places[name] - at - 1, immediate)
+        return b"".join(struct.pack("=BBhi", opcode, source << 4 | destination, offset, immediate) for opcode, destination, source, offset, immediate in code)
+
+    def _wide(self, destination: int, kind: int, value: int) -> None:
+        low, high = struct.unpack("=ii", struct.pack("=Q", value))
+        self._add(0x18, destination, kind, 0, low)
+        self._add(0, 0, 0, 0, high)
+
+    def _jump(self, opcode: int, left: int, right: int, value: int, name: str) -> None:
+        self._jumps.append((len(self._code), name))
+        self._add(opcode, left, right, 0, value)
+
+    def _add(self, opcode: int, destination: int = 0, source: int = 0, offset: int = 0, immediate: int = 0) -> None:
+        self._code.append((opcode, destination, source, offset, immediate))
+
+
+def load(code: bytes, name: str) -> int:
+    """Loads a program for tc; returns its descriptor, which the caller closes. Raises DependencyError, SteeringError."""
+    licence, instructions = ctypes.create_string_buffer(b"GPL-3.0-or-later"), ctypes.create_string_buffer(code, len(code))
+    for log_size in (0, 1 << 16):  # the verifier's log costs time: only where there is something to say
+        log = ctypes.create_string_buffer(log_size or 1)
+        attributes = struct.pack(
+            "=IIQQIIQII16s", _PROG_TYPE_SCHED_CLS, len(code) // 8, ctypes.addressof(instructions), ctypes.addressof(licence),
+            1 if log_size else 0, log_size, ctypes.addressof(log) if log_size else 0, 0, 0, name.encode()[:15],
+        )
+        try:
+            return _bpf(_PROG_LOAD, attributes)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EINVAL, errno.EPERM) or log_size:
+                said = log.value.decode(errors="replace").strip().splitlines()
+                raise SteeringError(f"The kernel does not take the BPF program {name} ({error.strerror}): {said[-2:] or 'it says no more'}.") from error
+    raise SteeringError(f"The kernel does not take the BPF program {name}.")
+
+
+def create_map(key_size: int, value_size: int, entries: int, name: str) -> int:
+    """A hash map; memory is taken as entries come (BPF_F_NO_PREALLOC). Returns its descriptor."""
+    return _bpf(_MAP_CREATE, struct.pack("=IIIIIII16s", _MAP_TYPE_HASH, key_size, value_size, entries, 1, 0, 0, name.encode()[:15]))
+
+
+def update(map_fd: int, key: bytes, value: bytes) -> None:
+    """Sets an element, there or not."""
+    _element(_MAP_UPDATE, map_fd, key, value)
+
+
+def lookup(map_fd: int, key: bytes, value_size: int) -> bytes | None:
+    """An element, None if it is not there."""
+    value = ctypes.create_string_buffer(value_size)
+    try:
+        _element(_MAP_LOOKUP, map_fd, key, value)
+    except FileNotFoundError:
+        return None
+    return value.raw
+
+
+def delete(map_fd: int, key: bytes) -> None:
+    """Removes an element, there or not."""
+    try:
+        _element(_MAP_DELETE, map_fd, key, None)
+    except FileNotFoundError:
+        return
+
+
+def keys(map_fd: int, key_size: int) -> list[bytes]:
+    """All keys of a map that nobody else changes."""
+    found: list[bytes] = []
+    following = ctypes.create_string_buffer(key_size)
+    while True:
+        try:
+            _element(_MAP_NEXT_KEY, map_fd, found[-1] if found else None, following)
+        except FileNotFoundError:
+            return found
+        found.append(following.raw)
+
+
+def map_of_program(program_id: int) -> int | None:
+    """Descriptor of the one map that a loaded program uses; None if it uses none, or is gone."""
+    try:
+        program = _bpf(_PROG_GET_FD_BY_ID, struct.pack("=III", program_id, 0, 0))
+    except FileNotFoundError:
+        return None
+    try:
+        # struct bpf_prog_info: nr_map_ids is at 52, the pointer map_ids at 56.
+        ids = (ctypes.c_uint32 * 1)()
+        info = ctypes.create_string_buffer(256)
+        struct.pack_into("=IQ", info, 52, 1, ctypes.addressof(ids))
+        _bpf(_OBJ_GET_INFO_BY_FD, struct.pack("=IIQ", program, len(info), ctypes.addressof(info)))
+        if not struct.unpack_from("=I", info, 52)[0]:
+            return None
+        return _bpf(_MAP_GET_FD_BY_ID, struct.pack("=III", ids[0], 0, 0))
+    finally:
+        os.close(program)
+
+
+def attached(ifindex: int, kind: int) -> list[int]:
+    """IDs of the programs attached to a link by tcx (TCX_INGRESS, TCX_EGRESS), none where the kernel has no tcx."""
+    ids = (ctypes.c_uint32 * 64)()
+    # query: target_ifindex, attach_type, query_flags, attach_flags, prog_ids, prog_cnt, padding, prog_attach_flags, link_ids, …
+    attributes = ctypes.create_string_buffer(struct.pack("=IIIIQIIQQQQ", ifindex, kind, 0, 0, ctypes.addressof(ids), len(ids), 0, 0, 0, 0, 0))
+    try:
+        _bpf(_PROG_QUERY, attributes)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT, errno.E2BIG):
+            return []
+        raise
+    return list(ids[: struct.unpack_from("=I", attributes, 24)[0]])
+
+
+def _element(command: int, map_fd: int, key: bytes | None, value: t.Any) -> None:
+    held = ctypes.create_string_buffer(key, len(key)) if key is not None else None
+    buffer = ctypes.create_string_buffer(value, len(value)) if isinstance(value, bytes) else value
+    _bpf(command, struct.pack("=IIQQQ", map_fd, 0, ctypes.addressof(held) if held else 0, ctypes.addressof(buffer) if buffer else 0, 0))
+
+
+def _bpf(command: int, attributes: t.Any) -> int:
+    """See bpf(2). Raises OSError, or DependencyError where there is no such call."""
+    number = _SYSCALL.get(platform.machine())
+    if number is None:
+        raise DependencyError(f"bpf(2) is not known for {platform.machine()}: use topology: takeover, which needs no BPF.")
+    buffer = ctypes.create_string_buffer(attributes, len(attributes)) if isinstance(attributes, bytes) else attributes
+    result: int = _LIBC.syscall(number, command, ctypes.byref(buffer), len(buffer))
+    if result < 0:
+        code = ctypes.get_errno()
+        if code == errno.ENOSYS:
+            raise DependencyError("The kernel has no bpf(2): use topology: takeover, which needs no BPF.")
+        raise OSError(code, os.strerror(code))
+    return result

@@ -1,0 +1,297 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What container_steering does: bring targets into the wanted state, journal first, verified, undone on any error."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fnmatch
+import os
+import time
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils import _links
+from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _engine
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, SteeringError
+from ansible_collections.nettap.containers.plugins.module_utils._steering import _journal, _ping, _watch
+from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench
+from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal, Record
+from ansible_collections.nettap.containers.plugins.module_utils._target import Target
+
+# "NeuV": by it NeuVector's dp knows a tag (agent/pipe and dp/apis.h); the last two bytes number the containers.
+_TAG_PREFIX = "4e:65:75:56"
+# Seconds to wait for pings: before, and after (the carrier that a takeover loses comes back within one).
+_ANSWER_SECONDS, _AGAIN_SECONDS = 0.5, 5.0
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What was done: interfaces as container_steering returns them, the filters before and after, warnings."""
+
+    changed: bool = False
+    interfaces: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)
+    before: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)
+    after: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is wanted of all interfaces: see container_steering's options."""
+
+    dataplane: str
+    topology: str
+    mode: str
+    interface: t.Sequence[str] | None
+    ipv6: str
+    fail_mode: str
+    confirm_timeout: float
+    engine_timeout: float
+    engine_socket: str | None
+    verify: bool = True
+
+
+def steer(targets: t.Sequence[Target], request: Request, check: bool) -> Outcome:
+    """Puts all interfaces of the targets behind the dataplane, or none. Raises NettapError."""
+    outcome = Outcome()
+    with Bench(request.dataplane) as bench, _locked(bench.journal, check):
+        _collect_gone(bench, check)
+        wanted = [_wanted(target, link, request) for target, link in _chosen(targets, request)]
+        if bench.dataplane is None:
+            if not check:
+                raise SteeringError(f"There is no dataplane {request.dataplane} on this host: make it with nettap.containers.container_dataplane and start its "
+                                    "engine in it first (the role nettap.containers.inline_protect does both).")
+            # Its links have no numbers yet, so the filters cannot be told.
+            return Outcome(True, [_describe(record, "steered") for record in wanted])
+        if (bench.dataplane.topology, bench.dataplane.mode) != (request.topology, request.mode):
+            raise SteeringError(f"The dataplane {request.dataplane} is made for topology {bench.dataplane.topology}, mode {bench.dataplane.mode}, "
+                                f"not {request.topology}, {request.mode}: give these, or another dataplane_netns.")
+        known = {record.key: record for record in bench.journal.records()}
+        todo = []
+        for record in wanted:
+            before = known.get(record.key)
+            if before is None:
+                _refuse(bench, record, list(known.values()), request)
+            record.tag = before.tag if before else _free_tag(known.values()) if request.mode == "tag" else None
+            record.deadline = time.time() + request.confirm_timeout if request.confirm_timeout else None
+            if before is not None:
+                record = _merge(before, record, request)
+            known[record.key] = record
+            with bench.topology(record) as topology:
+                steered = before is not None and before.status == "steered" and topology.steered()
+                reason = topology.refusal() if not steered else None
+                if reason:
+                    raise SteeringError(reason)
+                outcome.before += topology.filters() if before else []
+                outcome.after += topology.filters() if steered and record == before else topology.planned()
+                outcome.warnings += topology.warnings()
+            if not steered or record != before:
+                outcome.changed = True
+                todo.append((record, before, steered))
+        if todo and not check:
+            if not all(steered for _record, _before, steered in todo):
+                _engine.check(bench.dataplane, bench.steering_fd, request.engine_timeout, request.engine_socket)
+            _put_in(bench, todo, request)
+            outcome.after = [one for record in wanted for one in _filters(bench, record)]
+        outcome.interfaces = [_describe(known[record.key], "steered") if check else report(bench, known[record.key]) for record in wanted]
+    return outcome
+
+
+def release(targets: t.Sequence[Target], patterns: t.Sequence[str], request: Request, check: bool) -> Outcome:
+    """Takes the steering of all interfaces of the targets, and of containers that are gone by now, out."""
+    outcome = Outcome()
+    with Bench(request.dataplane) as bench, _locked(bench.journal, check):
+        records = _steered(bench, targets, patterns, request)
+        for record in records:
+            outcome.before += _filters(bench, record)
+            outcome.interfaces.append(_describe(record, "absent"))
+        outcome.changed = bool(records)
+        if not check:
+            bench.undo(records)
+    return outcome
+
+
+def bypass(targets: t.Sequence[Target], patterns: t.Sequence[str], request: Request, check: bool) -> Outcome:
+    """Has the traffic of what is steered go its old way, until it is steered again; all else stays prepared."""
+    outcome = Outcome()
+    with Bench(request.dataplane) as bench, _locked(bench.journal, check):
+        for record in _steered(bench, targets, patterns, request):
+            outcome.before += _filters(bench, record)
+            with bench.topology(record) as topology:
+                outcome.after += topology.planned(bypassed=True)
+                if record.status != "bypassed" or topology.steered():
+                    outcome.changed = True
+                    if not check:
+                        record.status = "bypassed"
+                        bench.journal.save(record)  # first, or the watchdog would put the filters back
+                        topology.bypass()
+            outcome.interfaces.append(_describe(record, "bypassed") if check else report(bench, record))
+    return outcome
+
+
+def describe_all(name: str) -> list[dict[str, t.Any]]:
+    """All that one dataplane steers, as container_steering_info returns it."""
+    with Bench(name) as bench:
+        return [report(bench, record) for record in bench.journal.records()]
+
+
+def report(bench: Bench, record: Record) -> dict[str, t.Any]:
+    """One interface with what the kernel says of it now."""
+    if bench.gone(record):
+        return {**_describe(record, "gone"), "counters": {}, "filters": []}
+    try:
+        with bench.topology(record) as topology:
+            status = record.status
+            if status == "steered" and not topology.steered():
+                status = "bypassed"
+            return {**_describe(record, status), "counters": topology.counters(), "filters": topology.filters()}
+    except SteeringError:
+        return {**_describe(record, "lost"), "counters": {}, "filters": []}
+
+
+def _put_in(bench: Bench, todo: t.Sequence[tuple[Record, Record | None, bool]], request: Request) -> None:
+    """Journal, watchdog, filters: in this order. On any error, what this call has put in goes again."""
+    done: list[tuple[Record, Record | None]] = []
+    try:
+        for record, before, steered in todo:
+            done.append((record, before))
+            record.status = "steered" if steered else "applying"
+            bench.journal.save(record)
+        _watch.start(bench.name, request.engine_socket)
+        new = [record for record, _before, steered in todo if not steered]
+        answered = _ping.answering(bench.host_fd, _addresses(new), _ANSWER_SECONDS) if request.verify else set()
+        for record, _before, _steered in todo:
+            with bench.topology(record) as topology:
+                topology.apply()
+            record.status = "steered"
+            bench.journal.save(record)
+        _verify(bench, new, answered)
+    except BaseException as error:
+        for record, before in done:
+            if before is not None:
+                bench.journal.save(before)
+                with contextlib.suppress(NettapError), bench.topology(before) as topology:
+                    topology.apply()
+        try:
+            bench.undo([record for record, before in done if before is None])
+        except NettapError as failure:
+            raise SteeringError(f"{error} Moreover, not all could be undone: {failure} Run state: absent.") from error
+        raise
+
+
+def _verify(bench: Bench, records: t.Sequence[Record], answered: set[str]) -> None:
+    """What answered a ping before must answer one that has gone through the engine. Raises SteeringError."""
+    lost = answered - _ping.answering(bench.host_fd, answered, _AGAIN_SECONDS)
+    for record in records:
+        mine = sorted(lost & _addresses([record]))
+        if mine:
+            raise SteeringError(f"{record.where()} does not answer pings to {', '.join(mine)} any more through the dataplane {bench.name}, so the steering was undone: "
+                                "look whether its engine passes them on, or give verify: false if a rule drops pings.")
+        with bench.topology(record) as topology:
+            counters = topology.counters()
+        if answered & _addresses([record]) and not counters.get("in", {}).get("returned"):
+            raise SteeringError(f"{record.where()} answers, but its traffic does not go through the dataplane {bench.name} (counters: {counters}), so the steering "
+                                "was undone: somebody's filters or another network path take it past.")
+
+
+def _addresses(records: t.Iterable[Record]) -> set[str]:
+    return {address.partition("/")[0] for record in records for address in record.addresses}
+
+
+def _chosen(targets: t.Sequence[Target], request: Request) -> t.Iterator[tuple[Target, _links.Link]]:
+    """The interfaces to steer."""
+    for target in targets:
+        if target.host_network:
+            raise SteeringError(f"{target.container.name} shares the host's network: steering it would steer the host. It cannot be steered.")
+    for target, links in zip(targets, _links.interfaces([target.namespace for target in targets])):
+        by_name = {link["name"]: link for link in links}
+        if request.interface:
+            for name in request.interface:
+                if name not in by_name:
+                    raise SteeringError(f"{target.container.name} has no interface {name} (it has {', '.join(sorted(by_name))}).")
+                yield target, by_name[name]
+            continue
+        usable = [link for link in links if link["addresses"] and (link["kind"] == "veth" or request.topology == "takeover" and link["kind"] != "loopback")]
+        if not usable:
+            kinds = ", ".join(f"{link['name']} ({link['kind']})" for link in links)
+            raise SteeringError(f"{target.container.name} has no veth with an address, which steering in place needs (it has {kinds}): "
+                                "use topology: takeover, or name an interface.")
+        for link in usable:
+            yield target, link
+
+
+def _wanted(target: Target, link: _links.Link, request: Request) -> Record:
+    container, namespace, peer = target.container, target.namespace, link["host_peer"]
+    return Record(
+        runtime=container.runtime, id=container.id, name=container.name, pid=namespace.pid, started=namespace.started, netns_path=namespace.path,
+        inode=namespace.inode, interface=link["name"], ifindex=link["ifindex"], mac=link["mac"], mtu=link["mtu"], topology=request.topology,
+        mode=request.mode, ipv6=request.ipv6, fail_mode=request.fail_mode,
+        addresses=link["addresses"], peer=peer["name"] if peer else None, peer_ifindex=peer["ifindex"] if peer else None,
+    )
+
+
+def _merge(before: Record, wanted: Record, request: Request) -> Record:
+    """A steered interface with the wanted options. One that nobody has confirmed keeps its deadline, or is confirmed now."""
+    deadline = before.deadline if request.confirm_timeout else None
+    return dataclasses.replace(before, ipv6=wanted.ipv6, fail_mode=wanted.fail_mode, deadline=deadline, status="steered")
+
+
+def _refuse(bench: Bench, record: Record, known: t.Sequence[Record], request: Request) -> None:
+    """Raises SteeringError with the reason why this interface, which is not steered yet, cannot be."""
+    for name in os.listdir(_journal.ROOT) if os.path.isdir(_journal.ROOT) else []:
+        if name != request.dataplane and any((other.inode, other.interface) == (record.inode, record.interface) for other in Journal(name).records()):
+            raise SteeringError(f"{record.where()} is steered by the dataplane {name} already: take it out there first.")
+    for other in known:
+        if other.mac == record.mac:
+            raise SteeringError(f"{record.where()} has the MAC {record.mac}, as {other.where()} has, by which the dataplane {request.dataplane} would "
+                                "take one for the other: give another dataplane_netns.")
+
+
+def _free_tag(known: t.Iterable[Record]) -> str:
+    taken = {record.tag for record in known}
+    tags = (f"{_TAG_PREFIX}:{number >> 8:02x}:{number & 255:02x}" for number in range(1, 0x10000))
+    return next(tag for tag in tags if tag not in taken)
+
+
+def _steered(bench: Bench, targets: t.Sequence[Target], patterns: t.Sequence[str], request: Request) -> list[Record]:
+    """The records of the targets, and of containers that the patterns name and that are there no more."""
+    inodes = {target.namespace.inode for target in targets}
+    return [
+        record for record in bench.journal.records()
+        if (record.inode in inodes or any(record.name == one or record.id.startswith(one) or fnmatch.fnmatchcase(record.name, one) for one in patterns))
+        and (not request.interface or record.interface in request.interface)
+    ]
+
+
+def _collect_gone(bench: Bench, check: bool) -> None:
+    """Removes what is left of containers that have ended, and of tasks that were killed."""
+    if not check:
+        bench.undo([record for record in bench.journal.records() if record.status in ("applying", "restoring") or bench.gone(record)])
+
+
+def _filters(bench: Bench, record: Record) -> list[dict[str, t.Any]]:
+    """Its filters in the kernel; none where it is half done."""
+    try:
+        with bench.topology(record) as topology:
+            return topology.filters()
+    except SteeringError:
+        return []
+
+
+@contextlib.contextmanager
+def _locked(journal: Journal, check: bool) -> t.Iterator[None]:
+    if check:  # which makes no folder
+        yield
+        return
+    with journal.locked():
+        yield
+
+
+def _describe(record: Record, status: str) -> dict[str, t.Any]:
+    return {
+        "container": record.name, "id": record.id, "runtime": record.runtime, "interface": record.interface, "mac": record.mac, "tag": record.tag,
+        "host_peer": record.peer, "addresses": record.addresses, "topology": record.topology, "mode": record.mode, "ipv6": record.ipv6, "fail_mode": record.fail_mode,
+        "status": status, "since": record.since, "confirm_before": record.deadline,
+    }

@@ -1,0 +1,152 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is steered on this host: one record per interface, on disk before the first change is made.
+
+The records are in /run: a reboot ends all steering, and them with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import shutil
+import time
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils import _process
+from ansible_collections.nettap.containers.plugins.module_utils._errors import SteeringError
+
+ROOT = "/run/nettap/steering"
+PATIENCE = 60.0  # seconds to wait for another task or the watchdog
+
+
+class Busy(SteeringError):
+    """Somebody else holds the dataplane."""
+
+
+@dataclasses.dataclass
+class Record:
+    """One steered interface of a container.
+
+    status is applying until all is in place and read back, then steered or bypassed; restoring once its end has begun.
+    since is when it was put in, deadline when it is undone if nobody confirms (both in seconds since the epoch), None once confirmed.
+    peer and peer_ifindex name the host's end of the veth, where there is one. clsact says whether the peer had a clsact
+    before us, unqueued whether its txqlen was 0. addresses are those of the interface, with prefix length. tag is the MAC that
+    stands for the container's in tag mode. takeover holds what that topology needs to give everything back.
+    """
+
+    runtime: str
+    id: str
+    name: str
+    pid: int | None
+    started: int | None
+    netns_path: str
+    inode: int
+    interface: str
+    ifindex: int
+    mac: str
+    mtu: int
+    topology: str
+    mode: str
+    ipv6: str
+    fail_mode: str
+    status: str = "applying"
+    since: float = dataclasses.field(default_factory=time.time)
+    deadline: float | None = None
+    tag: str | None = None
+    peer: str | None = None
+    peer_ifindex: int | None = None
+    clsact: bool = False
+    unqueued: bool = False
+    addresses: list[str] = dataclasses.field(default_factory=list)
+    takeover: dict[str, t.Any] | None = None
+
+    @property
+    def key(self) -> str:
+        """Name of its file; the interface's name may hold anything but a slash (and is no . or ..)."""
+        return f"{self.inode}-{self.interface}"
+
+    def where(self) -> str:
+        """The interface as messages name it."""
+        return f"{self.interface} of {self.name}"
+
+    def process_alive(self) -> bool:
+        """Whether the process through which the namespace was found still runs; true where none is known."""
+        return self.pid is None or self.started is None or _process.Process(self.pid, self.started).alive()
+
+
+class Journal:
+    """The records of one dataplane."""
+
+    def __init__(self, dataplane: str, root: str = ROOT) -> None:
+        self.path = os.path.join(root, dataplane)
+
+    @contextlib.contextmanager
+    def locked(self, patience: float = PATIENCE) -> t.Iterator[None]:
+        """Holds the dataplane alone: tasks and its watchdog take turns. Makes the folder (0700). Raises SteeringError after so many seconds."""
+        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            deadline = time.monotonic() + patience
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # on the folder: a killed task leaves no lock behind
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() > deadline:
+                        raise Busy(f"Another task has been steering by {os.path.basename(self.path)} for {patience:.0f} s: wait for it.") from error
+                time.sleep(0.01)
+            yield
+        finally:
+            os.close(fd)
+
+    def records(self) -> list[Record]:
+        """All records, in the order of containers' names. Raises SteeringError for a damaged one."""
+        found = []
+        for name in sorted(os.listdir(self.path)) if os.path.isdir(self.path) else []:
+            if name.endswith(".json"):
+                path = os.path.join(self.path, name)
+                try:
+                    with open(path, encoding="utf-8") as stream:
+                        found.append(Record(**json.load(stream)))
+                except FileNotFoundError:
+                    continue  # gone since we listed: there is no lock on reading
+                except (ValueError, TypeError, OSError) as error:
+                    raise SteeringError(f"{path} cannot be read ({error}): it says how to give a container its interface back; "
+                                        "mend it from a copy, or remove it if no container is steered any more.") from error
+        return sorted(found, key=lambda record: (record.name, record.interface))
+
+    def save(self, record: Record) -> None:
+        """Replaces a record whole: whenever the writer is killed, the old or the new one is there."""
+        path = os.path.join(self.path, record.key + ".json")
+        fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="utf-8") as stream:
+            json.dump(dataclasses.asdict(record), stream, indent=1)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(path + ".new", path)
+        self._sync()
+
+    def remove(self, record: Record) -> None:
+        """Forgets a record: nothing of it is left in the kernel."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.path, record.key + ".json"))
+        self._sync()
+
+    def discard(self) -> None:
+        """Removes the folder, with the watchdog's files, once nothing is steered any more."""
+        if os.path.isdir(self.path):
+            shutil.rmtree(self.path)
+            with contextlib.suppress(OSError):  # other dataplanes
+                os.rmdir(os.path.dirname(self.path))
+
+    def _sync(self) -> None:
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

@@ -1,0 +1,106 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes and removes dataplanes, and runs their engines."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils import _netns, _service
+from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _engine, _namespace
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError, MissingError
+from ansible_collections.nettap.containers.plugins.module_utils._steering import _journal, _watch
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What was done; before and after are as container_dataplane returns them."""
+
+    changed: bool
+    before: dict[str, t.Any]
+    after: dict[str, t.Any]
+
+
+def describe(name: str) -> dict[str, t.Any]:
+    """The dataplane as it is, {} where there is none. Raises DataplaneError."""
+    service = _service.Service(f"engine-{name}")
+    with _namespace.opened(name) as dataplane:
+        if dataplane is None:
+            return {}
+        pids = sorted(one.pid for one in _engine.processes(dataplane))
+        return {**dataplane.describe(), "engine": _without_namespace(service.argv_running()), "engine_pids": pids, "log": service.log()}
+
+
+def present(name: str, topology: str, mode: str, mtu: int | None, engine: t.Sequence[str] | None, restart: bool, timeout: float, check: bool) -> Outcome:
+    """Makes what is missing, runs the engine if one is given, and waits until it forwards. Raises NettapError."""
+    before = describe(name)
+    running = before.get("engine")
+    starts = engine is not None and (restart or running != list(engine))
+    if check:
+        if before and (before["topology"], before["mode"]) != (topology, mode):
+            _namespace.create(name, topology, mode, mtu)  # which refuses
+        after = {**(before or {"name": name, "topology": topology, "mode": mode}), **({"engine": list(engine)} if engine is not None else {})}
+        return Outcome(not before or starts, before, after)
+    made = _namespace.create(name, topology, mode, mtu)
+    if engine is not None and starts:
+        service = _service.Service(f"engine-{name}", _in_namespace(name, engine), f"nettap engine of the dataplane {name}", always=True)
+        service.stop()
+        service.start()
+        if timeout:
+            try:
+                _wait(name, timeout)
+            except DataplaneError as error:
+                said = service.tail()
+                service.stop()  # it would be started again and again
+                raise DataplaneError(f"{error} The engine said: {' / '.join(said) or 'nothing'}.") from error
+    return Outcome(made or starts, before, describe(name))
+
+
+def absent(name: str, check: bool) -> Outcome:
+    """Stops engine and watchdog, removes links and namespace. Raises DataplaneError while it is in use."""
+    before = describe(name)
+    service = _service.Service(f"engine-{name}")
+    records = _journal.Journal(name).records()
+    if records:
+        raise DataplaneError(f"The dataplane {name} still steers {', '.join(record.where() for record in records)}: take them out first "
+                             "(container_steering, state: absent).")
+    there = bool(before) or os.path.exists(os.path.join(_netns.NAMED, name))
+    if check:
+        return Outcome(there or service.running(), before, {})
+    stopped = service.stop()
+    _watch.stop(name)
+    try:
+        namespace = _netns.open_path(os.path.join(_netns.NAMED, name))
+    except MissingError:
+        namespace = None
+    if namespace is not None:
+        left = _netns.processes(namespace.inode)
+        namespace.close()
+        if left:
+            raise DataplaneError(f"Processes still run in the dataplane {name} (PID {', '.join(map(str, left))}): end them first.")
+    removed = _namespace.remove(name)
+    _journal.Journal(name).discard()
+    return Outcome(stopped or removed, before, {})
+
+
+def _wait(name: str, timeout: float) -> None:
+    host = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with _namespace.opened(name) as dataplane:
+            if dataplane is not None:
+                _engine.check(dataplane, dataplane.fd if dataplane.topology == "takeover" else host, timeout, None)
+    finally:
+        os.close(host)
+
+
+def _in_namespace(name: str, engine: t.Sequence[str]) -> list[str]:
+    # ip(8) also gives it a /sys of that namespace.
+    return ["ip", "netns", "exec", name, *engine]
+
+
+def _without_namespace(argv: t.Sequence[str] | None) -> list[str] | None:
+    return list(argv[4:]) if argv else None
+

@@ -1,0 +1,61 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The kernel's settings of one interface (net.ipv4.conf.eth0 and its like).
+
+/proc/sys/net shows the network namespace of the thread that looks: enter it first (_netns.entered).
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+ROOT = "/proc/sys/net"
+FOLDERS = ("ipv4/conf", "ipv6/conf", "ipv4/neigh", "ipv6/neigh", "mpls/conf")
+
+Settings = t.Dict[str, t.Dict[str, str]]
+
+
+def read(interface: str) -> Settings:
+    """The settings of an interface by folder and name; without what cannot be read (an unset stable_secret)."""
+    found: Settings = {}
+    for folder in FOLDERS:
+        path = os.path.join(ROOT, folder, interface)
+        if os.path.isdir(path):
+            values = ((name, _read(os.path.join(path, name))) for name in sorted(os.listdir(path)))
+            found[folder] = {name: value for name, value in values if value is not None}
+    return found
+
+
+def write(interface: str, wanted: Settings) -> list[str]:
+    """Sets what differs from wanted, in its order; says of each that cannot be set so."""
+    failed = []
+    for folder, values in wanted.items():
+        for name, value in values.items():
+            path = os.path.join(ROOT, folder, interface, name)
+            # Read each just before: unres_qlen follows from unres_qlen_bytes, base_reachable_time from its _ms.
+            if _read(path) != value:
+                problem = put(interface, folder, name, value)
+                if problem:
+                    failed.append(problem)
+    return failed
+
+
+def put(interface: str, folder: str, name: str, value: str) -> str | None:
+    """Sets one; says so when it cannot be set."""
+    path = os.path.join(ROOT, folder, interface, name)
+    try:
+        with open(path, "w", encoding="ascii") as stream:
+            stream.write(value + "\n")
+    except OSError as error:
+        return f"{path} cannot be set to {value} ({error.strerror})"
+    return None
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(path, encoding="ascii") as stream:
+            return stream.read().strip()
+    except OSError:
+        return None
