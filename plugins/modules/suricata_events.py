@@ -1,0 +1,258 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module: what Suricata has blocked, and of which container."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: suricata_events
+short_description: Tell what Suricata has blocked or noticed, and of which container
+description:
+  - Reads the log of events (C(eve.json)) that the Suricata of a dataplane writes, also across its rotation.
+  - The log is read as a stream and on from where an earlier task ended, so its size does not matter.
+version_added: 0.2.0
+author:
+  - The nettap.containers authors (@nettap)
+extends_documentation_fragment:
+  - nettap.containers._attributes
+  - nettap.containers._attributes.actiongroup
+requirements:
+  - Python 3.9 or newer on the host
+  - root on the host (C(become=true))
+attributes:
+  check_mode:
+    support: full
+    details:
+      - This module does not modify state.
+  diff_mode:
+    support: N/A
+    details:
+      - This module does not modify state.
+  idempotent:
+    support: full
+options:
+  path:
+    description:
+      - The log.
+    type: path
+    default: /var/log/nettap/suricata/nettap/eve.json
+  since:
+    description:
+      - Events from then on, an ISO 8601 time (UTC unless it has a zone) or seconds since the epoch.
+      - Or RV(cookie) of an earlier task, for the events that were logged after it.
+      - By default all of the log, but not those that were rotated away.
+    type: str
+  limit:
+    description:
+      - How many alerts to return in RV(alerts), the newest ones. RV(counts) has all.
+    type: int
+    default: 100
+  max_size:
+    description:
+      - How many MiB to read at most, the newest ones; see RV(complete). 64 take some seconds.
+    type: int
+    default: 64
+  containers:
+    description:
+      - The containers to name in the results.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - The name.
+        type: str
+        required: true
+      mac:
+        description:
+          - MAC address of its interface.
+        type: str
+      addresses:
+        description:
+          - Its addresses, with or without a prefix length; they count where the MAC address does not tell.
+        type: list
+        elements: str
+        default: []
+seealso:
+  - module: nettap.containers.container_dataplane
+  - module: nettap.containers.container_network_info
+"""
+
+EXAMPLES = r"""
+- name: What was blocked in the last hour?
+  nettap.containers.suricata_events:
+    since: "{{ now(utc=true).timestamp() - 3600 }}"
+    containers:
+      - name: web
+        mac: 02:42:ac:11:00:02
+        addresses: [172.17.0.2]
+  register: seen
+
+- name: And since then?
+  nettap.containers.suricata_events:
+    since: "{{ seen.cookie }}"
+"""
+
+RETURN = r"""
+alerts:
+  description: The newest alerts, in the order of their time.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    time:
+      description: Time of the packet, UTC.
+      type: str
+      sample: "2026-01-31T03:00:00.000123Z"
+    container:
+      description: Name of the container that sent or received it; null if it is not in O(containers).
+      type: str
+    action:
+      description: V(blocked) or V(allowed).
+      type: str
+    signature:
+      description: The C(msg) of the rule.
+      type: str
+    sid:
+      description: The C(sid) of the rule.
+      type: int
+    severity:
+      description: The priority of the rule, of which V(1) is the highest.
+      type: int
+    source:
+      description: Address of the sender.
+      type: str
+    source_port:
+      description: Its port; null where the protocol has none.
+      type: int
+    destination:
+      description: Address of the receiver.
+      type: str
+    destination_port:
+      description: Its port; null where the protocol has none.
+      type: int
+    protocol:
+      description: The protocol over IP.
+      type: str
+      sample: TCP
+    application:
+      description: The protocol above it, where Suricata knows it, and what it read of the request.
+      type: dict
+      sample:
+        protocol: http
+        hostname: shop.example
+        url: /cgi-bin/evil
+        method: GET
+counts:
+  description: How many alerts there were of each rule and container, the most frequent first.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    container:
+      description: Name of the container; null if it is not in O(containers).
+      type: str
+    sid:
+      description: The C(sid) of the rule.
+      type: int
+    signature:
+      description: The C(msg) of the rule.
+      type: str
+    action:
+      description: V(blocked) or V(allowed).
+      type: str
+    count:
+      description: How many alerts were logged.
+      type: int
+stats:
+  description: Suricata's latest figures since its start; null if it has not logged any yet.
+  returned: success
+  type: dict
+  contains:
+    time:
+      description: When they were taken, UTC.
+      type: str
+    uptime:
+      description: Seconds since its start.
+      type: int
+    accepted:
+      description: Packets that were passed on.
+      type: int
+    blocked:
+      description: Packets that were not.
+      type: int
+    drop_reasons:
+      description: Why they were not, with the number of packets. V(rules) is the packet that a rule matched, V(flow_drop) those after it.
+      type: dict
+      sample:
+        rules: 3
+        flow_drop: 12
+    kernel_packets:
+      description: Packets that the kernel had for it.
+      type: int
+    kernel_drops:
+      description: Packets that were lost because it was late.
+      type: int
+    alerts_suppressed:
+      description: Alerts that were not logged because a rule had too many of them.
+      type: int
+cookie:
+  description: Where the log ended, for O(since) of a later task.
+  returned: success
+  type: str
+complete:
+  description: Whether all that O(since) asks for was read, so that RV(counts) has all of it. V(false) if O(max_size) was not enough, or a log is gone.
+  returned: success
+  type: bool
+truncated:
+  description: Whether there were more alerts than RV(alerts) holds.
+  returned: success
+  type: bool
+"""
+
+import dataclasses
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _eve
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "default": "/var/log/nettap/suricata/nettap/eve.json"},
+            "since": {"type": "str"},
+            "limit": {"type": "int", "default": 100},
+            "max_size": {"type": "int", "default": 64},
+            "containers": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "mac": {"type": "str"},
+                    "addresses": {"type": "list", "elements": "str", "default": []},
+                },
+            },
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    for name in ("limit", "max_size"):
+        if params[name] < 0:
+            module.fail_json(msg=f"{name} must not be negative, but is {params[name]}.")
+    containers = [_eve.Container(entry["name"], entry["mac"] or "", entry["addresses"]) for entry in params["containers"]]
+    try:
+        found = _eve.Log(params["path"]).read(params["since"], params["limit"], containers, params["max_size"] * _eve.MEBIBYTE)
+    except NettapError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **dataclasses.asdict(found))
+
+
+if __name__ == "__main__":
+    main()
