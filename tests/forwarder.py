@@ -1,0 +1,42 @@
+"""The simplest inline engine: what comes in on one link goes out on the other, or, with one link, on the same.
+
+    python forwarder.py vth0 vth1
+
+Tests of steering use it where what an engine decides is of no matter; it never ships.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import sys
+
+ETH_P_ALL = 3
+SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23  # linux/if_packet.h
+
+
+def main(names: list[str]) -> None:
+    """Forward until killed."""
+    links = []
+    for name in names:
+        link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        link.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUFFORCE if hasattr(socket, "SO_RCVBUFFORCE") else 33, 16 << 20)
+        link.bind((name, ETH_P_ALL))
+        links.append(link)
+    poller = select.epoll()
+    ways = {link.fileno(): (link, links[(number + 1) % len(links)]) for number, link in enumerate(links)}
+    for fd in ways:
+        poller.register(fd, select.EPOLLIN)
+    while True:
+        for fd, _event in poller.poll():
+            source, destination = ways[fd]
+            frame = source.recv(65536)
+            try:
+                destination.send(frame)
+            except OSError:  # its queue is full, or the link is going
+                pass
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
