@@ -1,7 +1,7 @@
 # `make` alone tells what there is. Loops and logic are in scripts/.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint sanity molecule integration bench deps clean run-venv pytest-venv test-venv
+.PHONY: help demo test unit lint sanity molecule vm integration bench deps clean run-venv pytest-venv test-venv
 
 # Every target works in the virtual environment that it first makes, if it is not there.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -28,8 +28,12 @@ lint: test-venv ## Style, documentation, types, changelog, Galaxy's importer
 sanity: test-venv ## ansible-test sanity, all tests, on the newest and the oldest Python
 	python scripts/sanity.py
 
-molecule: test-venv deps ## The roles on a real Docker engine
+molecule: test-venv deps ## The roles on a real Docker engine, and in a virtual machine
 	python tests/engine.py run molecule test --scenario-name docker
+	$(MAKE) --no-print-directory vm
+
+vm: test-venv deps ## The roles in a virtual machine, over real ssh
+	molecule test --scenario-name vm
 
 integration: pytest-venv deps ## The real kernel, a real Docker engine, real ssh
 	.venv/bin/pytest tests/integration

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install the programs that tests, demo and bench call, where they are missing.
 #
-#   scripts/deps.sh           for the tests: a Docker engine and its image, an SSH server, packet tools
+#   scripts/deps.sh           for the tests: a Docker engine and its image, an SSH server, packet tools, Suricata, a virtual machine
 #   scripts/deps.sh capture   for a capture alone: what the demo needs
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
@@ -10,7 +10,8 @@ PATH=$PATH:/usr/sbin:/sbin
 packages="ip=iproute2 nsenter=util-linux umount=mount tcpdump"
 if [ "${1:-}" != capture ]; then
     packages="$packages dockerd=docker.io docker=docker-cli iptables busybox=busybox-static sshd=openssh-server ssh=openssh-client
-        sudo tshark capinfos=wireshark-common ethtool git"
+        sudo tshark capinfos=wireshark-common ethtool git suricata logrotate
+        qemu-system-x86_64=qemu-system-x86 mmdebstrap mke2fs=e2fsprogs"
 fi
 
 missing=
@@ -36,5 +37,21 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 # Up to Debian 12 the client is in docker.io.
 apt-cache show docker-cli >/dev/null 2>&1 || missing=$(echo "$missing" | sed 's/docker-cli/docker.io/')
+# Debian 12 has Suricata in its backports only, and there what it needs of them.
+case $missing in *suricata*)
+    backports=$(sed -n "s/^VERSION_CODENAME=//p" /etc/os-release)-backports
+    if ! apt-cache policy suricata | grep -q 'Candidate: [0-9]'; then
+        printf '%s\n' 'Types: deb' 'URIs: http://deb.debian.org/debian' "Suites: $backports" 'Components: main' \
+            'Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg' >/etc/apt/sources.list.d/nettap-backports.sources
+        apt-get update -qq
+    fi
+    release=
+    if apt-cache policy suricata | grep -q 'Candidate: .*~bpo'; then release="-t $backports"; fi
+    # shellcheck disable=SC2086  # an option and its argument, or nothing
+    apt-get install -qq --no-install-recommends $release suricata >/dev/null
+    # The tests run their own; the package's would listen on eth0.
+    systemctl disable --now suricata >/dev/null 2>&1 || :
+    ;;
+esac
 # shellcheck disable=SC2086  # a list of package names
 apt-get install -qq --no-install-recommends $missing >/dev/null
