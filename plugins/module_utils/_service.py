@@ -44,7 +44,8 @@ class Service:
     def running(self) -> bool:
         """Whether it runs (or is about to be started again)."""
         if _systemd():
-            return os.path.exists(os.path.join(_UNITS, self._unit)) and _systemctl("is-active", self._unit).stdout.strip() in ("active", "activating", "reloading")
+            there = os.path.exists(os.path.join(_UNITS, self._unit))
+            return there and _systemctl("is-active", self._unit).stdout.strip() in ("active", "activating", "reloading")
         keeper = self._keeper()
         return keeper is not None and keeper.alive()
 
@@ -115,7 +116,8 @@ class Service:
     def _start_unit(self) -> None:
         os.makedirs(_UNITS, exist_ok=True)
         path = os.path.join(_UNITS, self._unit)
-        program = " ".join(f'"{argument.translate(_QUOTED)}"' for argument in [shutil.which(self.argv[0]) or self.argv[0], *self.argv[1:]])  # type: ignore[index]
+        argv = self.argv or []
+        program = " ".join(f'"{argument.translate(_QUOTED)}"' for argument in [shutil.which(argv[0]) or argv[0], *argv[1:]])
         text = (f"# argv {json.dumps(self.argv)}\n[Unit]\nDescription={self.description}\nStartLimitIntervalSec=0\n\n"
                 f"[Service]\nExecStart={program}\nRestart={'always' if self.always else 'on-failure'}\n"
                 f"RestartSec={_keeper.PAUSE}\nTimeoutStopSec={_keeper.STOP_SECONDS:.0f}\n")

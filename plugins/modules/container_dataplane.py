@@ -162,7 +162,8 @@ def main() -> None:
     try:
         if params["state"] == "present":
             result = _lifecycle.present(
-                params["name"], params["topology"], params["mode"], params["mtu"], params["engine"], params["restart"], params["engine_timeout"], module.check_mode
+                params["name"], params["topology"], params["mode"], params["mtu"], params["engine"], params["restart"], params["engine_timeout"],
+                module.check_mode,
             )
         else:
             result = _lifecycle.absent(params["name"], module.check_mode)

@@ -208,8 +208,8 @@ def run(module: AnsibleModule) -> _control.Outcome:
     params = module.params
     request = _control.Request(
         dataplane=params["dataplane_netns"], topology=params["topology"], mode=params["mode"], interface=params["interface"], ipv6=params["ipv6"],
-        fail_mode=params["fail_mode"], confirm_timeout=params["confirm_timeout"], engine_timeout=params["engine_timeout"], engine_socket=params["engine_socket"],
-        verify=params["verify"],
+        fail_mode=params["fail_mode"], confirm_timeout=params["confirm_timeout"], engine_timeout=params["engine_timeout"],
+        engine_socket=params["engine_socket"], verify=params["verify"],
     )
     if params["state"] == "present":
         with _target.resolved(params) as targets:

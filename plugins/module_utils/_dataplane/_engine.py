@@ -11,7 +11,6 @@ import select
 import socket
 import struct
 import time
-import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils import _netns, _process
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _neuvector
@@ -72,7 +71,8 @@ class Heartbeat:
         """Sends a beat each way; returns its number."""
         self._sent += 1
         for number, one in enumerate(self._sockets):
-            frame = _MAC + bytes([(number + 1) % len(self._sockets)]) + _MAC + bytes([number]) + struct.pack("!H", HEARTBEAT) + _PAYLOAD.pack(_MAGIC, self._sent)
+            destination, source = _MAC + bytes([(number + 1) % len(self._sockets)]), _MAC + bytes([number])
+            frame = destination + source + struct.pack("!H", HEARTBEAT) + _PAYLOAD.pack(_MAGIC, self._sent)
             with contextlib.suppress(OSError):  # the link is down, or its queue full: it will not be heard
                 one.send(frame.ljust(60, b"\0"))  # the least that Ethernet carries
         return self._sent
@@ -117,8 +117,9 @@ def check(dataplane: Dataplane, fd: int, timeout: float, control: str | None) ->
                 if time.monotonic() >= deadline:
                     raise
             if time.monotonic() >= deadline:
-                raise DataplaneError(f"The dataplane {dataplane.name} does not forward: of what went in at {' and '.join(link.name for link in dataplane.links)} "
-                                     f"nothing came out within {timeout:g} s ({_tell(dataplane)}). Start its engine in that namespace, on "
+                entries = " and ".join(link.name for link in dataplane.links)
+                raise DataplaneError(f"The dataplane {dataplane.name} does not forward: of what went in at {entries} nothing came out "
+                                     f"within {timeout:g} s ({_tell(dataplane)}). Start its engine in that namespace, on "
                                      f"{' and '.join(link.engine for link in dataplane.links)}, then run the task again.")
     finally:
         heartbeat.close()

@@ -187,13 +187,13 @@ def _verify(bench: Bench, records: t.Sequence[Record], answered: set[str]) -> No
     for record in records:
         mine = sorted(lost & _addresses([record]))
         if mine:
-            raise SteeringError(f"{record.where()} does not answer pings to {', '.join(mine)} any more through the dataplane {bench.name}, so the steering was undone: "
-                                "look whether its engine passes them on, or give verify: false if a rule drops pings.")
+            raise SteeringError(f"{record.where()} does not answer pings to {', '.join(mine)} any more through the dataplane {bench.name}, so the steering "
+                                "was undone: look whether its engine passes them on, or give verify: false if a rule drops pings.")
         with bench.topology(record) as topology:
             counters = topology.counters()
         if answered & _addresses([record]) and not counters.get("in", {}).get("returned"):
-            raise SteeringError(f"{record.where()} answers, but its traffic does not go through the dataplane {bench.name} (counters: {counters}), so the steering "
-                                "was undone: somebody's filters or another network path take it past.")
+            raise SteeringError(f"{record.where()} answers, but its traffic does not go through the dataplane {bench.name} (counters: {counters}), so "
+                                "the steering was undone: somebody's filters or another network path take it past.")
 
 
 def _addresses(records: t.Iterable[Record]) -> set[str]:
@@ -292,6 +292,6 @@ def _locked(journal: Journal, check: bool) -> t.Iterator[None]:
 def _describe(record: Record, status: str) -> dict[str, t.Any]:
     return {
         "container": record.name, "id": record.id, "runtime": record.runtime, "interface": record.interface, "mac": record.mac, "tag": record.tag,
-        "host_peer": record.peer, "addresses": record.addresses, "topology": record.topology, "mode": record.mode, "ipv6": record.ipv6, "fail_mode": record.fail_mode,
-        "status": status, "since": record.since, "confirm_before": record.deadline,
+        "host_peer": record.peer, "addresses": record.addresses, "topology": record.topology, "mode": record.mode, "ipv6": record.ipv6,
+        "fail_mode": record.fail_mode, "status": status, "since": record.since, "confirm_before": record.deadline,
     }

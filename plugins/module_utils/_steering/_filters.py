@@ -102,7 +102,7 @@ class Filters(rt.Netlink):
             self.request(rt.RTM_NEWQDISC, _TCMSG.pack(0, 0, 0, ifindex, _MAJOR, _CLSACT, 0) + attribute(_KIND, "clsact"), rt.NLM_F_CREATE | rt.NLM_F_EXCL)
         except NetlinkError as error:
             if error.errno == errno.ENOENT:
-                raise DependencyError("The kernel has no clsact (module sch_ingress): install the modules of its distribution (linux-modules-extra).") from error
+                raise DependencyError("The kernel has no clsact (module sch_ingress): install the modules of its distribution.") from error
             raise SteeringError(f"The clsact qdisc cannot be added to link {ifindex}: {error.strerror}.") from error
 
     def remove_clsact(self, ifindex: int) -> None:

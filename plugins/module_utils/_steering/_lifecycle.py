@@ -103,4 +103,3 @@ def _in_namespace(name: str, engine: t.Sequence[str]) -> list[str]:
 
 def _without_namespace(argv: t.Sequence[str] | None) -> list[str] | None:
     return list(argv[4:]) if argv else None
-

@@ -148,7 +148,8 @@ class Takeover:
         names = {service.ifindex: service.name for service in self.dataplane.links}
         vex, vin = _PLANNED
         names.update({vex: self.vex, vin: self.vin})
-        return _describe([{"link": names[ifindex], **_u32.described(one)} for ifindex, one in (self._forwarding if bypassed else self._wanted)(vex, vin)], names)
+        filters = self._forwarding(vex, vin) if bypassed else self._wanted(vex, vin)
+        return _describe([{"link": names[ifindex], **_u32.described(one)} for ifindex, one in filters], names)
 
     def counters(self) -> dict[str, dict[str, int]]:
         """Packets sent to the engine and come back from it, out of the container and into it, since the filters are there."""

@@ -26,9 +26,8 @@ def start(name: str, control: str | None) -> None:
     folder = _journal.Journal(name).path
     code = _archive.build(_watchdog)
     path = os.path.join(folder, "watchdog.pyz")
-    service = _service.Service(
-        f"watchdog-{name}", [sys.executable, "-I", path, name, control or "", hashlib.sha256(code).hexdigest()[:12]], f"nettap watchdog of the dataplane {name}",
-    )
+    argv = [sys.executable, "-I", path, name, control or "", hashlib.sha256(code).hexdigest()[:12]]
+    service = _service.Service(f"watchdog-{name}", argv, f"nettap watchdog of the dataplane {name}")
     if service.argv_running() == service.argv and _alive(read(name)):
         return
     service.stop()

@@ -59,7 +59,7 @@ class Watchdog:
         self._control = control
         self._heartbeat = _engine.Heartbeat(self._dataplane, bench.steering_fd)
         self._changes = _inotify.NewFiles(bench.journal.path)
-        self._link_sockets = [_link_events(fd) for fd in {bench.host_fd, bench.steering_fd}]
+        self._link_sockets = [_link_events(fd) for fd in sorted({bench.host_fd, bench.steering_fd})]
         self._poller = select.poll()
         for fd in (*self._heartbeat.filenos(), self._changes.fd, *(one.fileno() for one in self._link_sockets)):
             self._poller.register(fd, select.POLLIN)
