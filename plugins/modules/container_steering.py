@@ -50,10 +50,11 @@ options:
     elements: str
   topology:
     description:
-      - V(inplace) puts BPF filters on the host's end of the container's veth. Nothing in the container changes, and no packet is lost.
+      - V(inplace) puts BPF filters on the host's end of the container's veth. Nothing in the container changes, and at most a
+        packet or two is lost, when the link's first qdisc comes and its last goes.
       - V(takeover) moves the container's interface into the dataplane's namespace and gives the container a new one like it. For kernels without
-        C(cls_bpf), and for interfaces without a peer on the host (macvlan, SR-IOV). The container is off the network for about a second when it is
-        put in, and again when it is taken out, because the kernel reports a lost carrier only once a second.
+        C(cls_bpf), and for interfaces without a peer on the host (macvlan, SR-IOV). The container is off the network when it is put in, and
+        again when it is taken out, for up to about a second, because the kernel may report a carrier that is back no sooner.
     type: str
     choices: [inplace, takeover]
     default: inplace
