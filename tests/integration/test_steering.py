@@ -17,9 +17,11 @@ import typing as t
 import docker.models.containers
 import pytest
 import steering_tools as tools
-from ansible_collections.nettap.containers.plugins.module_utils import _netns
-from ansible_collections.nettap.containers.plugins.module_utils._steering import _bpf
+from ansible_collections.nettap.containers.plugins.module_utils import _netns, _target
+from ansible_collections.nettap.containers.plugins.module_utils._steering import _bpf, _control, _rtnetlink
+from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal
 from engine import address, ip
+from killer import in_a_process
 from ping_stream import PingStream
 
 LINKS = {"bridge": ["vth0", "vth1"], "tag": ["vth"]}
@@ -197,6 +199,41 @@ def test_put_in_and_taken_out_under_load(container, dataplane, steer) -> None:
     assert transfer.received > 10e6
     assert statistics.median(one.lost for one in results) == 0, results
     assert statistics.median(one.silence for one in results) <= 0.030, results
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("act", ["steer", "release"])
+def test_killed_at_any_step(act, netns, veth, dataplane) -> None:
+    """Killed before each change of steering in place: state absent gives back what was there."""
+    name = netns()
+    link, _peer = veth(name, address="10.77.0.2/24", host_address="10.77.0.1/24")
+    tools.command("ip", "link", "set", link, "txqueuelen", "0")
+    dataplane()
+    params = dict.fromkeys(_target.ARGUMENTS) | {"netns": name, "runtime": "auto"}
+    request = _control.Request("nettap", "inplace", "bridge", None, "steer", "open", 0, 5, None)
+    changes = [(_rtnetlink.Netlink, "request"), (Journal, "save"), (Journal, "remove"), *((_bpf, change) for change in ("create_map", "load", "update", "delete"))]
+
+    def run(what: str) -> None:
+        with _target.resolved(params) as targets:
+            if what == "steer":
+                _control.steer(targets, request, False)
+            else:
+                _control.release(targets, [], request, False)
+
+    assert in_a_process(lambda: run("steer"), changes)
+    assert in_a_process(lambda: run("release"), changes)
+    before = tools.snapshot()  # the service links keep their filters, as long as the dataplane is there
+    step, ended = 0, False
+    while not ended:
+        step += 1
+        if act == "release":
+            assert in_a_process(lambda: run("steer"), changes)
+        ended = in_a_process(lambda: run(act), changes, step)
+        assert in_a_process(lambda: run("release"), changes)
+        assert not tools.differences(before, tools.snapshot()), step
+        assert os.listdir("/run/nettap/steering/nettap").count(f"{os.stat(f'/run/netns/{name}').st_ino}-eth0.json") == 0
+    assert step > (8 if act == "steer" else 4)
 
 
 def test_two_steered_containers_talk_to_each_other(container, network, dataplane, steer, run_module) -> None:

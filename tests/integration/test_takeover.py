@@ -11,7 +11,6 @@ import dataclasses
 import itertools
 import os
 import pathlib
-import signal
 import socket
 import time
 import typing as t
@@ -23,6 +22,7 @@ from ansible_collections.nettap.containers.plugins.module_utils import _netns
 from ansible_collections.nettap.containers.plugins.module_utils._errors import SteeringError
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _refusal, _rtnetlink, _sysctl, _u32
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal
+from killer import in_a_process
 
 numbers = itertools.count(1)
 MakeLab = t.Callable[..., labs.Lab]
@@ -484,46 +484,8 @@ def test_a_failure_gives_back_at_once(lab: MakeLab, monkeypatch: pytest.MonkeyPa
     assert not differences(forget_dynamic(before), forget_dynamic(made.state()))
 
 
-class Killer:
-    """Counts the changes that a process makes, and kills it before or after the n-th."""
-
-    def __init__(self, step: int, after: bool) -> None:
-        self.step, self.after, self.count = step, after, 0
-
-    def wrap(self, change: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
-        def wrapped(*args: t.Any, **options: t.Any) -> t.Any:
-            self.count += 1
-            if self.count == self.step and not self.after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            try:
-                return change(*args, **options)
-            finally:
-                if self.count == self.step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        return wrapped
-
-
-def in_a_process(work: t.Callable[[], None], step: int = 0, after: bool = False) -> bool:
-    """Run work in a fork, killed at a step if any; return whether it came to its end. Its failure is this one's."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            if step:
-                killer = Killer(step, after)
-                _rtnetlink.Netlink.request = killer.wrap(_rtnetlink.Netlink.request)  # type: ignore[method-assign]
-                _sysctl.put = killer.wrap(_sysctl.put)
-                Journal.save = killer.wrap(Journal.save)  # type: ignore[method-assign]
-            work()
-            code = 0
-        except BaseException as error:
-            os.write(2, f"{type(error).__name__}: {error}\n".encode())
-        finally:
-            os._exit(code)
-    status = os.waitpid(child, 0)[1]
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "the child failed"
-    return os.WIFEXITED(status)
+# What counts as a step of the takeover.
+CHANGES = ((_rtnetlink.Netlink, "request"), (_sysctl, "put"), (Journal, "save"))
 
 
 @pytest.mark.slow
@@ -554,13 +516,13 @@ def test_killed_at_any_step(lab: MakeLab, tmp_path: pathlib.Path, phase: str) ->
         step += 1
         for after in (False, True):
             if phase == "restore":
-                assert in_a_process(lambda: run("apply"))
-            ended = in_a_process(lambda: run(phase), step, after)
+                assert in_a_process(lambda: run("apply"), CHANGES)
+            ended = in_a_process(lambda: run(phase), CHANGES, step, after)
             if ended:
                 break
-            assert in_a_process(lambda: run("restore"))
+            assert in_a_process(lambda: run("restore"), CHANGES)
             assert not differences(before, forget_dynamic(made.state(offloads=False))), (step, after)
-    assert in_a_process(lambda: run("restore"))
+    assert in_a_process(lambda: run("restore"), CHANGES)
     assert not differences(with_offloads, forget_dynamic(made.state()))
     print(f"{phase}: {step - 1} steps, {time.monotonic() - begun:.0f} s")
     assert step > 20
@@ -580,10 +542,10 @@ def test_killed_and_applied_again(lab: MakeLab, tmp_path: pathlib.Path) -> None:
             getattr(made.takeover(record, journal), method)()
 
     for step in range(2, 40, 5):
-        in_a_process(lambda: run("apply"), step, True)
-        assert in_a_process(lambda: run("apply"))
+        in_a_process(lambda: run("apply"), CHANGES, step, True)
+        assert in_a_process(lambda: run("apply"), CHANGES)
         assert labs.transfer(made, size=1 << 20)[0]
-        assert in_a_process(lambda: run("restore"))
+        assert in_a_process(lambda: run("restore"), CHANGES)
         assert not differences(before, forget_dynamic(made.state())), step
 
 
