@@ -405,16 +405,25 @@ def engine_pid(run_module: c.Callable[..., dict[str, t.Any]]) -> int:
     return pid
 
 
-@pytest.mark.parametrize("mode", ["bridge", "tag"])
-def test_a_dead_engine_is_bypassed_and_comes_back(mode, container, dataplane, steer, run_module) -> None:
+@pytest.mark.parametrize("topology, mode", [("inplace", "bridge"), ("inplace", "tag"), ("takeover", "bridge")])
+def test_a_dead_engine_is_bypassed_and_comes_back(topology, mode, container, dataplane, steer, run_module) -> None:
     web = serving(container())
-    dataplane(mode)
-    link = one(steer(web, mode=mode))["host_peer"]
+    dataplane(mode, topology=topology)
+    result = one(steer(web, mode=mode, topology=topology))
+
+    def redirecting() -> int:
+        if topology == "inplace":
+            return len(tools.own_filters(result["host_peer"]))
+        links = {filter["link"] for filter in result["filters"]} - {"vbr0", "vbr1"}
+        shown = [tools.command("tc", "-n", "nettap", "filter", "show", "dev", link, "ingress", "protocol", "ip") for link in links]
+        return sum("mirred" in text for text in shown)
+
+    assert redirecting() == 2
     with PingStream(address(web), 500) as stream:
         time.sleep(0.2)
         os.kill(engine_pid(run_module), signal.SIGKILL)
-        assert tools.wait_for(lambda: tools.own_filters(link) == [])
-        assert tools.wait_for(lambda: len(tools.own_filters(link)) == 2)
+        assert tools.wait_for(lambda: redirecting() == 0)
+        assert tools.wait_for(lambda: redirecting() == 2)
         time.sleep(0.2)
     assert stream.result.silence < 0.1, stream.result
     told = info(run_module)
