@@ -38,8 +38,8 @@ def report(name: str, results: list[ping_stream.Result], left_alone: list[ping_s
     """One line; the ratio is that of the silences."""
     silence = statistics.median(one.silence for one in results)
     ratio = silence / statistics.median(one.silence for one in left_alone)
-    print(f"  {name:28} lost {statistics.median(one.lost for one in results):5.0f} (most {max(one.lost for one in results)}), longest silence {silence * 1000:6.1f} ms "
-          f"(most {max(one.silence for one in results) * 1000:6.1f}): {ratio:.1f} of it", flush=True)
+    print(f"  {name:28} lost {statistics.median(one.lost for one in results):5.0f} (most {max(one.lost for one in results)}), "
+          f"longest silence {silence * 1000:6.1f} ms (most {max(one.silence for one in results) * 1000:6.1f}): {ratio:.1f} of it", flush=True)
 
 
 def put_in_and_taken_out(lab: Lab, rounds: int) -> None:

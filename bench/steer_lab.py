@@ -60,12 +60,12 @@ class Lab:
         self._undo.close()
 
     def container(self) -> Container:
-        """Makes one."""
+        """Makes one. Docker, too, makes the host's end without a queue."""
         self._number += 1
         name, link, address = f"nettap-bench-{os.getpid()}-{self._number}", f"b{os.getpid()}n{self._number}", f"{self._prefix}.{self._number + 1}"
         engine.ip("netns", "add", name)
         self._undo.callback(engine.ip, "netns", "delete", name)
-        engine.ip("link", "add", link, "mtu", str(MTU), "type", "veth", "peer", "name", "eth0", "mtu", str(MTU), "netns", name)
+        engine.ip("link", "add", link, "mtu", str(MTU), "txqueuelen", "0", "type", "veth", "peer", "name", "eth0", "mtu", str(MTU), "netns", name)
         engine.ip("link", "set", link, "master", self._bridge, "up")
         engine.ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
         engine.ip("-n", name, "link", "set", "lo", "up")
@@ -86,7 +86,8 @@ class Lab:
     def suricata(self) -> str:
         """Makes a dataplane with Suricata as the role configures it, with one rule that matches nothing here; returns its name."""
         folder = pathlib.Path(self._undo.enter_context(tempfile.TemporaryDirectory(dir="/var/lib")))
-        tasks = [{"ansible.builtin.include_role": {"name": "nettap.containers.inline_protect", "tasks_from": f"suricata/{part}"}} for part in ("install", "configure")]
+        role = "nettap.containers.inline_protect"
+        tasks = [{"ansible.builtin.include_role": {"name": role, "tasks_from": f"suricata/{part}"}} for part in ("install", "configure")]
         paths = {"folder": "etc", "log": "log", "socket": "run/socket", "logrotate": "logrotate.conf"}
         done = AnsibleCLI(folder / "ansible").playbook([{"hosts": "all", "gather_facts": False, "tasks": tasks}], extra_vars={
             **{f"inline_protect_suricata_{key}": str(folder / path) for key, path in paths.items()},

@@ -152,7 +152,8 @@ class Watchdog:
 
     def _engine_ended(self, fds: t.Sequence[int]) -> None:
         # The kernel takes a tenth of a second or more to give back an engine's memory before it tells of its end; its threads go first.
-        ended = {self._pidfds[fd] for fd in fds if fd in self._pidfds} | {self._threads[fd] for fd in fds if fd in self._threads and _process.killed(self._threads[fd])}
+        ended = {self._pidfds[fd] for fd in fds if fd in self._pidfds}
+        ended |= {pid for fd, pid in self._threads.items() if fd in fds and _process.killed(pid)}
         for known in (self._pidfds, self._threads):
             for fd in [fd for fd, pid in known.items() if fd in fds or pid in ended]:
                 self._poller.unregister(fd)
