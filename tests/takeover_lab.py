@@ -78,6 +78,13 @@ def ip(inside: str, lines: str) -> None:
     run("ip", "-n", inside, "-batch", "-", given=lines)
 
 
+def reflect(plane: str, mode: str) -> None:
+    """Have the kernel be the engine in the named namespace: it copies vth0 to vth1 and back, in mode tag everything back to vth."""
+    for one, other in (("vth0", "vth1"), ("vth1", "vth0")) if mode == "bridge" else (("vth", "vth"),):
+        run("tc", "-n", plane, "qdisc", "add", "dev", one, "ingress")
+        run(*f"tc -n {plane} filter add dev {one} parent ffff: protocol all u32 match u8 0 0 action mirred egress redirect dev {other}".split())
+
+
 class Lab:
     """Namespaces box, peer, wire and plane; see the picture above. Closed, nothing is left of it."""
 
@@ -112,16 +119,15 @@ class Lab:
         run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6", inside=self.plane)
         for steering, engine in pairs:
             ip(self.plane, f"link add {steering} mtu {mtu} type veth peer name {engine} mtu {mtu}\nlink set {steering} up\nlink set {engine} up\n")
-            run("ethtool", "-K", steering, "tx", "off", inside=self.plane)
+            run("ethtool", "-K", steering, "tx", "off", "gro", "on", inside=self.plane)
+            run("ethtool", "-K", engine, "tx", "off", inside=self.plane)
         links = {link["ifname"]: link["ifindex"] for link in json.loads(run("ip", "-n", self.plane, "-j", "link"))}
         return Dataplane(self.plane, self.fds[self.plane], f"/run/netns/{self.plane}", "takeover", mode, mtu,
                          tuple(ServiceLink(a, links[a], b, links[b]) for a, b in pairs))
 
     def reflect(self) -> None:
-        """Be the engine: the kernel copies vth0 to vth1 and back, in mode tag everything back to vth."""
-        for one, other in (("vth0", "vth1"), ("vth1", "vth0")) if self.dataplane.mode == "bridge" else (("vth", "vth"),):
-            run("tc", "-n", self.plane, "qdisc", "add", "dev", one, "ingress")
-            run(*f"tc -n {self.plane} filter add dev {one} parent ffff: protocol all u32 match u8 0 0 action mirred egress redirect dev {other}".split())
+        """Be the engine."""
+        reflect(self.plane, self.dataplane.mode)
 
     def record(self, **given: t.Any) -> Record:
         """Return the record of eth0 of the box."""

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
 import signal
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError
+
+_PIDFD_THREAD = os.O_EXCL  # linux/pidfd.h
 
 
 def start_time(pid: int) -> int | None:
@@ -36,6 +39,26 @@ def pidfd_open(pid: int) -> int:
         if error.errno in (errno.EINVAL, errno.ENOENT):  # negative, or a thread's; which error it is depends on the kernel
             raise ProcessLookupError(errno.ESRCH, f"{pid} is no process's PID") from error
         raise DependencyError(f"The kernel cannot open a pidfd ({error.strerror}); Linux 5.3 or newer is needed.") from error
+
+
+def thread_pidfds(pid: int) -> list[int]:
+    """Pidfds of a process's threads but the first, each readable once that thread ends; the caller closes them. None before Linux 6.9."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):  # gone
+        for entry in os.listdir(f"/proc/{pid}/task"):
+            if int(entry) != pid:
+                with contextlib.suppress(OSError):  # gone, or an older kernel
+                    found.append(os.pidfd_open(int(entry), _PIDFD_THREAD))
+    return found
+
+
+def killed(pid: int) -> bool:
+    """Whether a signal has ended the process, though all of it may not have gone yet (field 52 of proc(5) stat: exit_code)."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+            return stream.read().rpartition(")")[2].split()[49] != "0"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def has_ended(pidfd: int, timeout: float | None = 0.0) -> bool:

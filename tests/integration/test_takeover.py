@@ -213,8 +213,10 @@ def test_traffic_passes_the_engine_and_is_counted(lab: MakeLab) -> None:
             assert whole
             after = takeover.counters()
             moved = {way: {kind: after[way][kind] - before[way][kind] for kind in after[way]} for way in after}
-            assert moved["out"]["sent"] == moved["out"]["returned"] > 100
-            assert moved["in"]["sent"] == moved["in"]["returned"] > 100
+            data, answers = ("in", "out") if reverse else ("out", "in")
+            assert moved[data]["sent"] == moved[data]["returned"] > 5000  # 8 MiB in segments
+            # Segments that are joined again are acknowledged together.
+            assert moved[answers]["sent"] == moved[answers]["returned"] > 10
     takeover.restore()
 
 
@@ -421,7 +423,7 @@ def test_two_containers_share_the_engine(lab: MakeLab) -> None:
         for one in (made, other):
             assert labs.transfer(one)[0]
         first.restore()
-        assert labs.transfer(other)[0] and second.counters()["in"]["returned"] > 100
+        assert labs.transfer(other)[0] and second.counters()["out"]["returned"] > 5000
         second.restore()
         assert labs.plane_state(made.plane)[1] == [0, 0]
     finally:

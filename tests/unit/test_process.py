@@ -9,9 +9,11 @@ import collections.abc as c
 import errno
 import os
 import pathlib
+import select
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -162,3 +164,46 @@ def test_pid_that_changes_hands_between_two_looks(monkeypatch: pytest.MonkeyPatc
     process = Process(sleeper.pid, started)
     assert process.alive()
     assert not process.send(signal.SIGKILL) and sleeper.poll() is None
+
+
+THREADS = """
+import threading, time
+thread = threading.Event()
+threading.Thread(target=thread.wait, daemon=True).start()
+threading.Thread(target=time.sleep, args=[600], daemon=True).start()
+print("ready", flush=True)
+input()
+thread.set()
+time.sleep(600)
+"""
+
+
+@pytest.fixture(name="threaded")
+def make_threaded() -> c.Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-c", THREADS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline() == b"ready\n"
+        yield process
+        process.kill()
+
+
+@pytest.mark.skipif(tuple(map(int, os.uname().release.split(".")[:2])) < (6, 9), reason="no pidfds of threads before Linux 6.9")
+def test_the_end_of_a_thread_is_told_from_that_of_its_process(threaded: subprocess.Popen[bytes]) -> None:
+    pidfds = _process.thread_pidfds(threaded.pid)
+    try:
+        assert len(pidfds) == 2 and not any(map(_process.has_ended, pidfds)) and not _process.killed(threaded.pid)
+        assert threaded.stdin
+        threaded.stdin.write(b"\n")
+        threaded.stdin.flush()
+        poller = select.poll()
+        for pidfd in pidfds:
+            poller.register(pidfd, select.POLLIN)
+        assert len(poller.poll(10000)) == 1 and not _process.killed(threaded.pid)
+        zombie(threaded)
+        assert all(map(_process.has_ended, pidfds)) and _process.killed(threaded.pid)
+    finally:
+        for pidfd in pidfds:
+            os.close(pidfd)
+
+
+def test_threads_of_what_is_gone() -> None:
+    assert _process.thread_pidfds(NO_PID) == [] and _process.killed(NO_PID)

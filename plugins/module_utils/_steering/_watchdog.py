@@ -64,6 +64,7 @@ class Watchdog:
         for fd in (*self._heartbeat.filenos(), self._changes.fd, *(one.fileno() for one in self._link_sockets)):
             self._poller.register(fd, select.POLLIN)
         self._pidfds: dict[int, int] = {}  # pidfd: PID
+        self._threads: dict[int, int] = {}  # pidfd of a thread: PID
         self._records: list[Record] = []
         self._filters: list[Filter] = []
         self._healthy = True
@@ -78,7 +79,7 @@ class Watchdog:
         self._say("watching", True)
         while True:
             events = self._poller.poll(max(0.0, (self._wake() - time.monotonic()) * 1000))
-            ended = [fd for fd, dummy in events if fd in self._pidfds]
+            ended = [fd for fd, dummy in events if fd in self._pidfds or fd in self._threads]
             if ended:
                 self._engine_ended(ended)
             if any(fd in self._heartbeat.filenos() for fd, dummy in events):
@@ -150,10 +151,14 @@ class Watchdog:
             self._next_review = time.monotonic()
 
     def _engine_ended(self, fds: t.Sequence[int]) -> None:
-        for fd in fds:
-            self._poller.unregister(fd)
-            os.close(fd)
-            del self._pidfds[fd]
+        # The kernel takes a tenth of a second or more to give back an engine's memory before it tells of its end; its threads go first.
+        ended = {self._pidfds[fd] for fd in fds if fd in self._pidfds}
+        ended |= {pid for fd, pid in self._threads.items() if fd in fds and _process.killed(pid)}
+        for known in (self._pidfds, self._threads):
+            for fd in [fd for fd, pid in known.items() if fd in fds or pid in ended]:
+                self._poller.unregister(fd)
+                os.close(fd)
+                del known[fd]
         # Beats that are under way, or an engine of two processes, do not tell that packets are still read.
         if self._healthy and not self._pidfds:
             self._down("the engine's process has ended")
@@ -172,7 +177,9 @@ class Watchdog:
             pidfd = process.open() if process.pid not in known else None
             if pidfd is not None:
                 self._pidfds[pidfd] = process.pid
-                self._poller.register(pidfd, select.POLLIN)
+                self._threads.update(dict.fromkeys(_process.thread_pidfds(process.pid), process.pid))
+        for fd in (*self._pidfds, *self._threads):
+            self._poller.register(fd, select.POLLIN)
 
     # --- What is steered
 
