@@ -8,13 +8,11 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import glob
-import json
 import os
 import pathlib
 import re
 import signal
 import statistics
-import subprocess
 import sys
 import time
 import typing as t
@@ -26,7 +24,10 @@ import pytest
 import steering_tools as tools
 import suricata_role
 from ansible_cli import AnsibleCLI, Finished, Running
+from ansible_collections.nettap.containers.plugins.module_utils import _keeper
+from engine import address
 from ping_stream import PingStream
+from suricata_role import SuricataRole
 
 Container = docker.models.containers.Container
 RunModule = t.Callable[..., t.Dict[str, t.Any]]
@@ -184,3 +185,156 @@ def test_protect_and_unprotect(protection: Protection, site: Site) -> None:
     assert protection.left() == []
     assert not tools.differences(inside, tools.snapshot(site.pid)) and not tools.differences(host, tools.snapshot())
     assert changed(protection.play("unprotect.yml")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_what_fails_is_undone(protection: Protection, site: Site) -> None:
+    """All of it, with a message that says what and where."""
+    tools.settle()
+    host = tools.snapshot()
+    said = protection.refused(rules=[NO_PINGS])
+    assert said.startswith(f"eth0 of {site.web.name} does not answer pings to {site.v4}, {site.v6} any more through the dataplane nettap") and "verify: false" in said
+    assert protection.left() == [] and not tools.differences(host, tools.snapshot())
+    said = protection.refused(rules=["drop tcp any any -> any any (msg:no; no_such_keyword; sid:9;)"])
+    assert said.startswith("The rules were not written") and "no_such_keyword" in said
+    assert protection.left() == []
+    said = protection.refused(suricata_argv=["sh", "-c", "echo mute; sleep 1000"], engine_timeout=1)
+    assert "does not forward" in said and "The engine said: mute" in said
+    assert protection.left() == [] and all(site.answers(EVIL)) and not tools.differences(host, tools.snapshot())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_half_done_runs_and_a_dataplane_that_is_gone(protection: Protection, site: Site) -> None:
+    tools.settle()
+    host = tools.snapshot()
+
+    def killed_once(there: t.Callable[[], object]) -> None:
+        running = protection.start("protect.yml", fail_mode="closed")
+        assert tools.wait_for(there, 60), running.output
+        running.kill()
+        assert running.wait().rc == -signal.SIGKILL and "Confirm" not in running.output
+
+    killed_once(lambda: os.path.exists(NETNS))
+    assert protection.left()
+    protection.play("unprotect.yml")
+    assert protection.left() == [] and not tools.differences(host, tools.snapshot())
+
+    killed_once(lambda: glob.glob(f"{JOURNAL}/*.json"))
+    protection.play("protect.yml", fail_mode="closed")
+    assert all(site.answers(GOOD)) and not any(site.answers(EVIL))
+
+    tools.command("ip", "netns", "delete", "nettap")
+    os.kill(protection.engine(), signal.SIGKILL)  # the last in it
+    assert tools.wait_for(lambda: not os.path.exists("/sys/class/net/vbr0"))
+    assert not any(site.answers(GOOD)), "closed"
+    protection.play("unprotect.yml")
+    assert protection.left() == [] and all(site.answers(EVIL)) and not tools.differences(host, tools.snapshot())
+
+
+@pytest.fixture(name="suricata", scope="module")
+def make_suricata(tmp_path_factory: pytest.TempPathFactory) -> SuricataRole:
+    role = SuricataRole(tmp_path_factory.mktemp("suricata"))
+    done = role.run("configure", rules=RULES[:1])
+    assert done.rc == 0, done.output
+    return role
+
+
+@pytest.fixture(name="behind")
+def make_behind(protection: Protection, suricata: SuricataRole, run_module: RunModule) -> c.Callable[..., str]:
+    """Give behind(**options): the container is steered through Suricata, by the modules; returns the host's end of its veth."""
+    made = run_module("container_dataplane", {"engine": suricata.argv})
+    assert made.get("changed"), made
+
+    def steer(**options: t.Any) -> str:
+        result = run_module("container_steering", {"container": [protection.name], **options})
+        assert result.get("changed"), result
+        return t.cast("str", result["steering"][0]["host_peer"])
+
+    return steer
+
+
+@pytest.mark.slow
+def test_silence_when_put_in_and_taken_out(site: Site, behind: c.Callable[..., str], record_property: c.Callable[..., None]) -> None:
+    results = []
+    with tools.Transfer(site.pid, site.v4):
+        for _round in range(10):
+            with PingStream(site.v4, 500) as stream:
+                time.sleep(0.1)
+                behind()
+                time.sleep(0.1)
+                behind(state="absent")
+                time.sleep(0.1)
+            results.append(stream.result)
+    record_property("lost and silence", [(one.lost, one.silence) for one in results])
+    assert statistics.median(one.lost for one in results) == 0, results
+    assert statistics.median(one.silence for one in results) <= 0.030, results
+
+
+@pytest.mark.slow
+def test_killed_engine_is_passed_by(protection: Protection, site: Site, behind: c.Callable[..., str], record_property: c.Callable[..., None]) -> None:
+    link = behind()
+    gaps = []
+    with tools.Transfer(site.pid, site.v4):
+        for _round in range(5):
+            with PingStream(site.v4, 500) as stream:
+                time.sleep(0.1)
+                os.kill(protection.engine(), signal.SIGKILL)
+                assert tools.wait_for(lambda: tools.own_filters(link) == [])
+                assert tools.get(site.v4, EVIL) == 200
+                assert tools.wait_for(lambda: len(tools.own_filters(link)) == 2, 20)
+                assert tools.get(site.v4, EVIL, timeout=1) == 0 and tools.get(site.v4) == 200
+            gaps.append(stream.result.silence)
+    record_property("silence", gaps)
+    assert statistics.median(gaps) <= 0.1, gaps
+
+
+@pytest.mark.slow
+def test_killed_engine_is_not_passed_by_when_closed(protection: Protection, site: Site, behind: c.Callable[..., str]) -> None:
+    behind(fail_mode="closed")
+    engine = protection.engine()
+    answers = []
+    with PingStream(site.v4, 500) as stream:
+        os.kill(engine, signal.SIGKILL)
+        assert tools.wait_for(lambda: not os.path.exists(f"/proc/{engine}"))
+        while True:
+            answer = tools.get(site.v4, timeout=0.2)
+            if protection.info()["dataplane"]["engine_pids"]:
+                break
+            answers.append(answer)
+        assert tools.wait_for(lambda: tools.get(site.v4, timeout=1) == 200, 20)
+    assert answers and not any(answers)
+    assert stream.result.silence > _keeper.PAUSE
+    assert not any(site.answers(EVIL)) and all(site.answers(GOOD))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_neuvector(protection: Protection, site: Site, run_module: RunModule) -> None:
+    """The role's other engine, for which tests/dp_peer.py stands in: it speaks dp's protocol and keeps its IPv4 rules."""
+    socket = str(protection.folder / "dp.sock")
+    host, asking = f"{site.v4.rpartition('.')[0]}.1", address(site.client)
+    options = {
+        "dataplane": "neuvector", "neuvector_dp": [sys.executable, dp_peer.__file__, "--socket", socket], "neuvector_socket": socket,
+        "neuvector_internal_networks": [f"{host}/24"], "default_action": "deny",
+    }  # fmt: skip
+
+    def policy(allowed: str, denied: str) -> list[dict[str, t.Any]]:
+        return [{"action": action, "source": source, "port": 80, "protocol": "tcp"} for action, source in (("allow", allowed), ("deny", denied))]
+
+    def rules() -> list[tuple[str, int, str]]:
+        sessions = run_module("neuvector_dataplane", {"socket": socket, "state": "queried", "list_sessions": True})["session_list"]
+        return sorted({(one["client"], one["rule"], one["action"]) for one in sessions if one["server_port"] == 80})
+
+    done = protection.play("protect.yml", policy=policy(host, asking), **options)
+    assert re.match(rf"{site.web.name} eth0: steered, [1-9]\d* packets out \(0 dropped\), [1-9]\d* in \(0 dropped\)", summary(done)[0])
+    # dp reads IPv4 alone: by default IPv6 passes it by.
+    assert site.answers(GOOD) == [True, True, False, True]
+    assert rules() == [(host, 1, "allow"), (asking, 2, "deny")]
+    assert changed(protection.play("protect.yml", policy=policy(host, asking), **options)) == []
+    engine = protection.engine()
+    assert changed(protection.play("protect.yml", policy=policy(asking, host), **options)) == ["Configure dp"]
+    assert site.answers(GOOD) == [False, True, True, True] and protection.engine() == engine
+    protection.play("unprotect.yml", **options)
+    assert all(site.answers(GOOD)) and protection.left() == []
