@@ -501,6 +501,6 @@ def test_an_engine_that_does_not_start_is_told_and_stopped(run_module) -> None:
     try:
         result = run_module("container_dataplane", {"engine": ["sh", "-c", "echo no rules here >&2; exit 3"], "engine_timeout": 1})
         assert result["failed"] and "no rules here" in result["msg"]
-        assert run_module("container_steering_info")["dataplane"]["engine"] is None
+        assert run_module("container_steering_info")["dataplane"] == {}
     finally:
         run_module("container_dataplane", {"state": "absent"})
