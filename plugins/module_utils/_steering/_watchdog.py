@@ -132,10 +132,10 @@ class Watchdog:
         if self._heard:
             return  # but this one lets beats through
         try:
+            if not _engine.processes(self._dataplane):
+                return  # a dp that was started again answers, and knows nothing yet
             if self._control:
                 _neuvector.alive(self._control, 0.5)
-            elif not _engine.processes(self._dataplane):
-                return
             self._alive(self._row + 1)
         except NettapError:
             self._row = 0
