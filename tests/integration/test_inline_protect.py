@@ -225,8 +225,9 @@ def test_half_done_runs_and_a_dataplane_that_is_gone(protection: Protection, sit
     protection.play("protect.yml", fail_mode="closed")
     assert all(site.answers(GOOD)) and not any(site.answers(EVIL))
 
+    engine = protection.engine()
     tools.command("ip", "netns", "delete", "nettap")
-    os.kill(protection.engine(), signal.SIGKILL)  # the last in it
+    os.kill(engine, signal.SIGKILL)  # the last in it
     assert tools.wait_for(lambda: not os.path.exists("/sys/class/net/vbr0"))
     assert not any(site.answers(GOOD)), "closed"
     protection.play("unprotect.yml")
