@@ -27,6 +27,7 @@ import typing as t
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils import _netns
 from engine import command, ip
+from ping_stream import PingStream
 from ssh_server import wait_for
 from suricata_role import SuricataRole
 
@@ -211,47 +212,6 @@ def transfer(connection: socket.socket, size: int) -> None:
     sender.join()
 
 
-class Pings:
-    """Datagrams that go to the server and back, one every two milliseconds; `with` ends when all have come back or are late."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.lost = self.sent = 0
-        self._server, self._client = (lab.open(namespace, V4, socket.SOCK_DGRAM) for namespace in (lab.server, lab.client))
-        self._server.bind((SERVER[V4], 7000))
-        self._client.connect((SERVER[V4], 7000))
-        self._end = threading.Event()
-        self._back: set[bytes] = set()
-        self._threads = [threading.Thread(target=target) for target in (self._send, self._echo, self._hear)]
-
-    def __enter__(self) -> Pings:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join()
-        self.lost = self.sent - len(self._back)
-
-    def _send(self) -> None:
-        while not self._end.wait(0.002):
-            self._client.send(b"%d" % self.sent)
-            self.sent += 1
-
-    def _echo(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            self._server.settimeout(1)
-            while True:
-                self._server.sendto(*self._server.recvfrom(100))
-
-    def _hear(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            self._client.settimeout(1)
-            while True:
-                self._back.add(self._client.recv(100))
-
-
 def test_configure(role: SuricataRole) -> None:
     """Nobody else may read rules and events."""
     for path in ("etc", "log", "run"):
@@ -369,7 +329,8 @@ def test_large_frames_fragments_and_others(lab: Lab, engine: Engine) -> None:
             frame, about, _flags, _address = receiver.recvmsg(2000, 200)
         [tag] = [struct.unpack("IIIHHHH", data)[5] for _level, kind, data in about if kind == 8]
         assert tag == (5 if len(frame_type) > 2 else 0)
-    time.sleep(1.1)
+    before = len(engine.events("stats"))
+    assert wait_for(lambda: len(engine.events("stats")) > before + 1)  # the next could be of the time before
     figures = engine.events("stats")[-1]["stats"]
     assert figures["capture"]["kernel_drops"] == 0 == figures["capture"]["afpacket"]["send_errors"] and figures["ips"]["blocked"] == 0
 
@@ -383,10 +344,10 @@ def test_reload(role: SuricataRole, lab: Lab, engine: Engine) -> None:
     kept, cut = lab.connect(V4, HTTP), lab.connect(V4, ECHO)
     assert answers(kept, page("later")) and answers(cut, b"word")
     later = 'drop http any any -> any any (msg:"later"; http.uri; content:"later"; sid:8; rev:1;)'
-    with Pings(lab) as pings:
+    with PingStream(SERVER[V4], 500, lab.client) as pings:
         done = role.run("configure", "reload", suricata_alert_limit=ALERT_LIMIT, rules=[*RULES, later])
     assert done.rc == 0, done.output
-    assert pings.sent > 300 and pings.lost == 0
+    assert pings.result.sent > 300 and pings.result.lost == 0
     assert engine.pid == pid and engine.ask("ruleset-stats")[0] == {"id": 0, "rules_loaded": len(RULES) + 1, "rules_failed": 0, "rules_skipped": 0}
     assert answers(kept, page("good")) and not answers(kept, page("later"), 0.5)
     assert not answers(cut, b"EVILWORD", 0.5)
