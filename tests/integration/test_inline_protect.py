@@ -110,7 +110,8 @@ class Protection:
 
     def left(self) -> list[str]:
         """What is there of a dataplane and its engine, but for the log."""
-        patterns = (NETNS, SOCKET, "/run/nettap/services/*", f"{JOURNAL}/*.json", "/run/nettap/dataplane/*", f"{self.folder}/etc/*", f"{self.folder}/logrotate.conf")
+        ours = [f"{self.folder}/etc/*", f"{self.folder}/logrotate.conf"]
+        patterns = [NETNS, SOCKET, "/run/nettap/services/*", f"{JOURNAL}/*.json", "/run/nettap/dataplane/*", *ours]
         return [path for pattern in patterns for path in glob.glob(pattern)]
 
     def clean(self) -> None:
