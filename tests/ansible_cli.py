@@ -93,6 +93,16 @@ class Running:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
+    def kill(self) -> None:
+        """Kill the run, its workers and the modules that they run, whatever their groups are: none of them can clean up."""
+        pids = [self._process.pid]
+        for pid in pids:
+            with contextlib.suppress(FileNotFoundError):
+                pids += [int(child) for path in pathlib.Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def wait(self, timeout: float = 120) -> Finished:
         """Return the run when it has ended; a run that takes longer is killed."""
         try:

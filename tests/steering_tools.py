@@ -113,7 +113,7 @@ class Transfer:
         self._rate = rate
         fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
         with _netns.entered(fd):
-            self._server = socket.create_server((address, 0))
+            self._server = socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
         os.close(fd)
         self._sent, self._received = hashlib.sha256(), hashlib.sha256()
         self.sent = self.received = 0

@@ -32,6 +32,8 @@ def main() -> None:
         while True:
             # It is waited for over many turns; and this is no module that has a run_command.
             program = subprocess.Popen(argv, stdin=subprocess.DEVNULL, preexec_fn=_end_with_keeper)  # pylint: disable=all
+            _wait(program, None)
+            _send(program, signal.SIGKILL)
             code = program.wait()
             if code == 0 and restart != "always":
                 return
@@ -39,17 +41,32 @@ def main() -> None:
             time.sleep(PAUSE)
     except _Stop:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if program is not None and program.poll() is None:
-            program.terminate()
-            try:
-                program.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                program.kill()
-                program.wait()
+        if program is not None and program.returncode is None:
+            _send(program, signal.SIGTERM)
+            _wait(program, STOP_SECONDS)
+            _send(program, signal.SIGKILL)
+            program.wait()
 
 
 def _stop(*_arguments: t.Any) -> None:
     raise _Stop
+
+
+def _wait(program: subprocess.Popen[bytes], seconds: float | None) -> None:
+    """Until it has ended, or for so many seconds. It stays a zombie, so that its number is still that of its group."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT | (0 if deadline is None else os.WNOHANG)) is None:
+        if deadline is not None and time.monotonic() > deadline:
+            return
+        time.sleep(0.05)
+
+
+def _send(program: subprocess.Popen[bytes], number: int) -> None:
+    """To it and to what it has started, as systemd does."""
+    try:
+        os.killpg(program.pid, number)
+    except ProcessLookupError:
+        pass
 
 
 def _end_with_keeper() -> None:

@@ -38,7 +38,8 @@ attributes:
 options:
   state:
     description:
-      - V(present) makes what is missing and runs O(engine), if it is given.
+      - V(present) makes what is missing and runs O(engine), if it is given. When the engine does not come to forward, it is stopped, and what was made
+        is removed.
       - V(absent) stops the engine and removes links and namespace. It is refused while containers are steered.
     type: str
     choices: [present, absent]
@@ -84,6 +85,11 @@ options:
       - In O(mode=tag) an engine forwards only what it was told of, so there only its process is waited for.
     type: float
     default: 60
+  engine_socket:
+    description:
+      - Path of NeuVector dp's control socket. If it is given, O(engine) is up once dp answers there, for it reads the service link only when
+        M(nettap.containers.neuvector_dataplane) has told it to.
+    type: path
 seealso:
   - module: nettap.containers.container_steering
   - module: nettap.containers.container_steering_info
@@ -155,6 +161,7 @@ def main() -> None:
             "engine": {"type": "list", "elements": "str"},
             "restart": {"type": "bool", "default": False},
             "engine_timeout": {"type": "float", "default": 60},
+            "engine_socket": {"type": "path"},
         },
         supports_check_mode=True,
     )
@@ -163,7 +170,7 @@ def main() -> None:
         if params["state"] == "present":
             result = _lifecycle.present(
                 params["name"], params["topology"], params["mode"], params["mtu"], params["engine"], params["restart"], params["engine_timeout"],
-                module.check_mode,
+                params["engine_socket"], module.check_mode,
             )
         else:
             result = _lifecycle.absent(params["name"], module.check_mode)

@@ -425,6 +425,29 @@ def test_an_engine_that_swallows_traffic_is_not_used(container, dataplane, run_m
     assert tools.get(address(web)) == 200
 
 
+def test_what_was_bypassed_is_given_back_whole(container, dataplane, steer, refused, run_module, tmp_path) -> None:
+    """What was there before counts, not what was there when it was put in again; a failure leaves it bypassed."""
+    web = serving(container())
+    tools.settle()
+    host = tools.snapshot()
+    deaf = tmp_path / "deaf"
+    engine = tmp_path / "engine.py"
+    source = (tools.TESTS / "forwarder.py").read_text()
+    engine.write_text(source.replace("destination.send(frame)", f"(frame[12:14] == b'\\x88\\xb5' or not __import__('os').path.exists('{deaf}')) and destination.send(frame)"))
+    dataplane(engine=[tools.FORWARDER[0], str(engine), "vth0", "vth1"])
+    link = one(steer(web))["host_peer"]
+    steer(web, state="bypassed")
+    deaf.touch()
+    assert "does not answer pings" in refused(container=[web.name])
+    assert tools.own_filters(link) == [] and one(info(run_module))["status"] == "bypassed"
+    deaf.unlink()
+    steer(web)
+    assert len(tools.own_filters(link)) == 2
+    steer(web, state="absent")
+    assert run_module("container_dataplane", {"state": "absent"})["changed"]
+    assert not tools.differences(host, tools.snapshot())
+
+
 def engine_pid(run_module: c.Callable[..., dict[str, t.Any]]) -> int:
     """Return the PID of the engine, which must be one process."""
     (pid,) = info(run_module)["dataplane"]["engine_pids"]
@@ -551,6 +574,6 @@ def test_an_engine_that_does_not_start_is_told_and_stopped(run_module) -> None:
     try:
         result = run_module("container_dataplane", {"engine": ["sh", "-c", "echo no rules here >&2; exit 3"], "engine_timeout": 1})
         assert result["failed"] and "no rules here" in result["msg"]
-        assert run_module("container_steering_info")["dataplane"]["engine"] is None
+        assert run_module("container_steering_info")["dataplane"] == {}
     finally:
         run_module("container_dataplane", {"state": "absent"})

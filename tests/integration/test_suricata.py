@@ -25,16 +25,17 @@ import time
 import typing as t
 
 import pytest
-import yaml
-from ansible_cli import ROOT, AnsibleCLI, Finished
 from ansible_collections.nettap.containers.plugins.module_utils import _netns
 from engine import command, ip
+from ping_stream import PingStream
 from ssh_server import wait_for
+from suricata_role import SuricataRole
 
 V4: int = socket.AF_INET
 V6: int = socket.AF_INET6
 CLIENT, SERVER = {V4: "10.96.0.1", V6: "fd96::1"}, {V4: "10.96.0.2", V6: "fd96::2"}
 HTTP, ECHO, CLOSED = 80, 7777, 81
+ALERT_LIMIT = 5
 RULES = [
     'drop http any any -> any any (msg:"evil page"; http.uri; content:"evil"; sid:1; rev:1;)',
     'drop tcp any any -> any any (msg:"evil word"; content:"EVILWORD"; sid:2; rev:1;)',
@@ -46,34 +47,10 @@ RULES = [
 ]
 
 
-class Role:
-    """The role's own task files, run by ansible-playbook, with all paths in one folder; and the engine's command line."""
-
-    def __init__(self, folder: pathlib.Path) -> None:
-        self.folder = folder
-        self.log = folder / "log" / "eve.json"
-        variables = yaml.safe_load((ROOT / "roles/inline_protect/vars/main.yml").read_text())
-        self.argv = [word.replace("{{ inline_protect_suricata_folder }}", str(folder / "etc")) for word in variables["inline_protect_suricata_argv"]]
-        self._cli = AnsibleCLI(folder / "ansible")
-
-    def run(self, *tasks: str, rules: list[str] | None = None, **variables: t.Any) -> Finished:
-        """Run task files of the role."""
-        paths = {"folder": "etc", "log": "log", "socket": "run/socket", "logrotate": "logrotate.conf"}
-        play = {"hosts": "all", "gather_facts": False, "tasks": [
-            {"ansible.builtin.include_role": {"name": "nettap.containers.inline_protect", "tasks_from": f"suricata/{name}"}} for name in tasks
-        ]}  # fmt: skip
-        return self._cli.playbook([play], extra_vars={
-            **{f"inline_protect_suricata_{name}": str(self.folder / path) for name, path in paths.items()},
-            **{f"inline_protect_{name}": value for name, value in {
-                "rules": RULES if rules is None else rules, "suricata_stats_interval": 1, "suricata_alert_limit": 5, **variables
-            }.items()},
-        }, env={"ANSIBLE_PIPELINING": "1"})  # fmt: skip
-
-
 @pytest.fixture(name="role", scope="module")
-def make_role(tmp_path_factory: pytest.TempPathFactory) -> Role:
-    role = Role(tmp_path_factory.mktemp("suricata"))
-    done = role.run("install", "configure")
+def make_role(tmp_path_factory: pytest.TempPathFactory) -> SuricataRole:
+    role = SuricataRole(tmp_path_factory.mktemp("suricata"))
+    done = role.run("install", "configure", rules=RULES, suricata_alert_limit=ALERT_LIMIT)
     assert done.rc == 0, done.output
     return role
 
@@ -81,7 +58,7 @@ def make_role(tmp_path_factory: pytest.TempPathFactory) -> Role:
 class Engine:
     """A Suricata inside a namespace, as the service runs it."""
 
-    def __init__(self, role: Role, namespace: str) -> None:
+    def __init__(self, role: SuricataRole, namespace: str) -> None:
         self.role = role
         self.output = role.folder / "output"
         self._namespace = namespace
@@ -201,7 +178,7 @@ def make_lab(netns: c.Callable[..., str]) -> c.Iterator[Lab]:
 
 
 @pytest.fixture(name="engine")
-def make_engine(role: Role, lab: Lab) -> c.Iterator[Engine]:
+def make_engine(role: SuricataRole, lab: Lab) -> c.Iterator[Engine]:
     """Suricata, idle: nothing is led through it yet."""
     role.log.unlink(missing_ok=True)
     engine = Engine(role, lab.engine)
@@ -235,48 +212,7 @@ def transfer(connection: socket.socket, size: int) -> None:
     sender.join()
 
 
-class Pings:
-    """Datagrams that go to the server and back, one every two milliseconds; `with` ends when all have come back or are late."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.lost = self.sent = 0
-        self._server, self._client = (lab.open(namespace, V4, socket.SOCK_DGRAM) for namespace in (lab.server, lab.client))
-        self._server.bind((SERVER[V4], 7000))
-        self._client.connect((SERVER[V4], 7000))
-        self._end = threading.Event()
-        self._back: set[bytes] = set()
-        self._threads = [threading.Thread(target=target) for target in (self._send, self._echo, self._hear)]
-
-    def __enter__(self) -> Pings:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join()
-        self.lost = self.sent - len(self._back)
-
-    def _send(self) -> None:
-        while not self._end.wait(0.002):
-            self._client.send(b"%d" % self.sent)
-            self.sent += 1
-
-    def _echo(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            self._server.settimeout(1)
-            while True:
-                self._server.sendto(*self._server.recvfrom(100))
-
-    def _hear(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            self._client.settimeout(1)
-            while True:
-                self._back.add(self._client.recv(100))
-
-
-def test_configure(role: Role) -> None:
+def test_configure(role: SuricataRole) -> None:
     """Nobody else may read rules and events."""
     for path in ("etc", "log", "run"):
         assert (role.folder / path).stat().st_mode & 0o7777 == 0o700
@@ -393,42 +329,43 @@ def test_large_frames_fragments_and_others(lab: Lab, engine: Engine) -> None:
             frame, about, _flags, _address = receiver.recvmsg(2000, 200)
         [tag] = [struct.unpack("IIIHHHH", data)[5] for _level, kind, data in about if kind == 8]
         assert tag == (5 if len(frame_type) > 2 else 0)
-    time.sleep(1.1)
+    before = len(engine.events("stats"))
+    assert wait_for(lambda: len(engine.events("stats")) > before + 1)  # the next could be of the time before
     figures = engine.events("stats")[-1]["stats"]
     assert figures["capture"]["kernel_drops"] == 0 == figures["capture"]["afpacket"]["send_errors"] and figures["ips"]["blocked"] == 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # three runs of ansible-playbook
-def test_reload(role: Role, lab: Lab, engine: Engine) -> None:
+def test_reload(role: SuricataRole, lab: Lab, engine: Engine) -> None:
     """Without a restart, without a loss, and only when there is something to load."""
     lab.steer(True)
     pid = engine.pid
     kept, cut = lab.connect(V4, HTTP), lab.connect(V4, ECHO)
     assert answers(kept, page("later")) and answers(cut, b"word")
     later = 'drop http any any -> any any (msg:"later"; http.uri; content:"later"; sid:8; rev:1;)'
-    with Pings(lab) as pings:
-        done = role.run("configure", "reload", rules=[*RULES, later])
+    with PingStream(SERVER[V4], 500, lab.client) as pings:
+        done = role.run("configure", "reload", suricata_alert_limit=ALERT_LIMIT, rules=[*RULES, later])
     assert done.rc == 0, done.output
-    assert pings.sent > 300 and pings.lost == 0
+    assert pings.result.sent > 300 and pings.result.lost == 0
     assert engine.pid == pid and engine.ask("ruleset-stats")[0] == {"id": 0, "rules_loaded": len(RULES) + 1, "rules_failed": 0, "rules_skipped": 0}
     assert answers(kept, page("good")) and not answers(kept, page("later"), 0.5)
     assert not answers(cut, b"EVILWORD", 0.5)
     loaded = engine.ask("ruleset-reload-time")
     # A rule that Suricata refuses, told with its line; what is on the disk and what runs stays.
     bad = "drop tcp any any -> any any (msg:nobody; no_such_keyword; sid:9;)"
-    refused = role.run("configure", "reload", rules=[*RULES, bad])
+    refused = role.run("configure", "reload", suricata_alert_limit=ALERT_LIMIT, rules=[*RULES, bad])
     assert refused.rc != 0
     message = refused.result("Tell which rule")["msg"]
     assert bad in message and f"at line {len(RULES) + 2}" in message and "no_such_keyword" in message
     assert "no_such" not in (role.folder / "etc/nettap.rules").read_text()
     # The same rules again: nothing to load.
-    again = role.run("configure", "reload", rules=[*RULES, later])
+    again = role.run("configure", "reload", suricata_alert_limit=ALERT_LIMIT, rules=[*RULES, later])
     assert again.rc == 0 and not re.search(r"changed=[1-9]", again.output), again.output
     assert engine.ask("ruleset-reload-time") == loaded and engine.pid == pid
 
 
-def test_events(role: Role, lab: Lab, engine: Engine, run_module: c.Callable[..., dict[str, t.Any]]) -> None:
+def test_events(role: SuricataRole, lab: Lab, engine: Engine, run_module: c.Callable[..., dict[str, t.Any]]) -> None:
     """Named by MAC or address, on from where an earlier task ended, also across a rotation; and a flood does not fill the log."""
     lab.steer(True)
     containers = [{"name": "shop", "mac": lab.macs[lab.client].upper(), "addresses": []}, {"name": "store", "addresses": [f"{SERVER[V6]}/64"]}]

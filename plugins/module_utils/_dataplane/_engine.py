@@ -125,6 +125,19 @@ def check(dataplane: Dataplane, fd: int, timeout: float, control: str | None) ->
         heartbeat.close()
 
 
+def wait_for_control(control: str, timeout: float) -> None:
+    """Returns once NeuVector's dp answers at its socket: it reads the service link only when it is told to. Raises DataplaneError after timeout seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            _neuvector.alive(control, timeout=max(0.1, deadline - time.monotonic()))
+            return
+        except NettapError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(0.1)
+
+
 def _tell(dataplane: Dataplane) -> str:
     pids = [str(one.pid) for one in processes(dataplane)]
     return f"PID {', '.join(pids)} reads there" if pids else "no process reads there"

@@ -47,6 +47,13 @@ def alive(path: str = SOCKET, timeout: float = 10) -> int:
         return session.namespace.pid or 0
 
 
+def told(path: str = SOCKET, timeout: float = 10) -> model.Config | None:
+    """What the dp that answers there was told here; None if that is nothing, or not known for sure. Raises DataplaneError."""
+    with Session(path, timeout) as session:
+        record = _store(session).load()
+        return record.config if record.sure and record.config != model.EMPTY else None
+
+
 def statistics(path: str = SOCKET, timeout: float = 10, sessions: bool = False) -> Outcome:
     """What dp counts now, without changing anything. Raises DataplaneError."""
     with Session(path, timeout) as session:

@@ -173,7 +173,7 @@ def _put_in(bench: Bench, todo: t.Sequence[tuple[Record, Record | None, bool]], 
             if before is not None:
                 bench.journal.save(before)
                 with contextlib.suppress(NettapError), bench.topology(before) as topology:
-                    topology.apply()
+                    (topology.apply if before.status == "steered" else topology.bypass)()
         try:
             bench.undo([record for record, before in done if before is None])
         except NettapError as failure:

@@ -61,7 +61,7 @@ class InPlace:
         """Puts the filters in, from whatever is there; reads them back. Raises SteeringError."""
         dataplane = self._needed()
         record = self._record
-        if record.status == "applying":
+        if record.clsact is None:
             record.clsact = self._host.qdisc(self._peer) == "clsact" and not self._own()
             record.unqueued = self._host.queue_length(self._peer) == 0
             self._save(record)
@@ -72,7 +72,7 @@ class InPlace:
     def restore(self) -> None:
         """Takes everything out again, from whatever is there; the container and its links may be gone."""
         self.bypass()
-        if self._there() and not self._record.clsact and all(one.own for one in self._host.list(self._peer)):
+        if self._there() and self._record.clsact is False and all(one.own for one in self._host.list(self._peer)):
             if self._host.qdisc(self._peer) == "clsact":
                 self._host.remove_clsact(self._peer)
             # With the first qdisc the kernel gives a link without a queue a length (net/sched/sch_api.c), and leaves it.

@@ -35,8 +35,9 @@ class Record:
     status is applying until all is in place and read back, then steered or bypassed; restoring once its end has begun.
     since is when it was put in, deadline when it is undone if nobody confirms (both in seconds since the epoch), None once confirmed.
     peer and peer_ifindex name the host's end of the veth, where there is one. clsact says whether the peer had a clsact
-    before us, unqueued whether its txqlen was 0. addresses are those of the interface, with prefix length. tag is the MAC that
-    stands for the container's in tag mode. takeover holds what that topology needs to give everything back.
+    before us (None while that is not known and nothing is changed), unqueued whether its txqlen was 0. addresses are those of the
+    interface, with prefix length. tag is the MAC that stands for the container's in tag mode. takeover holds what that topology
+    needs to give everything back.
     """
 
     runtime: str
@@ -60,7 +61,7 @@ class Record:
     tag: str | None = None
     peer: str | None = None
     peer_ifindex: int | None = None
-    clsact: bool = False
+    clsact: bool | None = None
     unqueued: bool = False
     addresses: list[str] = dataclasses.field(default_factory=list)
     takeover: dict[str, t.Any] | None = None

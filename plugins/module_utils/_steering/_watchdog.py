@@ -38,6 +38,7 @@ _LINGER = 5.0
 _RETRY = 0.5
 _SETTLE = 0.2
 _CONTROL = 1.0
+_ANSWER = 0.5
 _HEARD_AGAIN = 3  # beats in a row that an engine which was down has to let through
 
 _RTMGRP_LINK = 1  # linux/rtnetlink.h
@@ -67,7 +68,9 @@ class Watchdog:
         self._threads: dict[int, int] = {}  # pidfd of a thread: PID
         self._records: list[Record] = []
         self._filters: list[Filter] = []
+        self._told: dict[str, t.Any] | None = None  # NeuVector's configuration
         self._healthy = True
+        self._passes_beats = False
         self._heard = self._beat = self._row = 0
         now = time.monotonic()
         self._heard_at = self._empty_since = now
@@ -125,21 +128,31 @@ class Watchdog:
     def _hear(self) -> None:
         heard = self._heartbeat.hear()
         if heard > self._heard:
+            self._passes_beats = True
             self._alive(self._row + 1 if heard == self._heard + 1 else 1)
             self._heard = heard
 
     def _ask(self) -> None:
         """An engine that forwards only what it knows is asked otherwise."""
-        if self._heard:
-            return  # but this one lets beats through
+        if self._passes_beats:
+            return
         try:
             if self._control:
-                _neuvector.alive(self._control, 0.5)
-            elif not _engine.processes(self._dataplane):
+                self._tell(self._control)
+            if not _engine.processes(self._dataplane):
                 return
             self._alive(self._row + 1)
         except NettapError:
             self._row = 0
+
+    def _tell(self, control: str) -> None:
+        """A dp that was started again answers and knows nothing: it is told what the one before was told."""
+        told = _neuvector.told(control, _ANSWER)
+        if self._healthy:
+            self._told = told
+        elif told is None and self._told is not None:
+            _neuvector.configure(self._told, control)
+            self._note("the engine was told its configuration again")
 
     def _alive(self, row: int) -> None:
         self._heard_at = time.monotonic()
