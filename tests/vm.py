@@ -84,6 +84,8 @@ touch --date=@0 /var/lib/apt/lists
 systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer
 """
 LIFETIME = "60m"  # after which a machine is ended that nobody has stopped
+# Suricata's libraries want SSE 4.2.
+CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt"
 BOOT_SECONDS = 600
 STOP_SECONDS = 15
 
@@ -177,9 +179,9 @@ class Machine:
         argv = [
             "timeout", "--kill-after=10", LIFETIME,
             "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
-            *(["-accel", "kvm", "-cpu", "host"] if kvm else ["-accel", "tcg,thread=multi"]), "-smp", "2", "-m", "2048",
+            *(["-accel", "kvm", "-cpu", "host"] if kvm else ["-accel", "tcg,thread=multi", "-cpu", CPU]), "-smp", "2", "-m", "2048",
             "-kernel", str(image / "kernel"), "-initrd", str(image / "initrd"),
-            "-append", "console=ttyS0 root=/dev/vda rw net.ifnames=0",
+            "-append", "console=ttyS0 root=/dev/vda rw net.ifnames=0 mitigations=off",
             # What is written goes to a file without a name, which is gone with the process. Nothing needs to survive a crash.
             "-drive", f"if=virtio,format=raw,snapshot=on,cache=unsafe,file={str(image / 'disk').replace(',', ',,')}",
             "-nic", f"user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-:22", "-device", "virtio-rng-pci",
