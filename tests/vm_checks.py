@@ -94,7 +94,7 @@ def clean() -> None:
 def removed() -> None:
     """A container that ends while it is steered leaves nothing but the dataplane."""
     (record,) = glob.glob("/run/nettap/steering/nettap/*.json")
-    command("docker", "rm", "--force", "--volumes", SERVER)
+    subprocess.run(["docker", "rm", "--force", "--volumes", SERVER], check=True, capture_output=True)  # however long that takes
     assert wait_for(lambda: not os.path.exists(record), SECONDS), record
     assert sorted(links("-n", "nettap")) == ["lo", "vbr", "vth"]
     assert shown_filters("vbr") == []
