@@ -181,6 +181,7 @@ class Machine:
             "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
             *(["-accel", "kvm", "-cpu", "host"] if kvm else ["-accel", "tcg,thread=multi", "-cpu", CPU]), "-smp", "2", "-m", "2048",
             "-kernel", str(image / "kernel"), "-initrd", str(image / "initrd"),
+            # Nobody attacks it, and what guards the kernel against its processes costs time.
             "-append", "console=ttyS0 root=/dev/vda rw net.ifnames=0 mitigations=off",
             # What is written goes to a file without a name, which is gone with the process. Nothing needs to survive a crash.
             "-drive", f"if=virtio,format=raw,snapshot=on,cache=unsafe,file={str(image / 'disk').replace(',', ',,')}",
