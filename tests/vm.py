@@ -40,7 +40,7 @@ PACKAGES = [
     "python3", "python3-apt", "python3-docker", "python3-pyroute2",
     f"suricata/{SUITE}-backports", f"libhtp2/{SUITE}-backports",
 ]  # fmt: skip
-# Reading the lists of packages takes minutes in the machine, so they stay in the image.
+# The lists of packages stay in the image: reading them in the machine is slow.
 INSTALL = ["--mode=root", "--variant=apt", "--format=directory", "--skip=cleanup/apt/lists"]
 DISK_SIZE = "4G"  # a sparse file
 SETUP = f"""#!/bin/sh -eu
