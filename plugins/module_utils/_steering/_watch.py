@@ -15,7 +15,8 @@ from ansible_collections.nettap.containers.plugins.module_utils import _archive,
 from ansible_collections.nettap.containers.plugins.module_utils._errors import SteeringError
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _journal, _watchdog
 
-_READY_SECONDS = 20.0
+# It is Python that starts, on a host that may be busy: in an emulated machine 20 were too few.
+_READY_SECONDS = 60.0
 
 
 def start(name: str, control: str | None) -> None:
