@@ -561,6 +561,19 @@ def test_the_watchdog_is_started_again_and_ends_by_itself(container, dataplane, 
     assert tools.wait_for(lambda: subprocess.run(["pgrep", "-f", "watchdog.pyz nettap "], stdout=subprocess.DEVNULL, check=False).returncode == 1)
 
 
+def test_a_half_made_namespace_is_no_dataplane(run_module) -> None:
+    """As `ip netns add` leaves it when it is killed."""
+    for makes in (True, False):
+        os.makedirs("/run/netns", exist_ok=True)
+        with open("/run/netns/nettap", "x", encoding="ascii"):
+            pass
+        assert run_module("container_steering_info")["dataplane"] == {}
+        if makes:
+            assert run_module("container_dataplane")["changed"]
+        assert run_module("container_dataplane", {"state": "absent"})["changed"]
+        assert not os.path.exists("/run/netns/nettap")
+
+
 def test_a_dataplane_in_use_is_not_removed(container, dataplane, steer, run_module) -> None:
     web = serving(container())
     dataplane()

@@ -77,12 +77,22 @@ class Dataplane:
         }
 
 
+def open_namespace(name: str) -> _netns.Namespace | None:
+    """The namespace of a dataplane, None where there is none: ip(8) that is killed as it adds or deletes one leaves an empty file."""
+    path = os.path.join(_netns.NAMED, _checked(name))
+    if not os.path.ismount(path):
+        return None
+    try:
+        return _netns.open_path(path)
+    except MissingError:
+        return None
+
+
 @contextlib.contextmanager
 def opened(name: str) -> t.Iterator[Dataplane | None]:
     """The dataplane of that name, None where there is none. Raises DataplaneError for one that is not whole."""
-    try:
-        namespace = _netns.open_path(_checked(name))
-    except MissingError:
+    namespace = open_namespace(name)
+    if namespace is None:
         yield None
         return
     try:
@@ -103,9 +113,12 @@ def create(name: str, topology: str, mode: str, mtu: int | None = None) -> bool:
                                      f"give another dataplane_netns for {topology}, {mode}.")
             return False
     path = os.path.join(_netns.NAMED, _checked(name))
-    if not os.path.exists(path):
+    namespace = open_namespace(name)
+    if namespace is None:
+        if os.path.exists(path):
+            _run("ip", "netns", "delete", name)
         _run("ip", "netns", "add", name)
-    namespace = _netns.open_path(path)
+        namespace = _netns.open_path(path)
     try:
         _make_links(name, namespace.fd, topology, mode, mtu or (TAG_MTU if mode == "tag" else MTU))
     finally:
@@ -121,8 +134,8 @@ def remove(name: str) -> bool:
     # The links go with either end; but the namespace lives on while a process is in it.
     host = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with contextlib.suppress(MissingError):
-            namespace = _netns.open_path(path)
+        namespace = open_namespace(name)
+        if namespace is not None:
             try:
                 for fd in (host, namespace.fd):
                     with _links.connect(fd) as netlink:

@@ -11,7 +11,7 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils import _netns, _service
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _engine, _namespace
-from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError, MissingError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _journal, _watch
 
 
@@ -77,10 +77,7 @@ def absent(name: str, check: bool) -> Outcome:
         return Outcome(there or service.running(), before, {})
     stopped = service.stop()
     _watch.stop(name)
-    try:
-        namespace = _netns.open_path(os.path.join(_netns.NAMED, name))
-    except MissingError:
-        namespace = None
+    namespace = _namespace.open_namespace(name)
     if namespace is not None:
         left = _netns.processes(namespace.inode)
         namespace.close()
