@@ -136,10 +136,10 @@ class Podman:
     def __init__(self, folder: pathlib.Path, archive: pathlib.Path, rootless: bool) -> None:
         self.undo = contextlib.ExitStack()
         self.environment = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin", "CONTAINERS_CONF": str(folder / "containers.conf"), "HOME": "/root"}
-        # Limits: what a container gets by default may be above what this machine allows. crun refuses a hybrid hierarchy.
+        # Limits: what a container gets by default may be above what this machine allows. runc: crun refuses a hybrid hierarchy.
         (folder / "containers.conf").write_text(
             '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024", "memlock=65536:65536"]\n'
-            f'[engine]\nruntime = "{"runc" if HYBRID else "crun"}"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\ninfra_image = "{docker_engine.IMAGE}"\n'
+            f'[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\ninfra_image = "{docker_engine.IMAGE}"\n'
         )
         self.prefix: list[str] = []
         try:
@@ -193,8 +193,7 @@ class Podman:
         os.chown(runtime, self.uid, self.uid)
         self.undo.callback(shutil.rmtree, runtime, ignore_errors=True)
         self.undo.callback(self._end_user)
-        for path in (folder, folder / "containers.conf"):
-            os.chmod(path, 0o755)
+        folder.chmod(0o755)
         mode = os.stat("/dev/net/tun").st_mode & 0o777
         os.chmod("/dev/net/tun", 0o666)  # as udev has it everywhere
         self.undo.callback(os.chmod, "/dev/net/tun", mode)
@@ -229,8 +228,8 @@ def delegated(uid: int, undo: contextlib.ExitStack) -> list[str]:
     folder = pathlib.Path(f"/sys/fs/cgroup/nettap-{uid}")
     folder.mkdir()
     undo.callback(remove_cgroups, folder)
-    for name in (".", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"):
-        os.chown(folder / name, uid, uid)
+    for file in ("", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"):
+        os.chown(folder / file, uid, uid)
     return ["sh", "-c", f'echo $$ >{folder}/cgroup.procs && exec "$@"', "sh"]
 
 
@@ -390,7 +389,7 @@ class Crio:
                     "--runtime", shutil.which("runc", path=os.environ["PATH"] + ":/usr/sbin") or RUNC, "--log-path", f"k8s-file:{self.folder}/{identifier}.log",
                     "--exit-dir", str(self.folder), "--persist-dir", str(bundle), "--socket-dir-path", str(self.folder))  # fmt: skip
             self.undo.callback(command, "runc", "delete", "--force", identifier)
-            assert wait_for(lambda: pid_file.exists() and pid_file.read_text(), SECONDS)
+            assert wait_for(lambda: pid_file.exists() and pid_file.read_text() != "", SECONDS)
             command("runc", "start", identifier)
         return Box("crio", "", identifier, lambda: int(pid_file.read_text()), wire.gateway, address=wire.address, image="quay.io/shop/app:1")
 
