@@ -152,17 +152,19 @@ def test_containers_have_the_labels_of_their_pod() -> None:
 # --- databases
 
 
-def page(number: int, flags: int, elements: list[tuple[int, bytes, bytes]] | list[tuple[bytes, int]]) -> bytes:
+def page(number: int, flags: int, elements: t.Sequence[tuple[t.Any, ...]]) -> bytes:
     """A page as bbolt writes it: leaves (flags, key, value) or branches (key, page)."""
     head, data = b"", b""
     for index, element in enumerate(elements):
         position = 16 * (len(elements) - index) + len(data)
         if len(element) == 3:
-            head += struct.pack("=IIII", element[0], position, len(element[1]), len(element[2]))
-            data += element[1] + element[2]
+            kind, key, value = element
+            head += struct.pack("=IIII", kind, position, len(key), len(value))
+            data += key + value
         else:
-            head += struct.pack("=IIQ", position, len(element[0]), element[1])
-            data += element[0]
+            key, below = element
+            head += struct.pack("=IIQ", position, len(key), below)
+            data += key
     return struct.pack("=QHHI", number, flags, len(elements), 0) + head + data
 
 
