@@ -104,7 +104,7 @@ def _open_containers(options: t.Mapping[str, t.Any]) -> t.Iterator[Target]:
     if not present and not options["allow_missing"]:
         looked = ", ".join(f"{engine.name} at {engine.address}" for engine in engines)
         raise TargetError(f"No container engine was found on {socket.gethostname()} (looked for {looked}): install or start one, or give docker_host.")
-    known = [(engine, container) for engine in present for container in engine.containers()]
+    known = _unique([(engine, container) for engine in present for container in engine.containers()])
     chosen = select([container for _engine, container in known], options)
     for engine, container in known:
         named = chosen.get((container.runtime, container.id))
@@ -112,6 +112,15 @@ def _open_containers(options: t.Mapping[str, t.Any]) -> t.Iterator[Target]:
             target = _open_container(engine, container, named)
             if target is not None:
                 yield target
+
+
+def _unique(known: t.Sequence[tuple[Runtime, Container]]) -> list[tuple[Runtime, Container]]:
+    """Each ID once: an engine may be asked in two ways (Podman over a Docker socket too). What a user has told comes last,
+    so that nobody hides another's container by claiming its ID."""
+    found: dict[str, tuple[Runtime, Container]] = {}
+    for entry in sorted(known, key=lambda entry: bool(entry[1].identity and entry[1].identity.owner)):
+        found.setdefault(entry[1].id, entry)
+    return list(found.values())
 
 
 def _open_container(engine: Runtime, container: Container, named: bool) -> Target | None:

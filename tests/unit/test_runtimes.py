@@ -105,6 +105,8 @@ def test_what_is_no_file(tmp_path: pathlib.Path) -> None:
         ({"linux": {"namespaces": [{"type": "network", "path": "/proc/7/ns/net"}]}}, False),
         ({"linux": {"namespaces": [{"type": "pid"}]}}, False),
         ({"linux": {"namespaces": None}}, False),
+        ({"linux": {"namespaces": 5}}, False),
+        ({"linux": {"namespaces": ["network"]}}, False),
         ({"linux": [], "annotations": []}, False),
         ({}, False),
     ],
@@ -280,6 +282,21 @@ def test_podman_whose_database_is_none(tmp_path: pathlib.Path, monkeypatch: pyte
     monkeypatch.setattr(_podman, "_storages", lambda: iter([(0, str(tmp_path))]))
     with pytest.raises(EngineError, match=rf"Podman's database {tmp_path}/db\.sql cannot be read \("):
         _podman.Podman().containers()
+
+
+def test_user_s_database_that_is_none_hides_nothing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody without root may keep root from all other containers, nor make the look-up wait."""
+    os.makedirs(tmp_path / "libpod")
+    (tmp_path / "libpod" / "bolt_state.db").write_bytes(b"x" * 9000)
+    monkeypatch.setattr(_podman, "_storages", lambda: iter([(1000, str(tmp_path))]))
+    assert _podman.Podman().containers() == []
+    for state in ({"pid": {}, "state": []}, {"pid": "7", "runDir": 5, "configPath": "\0"}, {"pid": -1, "state": 3}):
+        monkeypatch.setattr(_podman, "_entries", lambda *_arguments, state=state: [({"id": 7, "labels": [], "rootfsImageName": {}}, state, "")])
+        found, = _podman.Podman().containers()
+        assert (found.id, found.pid, found.running) == ("7", 0, False)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(EngineError):
+        _bolt.read(f"{tmp_path}/pipe", lambda root: root.tree())
 
 
 def test_podman_with_storage_elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import typing as t
 
@@ -13,6 +14,7 @@ import yaml
 from ansible_collections.nettap.containers.plugins.doc_fragments import _target as fragment
 from ansible_collections.nettap.containers.plugins.module_utils import _target
 from ansible_collections.nettap.containers.plugins.module_utils._errors import EngineError, TargetError
+from ansible_collections.nettap.containers.plugins.module_utils._identity import Identity
 from ansible_collections.nettap.containers.plugins.module_utils._runtimes import RUNTIMES, _docker
 from ansible_collections.nettap.containers.plugins.module_utils._runtimes._container import Container
 
@@ -119,6 +121,15 @@ def test_select_keeps_engines_apart() -> None:
     twin = container("web-1", "abc1", runtime="podman")
     chosen = _target.select([WEB1, twin], {"container": ["web-1"]})
     assert chosen == {("docker", WEB1.id): True, ("podman", WEB1.id): True}
+
+
+def test_nobody_hides_another_s_container() -> None:
+    """What a user's Podman tells is the user's to write, an ID too; and of two ways to one engine one is enough."""
+    fake = dataclasses.replace(WEB1, runtime="podman", identity=Identity(WEB1.id, owner=1000))
+    twin = dataclasses.replace(WEB1, runtime="podman")
+    engine = FakeEngine(None)
+    for given in ([fake, WEB1, DB], [WEB1, fake, DB], [WEB1, twin, DB]):
+        assert [one for _engine, one in _target._unique([(engine, one) for one in given])] == [WEB1, DB]
 
 
 # --- pods

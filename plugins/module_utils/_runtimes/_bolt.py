@@ -37,7 +37,7 @@ def read(path: str, choose: t.Callable[[Bucket], Tree]) -> Tree:
     """
     problem = "it is being written all the time"
     try:
-        with open(path, "rb") as stream:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:  # a pipe keeps nobody waiting
             for _attempt in range(_ATTEMPTS):
                 with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
                     try:

@@ -48,10 +48,12 @@ class Podman:
         """See Runtime."""
         found = []
         for uid, path in _databases():
-            for config, state, folder in _entries(path):
-                container = self._describe(uid, config, state, folder)
-                self._places[container.id] = (uid, path)
-                found.append(container)
+            # A user's damaged database, or one that is made to look so, must not keep anybody from all other containers.
+            with contextlib.suppress(*([EngineError] if uid else [])):
+                for config, state, folder in _entries(path):
+                    container = self._describe(uid, config, state, folder)
+                    self._places.setdefault(container.id, (uid, path))
+                    found.append(container)
         return found
 
     def inspect(self, container: Container) -> Container | None:
@@ -71,7 +73,8 @@ class Podman:
             isolated=bundle.isolated,
             pid_file=pid_file,
         )
-        number, pid = state.get("state"), int(state.get("pid") or 0)
+        number, pid = state.get("state"), state.get("pid")
+        pid = pid if isinstance(pid, int) and pid > 0 else 0
         told = STATES[number] if isinstance(number, int) and 0 <= number < len(STATES) else "unknown"
         if told in ALIVE:  # so it was when Podman last looked, which may be before a crash or the start of the host
             alive = _bundle.state(pid, identity) == "running"
@@ -81,7 +84,7 @@ class Podman:
             runtime=self.name,
             id=name,
             name=str(config.get("name")),
-            image=config.get("rootfsImageName") or None,
+            image=str(config.get("rootfsImageName") or "") or None,
             **{**pod, "sandbox": pod["sandbox"] or bool(config.get("isInfra", config.get("pause")))},
             labels=labels,
             state=told,
