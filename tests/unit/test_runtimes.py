@@ -290,7 +290,8 @@ def test_user_s_database_that_is_none_hides_nothing(tmp_path: pathlib.Path, monk
     (tmp_path / "libpod" / "bolt_state.db").write_bytes(b"x" * 9000)
     monkeypatch.setattr(_podman, "_storages", lambda: iter([(1000, str(tmp_path))]))
     assert _podman.Podman().containers() == []
-    for state in ({"pid": {}, "state": []}, {"pid": "7", "runDir": 5, "configPath": "\0"}, {"pid": -1, "state": 3}):
+    broken: tuple[dict[str, t.Any], ...] = ({"pid": {}, "state": []}, {"pid": "7", "runDir": 5, "configPath": "\0"}, {"pid": -1, "state": 3})
+    for state in broken:
         monkeypatch.setattr(_podman, "_entries", lambda *_arguments, state=state: [({"id": 7, "labels": [], "rootfsImageName": {}}, state, "")])
         found, = _podman.Podman().containers()
         assert (found.id, found.pid, found.running) == ("7", 0, False)
