@@ -101,6 +101,9 @@ class Wire:
         enter = ["nsenter", f"--net={path_of(inside)}", "ip"]
         for arguments in (["address", "add", f"{self.address}/24", "dev", "eth0"], ["link", "set", "eth0", "up"], ["link", "set", "lo", "up"]):
             command(*enter, *arguments)
+        # Until the kernel has seen the carrier, within a second, what is sent goes nowhere, and no capture sees it.
+        links = [["ip", "link", "show", self.name], [*enter, "link", "show", "eth0"]]
+        assert wait_for(lambda: all("state UP" in command(*argv) for argv in links), SECONDS)
 
     def remove(self) -> None:
         """Remove it; it may have gone with its namespace, which the kernel clears away in its own time."""
@@ -163,13 +166,20 @@ class Podman:
     def run(self, name: str, *options: str, gateway: str = "", peer: bool = True, argv: t.Sequence[str] = SERVE) -> Box:
         """Start a container."""
         identifier = self("run", "--detach", "--name", name, *options, docker_engine.IMAGE, *argv)
-        if not gateway and "host" not in options and "none" not in options:
-            gateway = self("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}", name)
-        return Box(
-            "podman", name, identifier, lambda: int(self("inspect", "--format", "{{.State.Pid}}", name)), gateway, peer,
-            self("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name), f"localhost/{docker_engine.IMAGE}",
-            lambda: self("restart", "--time", "0", name),
-        )  # fmt: skip
+
+        def asked(what: str) -> str:
+            return self("inspect", "--format", what, name)
+
+        def address() -> str:
+            return asked("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
+
+        def restart() -> None:
+            self("restart", "--time", "0", name)
+            box.address = address()
+
+        gateway = gateway or asked("{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}")
+        box = Box("podman", name, identifier, lambda: int(asked("{{.State.Pid}}")), gateway, peer, address(), f"localhost/{docker_engine.IMAGE}", restart)
+        return box
 
     def close(self) -> None:
         """Remove everything."""
