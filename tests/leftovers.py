@@ -48,6 +48,6 @@ def processes_of_run(run: str) -> list[str]:
 
 
 def packet_filter() -> list[str]:
-    """Return the chains and rules of iptables, without counters and comments."""
+    """Return the chains and rules of iptables, without counters and comments; an empty chain that lets all pass is as none."""
     saved = subprocess.run(["iptables-save"], capture_output=True, text=True, check=False).stdout
-    return [line.split(" [")[0] for line in saved.splitlines() if line[:1] in (":", "-")]
+    return [line.split(" [")[0] for line in saved.splitlines() if line[:1] == "-" or (line[:1] == ":" and " ACCEPT [" not in line)]

@@ -21,8 +21,8 @@ from ansible_collections.nettap.containers.plugins.module_utils import _netns
 
 TESTS = pathlib.Path(__file__).resolve().parent
 FORWARDER = [sys.executable, str(TESTS / "forwarder.py")]
-# Of a neighbour, the state and what it was used for changes by itself.
-TRANSIENT = {"state", "used", "confirmed", "updated", "probes", "refcnt", "valid_life_time", "preferred_life_time"}
+# Of a neighbour, the state and what it was used for changes by itself; a route by router advertisement is renewed.
+TRANSIENT = {"expires", "state", "used", "confirmed", "updated", "probes", "refcnt", "valid_life_time", "preferred_life_time"}
 
 
 def command(*argv: str) -> str:

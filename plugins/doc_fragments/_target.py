@@ -15,7 +15,8 @@ options:
   container:
     description:
       - Running containers, each by its name, its ID, the unique start of its ID, or a glob over names (V(web-*)).
-      - V(*) is every running container.
+      - V(*) is every running container. Globs leave out the sandboxes of pods, which share the network of the pod's containers.
+      - A container of Kubernetes under containerd or CRI-O is called NAMESPACE/POD/CONTAINER, as in O(pod).
       - Together with O(labels), both must match.
     type: list
     elements: str
@@ -23,22 +24,38 @@ options:
   labels:
     description:
       - Labels that a container must have, all of them, with these values.
+      - The containers of a pod have the pod's labels too.
     type: dict
+  pod:
+    description:
+      - Pods of Kubernetes that run on the host, each as NAMESPACE/NAME or NAMESPACE/NAME/CONTAINER; each part may be a glob (V(default/web-*)).
+      - They are found through the labels and annotations that the runtime keeps, without the Kubernetes API.
+      - V(NAMESPACE/NAME) is one target for the whole pod, its sandbox, whose network namespace all containers of the pod share and
+        which stays while they restart.
+      - Use O(allow_missing) in a play over all nodes, of which only one runs the pod.
+      - Mutually exclusive with O(container), O(pid) and O(netns).
+    type: list
+    elements: str
+    aliases: [pods]
+    version_added: 0.2.0
   pid:
     description:
       - For what no engine knows, a process in whose network namespace to look.
-      - Mutually exclusive with O(container), O(labels) and O(netns).
+      - Mutually exclusive with O(container), O(labels), O(pod) and O(netns).
     type: int
   netns:
     description:
       - For what no engine knows, a network namespace, by its name (see C(ip netns list)) or path.
-      - Mutually exclusive with O(container), O(labels) and O(pid).
+      - Mutually exclusive with O(container), O(labels), O(pod) and O(pid).
     type: str
   runtime:
     description:
       - The container runtime to ask. V(auto) asks every one that is found on the host.
+      - V(docker) is asked over its socket. Of the others the state on disk is read, so that neither a client nor a service of theirs is needed.
+      - V(podman) is root's and that of every user who has processes, V(containerd) also that of k3s, RKE2 and MicroK8s.
+      - V(podman), V(containerd) and V(crio) were added in nettap.containers 0.2.0.
     type: str
-    choices: [auto, docker]
+    choices: [auto, containerd, crio, docker, podman]
     default: auto
   docker_host:
     description:

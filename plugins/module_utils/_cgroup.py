@@ -11,9 +11,12 @@ import typing as t
 
 Paths = t.List[t.Tuple[str, str]]
 
-# Engines name cgroups after the 64 hexadecimal digits of the container's ID, at any depth and with any decoration
-# (docker-<id>.scope, cri-containerd-<id>.scope, /kubepods/.../<id>): match the digits, not the place.
-_CONTAINER_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+# Engines name cgroups after the container's ID, at any depth and with any decoration (docker-<id>.scope, :cri-containerd:<id>,
+# /kubepods/.../<id>): match the ID, not the place. The scopes of their monitors, libpod-conmon-<id> and crio-conmon-<id>, are not the container's.
+_HEXADECIMAL = re.compile(r"[0-9a-f]{64}")
+_ANYWHERE = r"(?<![0-9a-f])(?<!conmon-){}(?![0-9a-f])"
+# An ID that somebody has chosen (ctr run ... web) could be part of any name: a whole one, or all of it behind a systemd prefix.
+_WHOLE = r"(?<![^/])(?:(?:[^/]*:)?{0}|[^/]*(?<!conmon)-{0}\.scope)(?![^/])"
 # What mountinfo shows of a v1 hierarchy beside its controllers or name=... (cgroup1_show_options() of the kernel, and SELinux).
 _FLAGS = ("rw", "ro", "seclabel", "xattr", "clone_children", "noprefix", "cpuset_v2_mode", "favordynmods")
 
@@ -28,20 +31,25 @@ def paths(pid: int) -> Paths:
     return [(parts[1], parts[2]) for parts in (line.split(":", 2) for line in lines) if len(parts) == 3]
 
 
-def container_ids(found: Paths) -> set[str]:
-    """Every container ID that the paths name."""
-    return {match for _controllers, path in found for match in _CONTAINER_ID.findall(path)}
+def names(found: Paths, container_id: str) -> bool:
+    """Whether a path is that of a container with this ID, or below it."""
+    naming = _naming(container_id)
+    return any(naming.search(path) for _controllers, path in found)
+
+
+def _naming(container_id: str) -> t.Pattern[str]:
+    return re.compile((_ANYWHERE if _HEXADECIMAL.fullmatch(container_id) else _WHOLE).format(re.escape(container_id)))
 
 
 def directory(found: Paths, container_id: str) -> str | None:
     """The folder of the container's own cgroup, where its processes are listed; it comes back under the same path when
     the container is started again. None where it cannot be seen."""
-    mounts = _mounts()
+    mounts, naming = _mounts(), _naming(container_id)
     for controllers, path in found:
-        end = path.find(container_id)
-        if end < 0 or controllers not in mounts:
+        match = naming.search(path)
+        if match is None or controllers not in mounts:
             continue
-        end = path.find("/", end)  # a container with an init system of its own has further cgroups below
+        end = path.find("/", match.end())  # a container with an init system of its own has further cgroups below
         folder = mounts[controllers] + (path if end < 0 else path[:end])
         if os.path.exists(os.path.join(folder, "cgroup.procs")):
             return folder

@@ -12,6 +12,7 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils import _cgroup, _process
 from ansible_collections.nettap.containers.plugins.module_utils._errors import MissingError, NamespaceError
+from ansible_collections.nettap.containers.plugins.module_utils._identity import Identity
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 NAMED = "/run/netns"  # where ip-netns(8) binds named namespaces
@@ -65,11 +66,11 @@ class Namespace:
         raise MissingError(f"Process {self.pid} ended while its {kind} namespace was opened.")
 
 
-def open_process(pid: int, container_id: str | None = None) -> Namespace:
+def open_process(pid: int, identity: Identity | None = None) -> Namespace:
     """Opens the network namespace of a process.
 
     The process is held by a pidfd before anything is read of it and must still run after, so all was of one process.
-    With container_id its cgroup must name that container: a PID that another process has taken over is refused.
+    With an identity it must be that container's: a PID that another process has taken over is refused, and an engine's monitor.
     Raises NamespaceError.
     """
     with contextlib.ExitStack() as undo:
@@ -86,10 +87,11 @@ def open_process(pid: int, container_id: str | None = None) -> Namespace:
             raise NamespaceError(f"The network namespace of process {pid} cannot be opened: root is needed (become: true).") from error
         if started is None or _process.has_ended(pidfd):
             raise MissingError(f"Process {pid} ended before its network namespace could be opened.")
-        if container_id is not None and container_id not in _cgroup.container_ids(cgroups):
-            raise NamespaceError(f"Process {pid} does not belong to container {container_id[:12]} (its cgroup names another): "
-                                 "the PID was reused, or the engine runs on another host; run the task again.")
         namespace = Namespace(fd, f"/proc/{pid}/ns/net", pid, started, pidfd, cgroups)
+        doubt = identity.doubt(pid, started, cgroups, namespace.host) if identity else None
+        if identity and doubt:
+            raise NamespaceError(f"Process {pid} does not belong to container {identity.id[:12]} ({doubt}): "
+                                 "the PID was reused, or the engine runs on another host; run the task again.")
         undo.pop_all()
     return namespace
 

@@ -21,14 +21,15 @@ from ansible_collections.nettap.containers.plugins.module_utils._runtimes._conta
 ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "container": {"type": "list", "elements": "str", "aliases": ["containers"]},
     "labels": {"type": "dict"},
+    "pod": {"type": "list", "elements": "str", "aliases": ["pods"]},
     "pid": {"type": "int"},
     "netns": {"type": "str"},
     "runtime": {"type": "str", "default": "auto", "choices": ["auto", *RUNTIMES]},
     "docker_host": {"type": "str"},
     "allow_missing": {"type": "bool", "default": False},
 }
-EXCLUSIVE = [("container", "pid", "netns"), ("labels", "pid", "netns")]
-KINDS = ("container", "labels", "pid", "netns")
+EXCLUSIVE = [("container", "pod", "pid", "netns"), ("labels", "pid", "netns")]
+KINDS = ("container", "labels", "pod", "pid", "netns")
 _GLOB = "*?["
 
 
@@ -80,10 +81,10 @@ def _open_all(options: t.Mapping[str, t.Any]) -> t.Iterator[Target]:
         except MissingError:
             if not options["allow_missing"]:
                 raise
-    elif options.get("container") or options.get("labels"):
+    elif options.get("container") or options.get("labels") or options.get("pod"):
         yield from _open_containers(options)
     else:
-        raise TargetError("No target was given: name one with container, labels, pid or netns (container: '*' is every running container).")
+        raise TargetError("No target was given: name one with container, labels, pod, pid or netns (container: '*' is every running container).")
 
 
 def _open_unknown(options: t.Mapping[str, t.Any]) -> Target:
@@ -103,7 +104,7 @@ def _open_containers(options: t.Mapping[str, t.Any]) -> t.Iterator[Target]:
     if not present and not options["allow_missing"]:
         looked = ", ".join(f"{engine.name} at {engine.address}" for engine in engines)
         raise TargetError(f"No container engine was found on {socket.gethostname()} (looked for {looked}): install or start one, or give docker_host.")
-    known = [(engine, container) for engine in present for container in engine.containers()]
+    known = _unique([(engine, container) for engine in present for container in engine.containers()])
     chosen = select([container for _engine, container in known], options)
     for engine, container in known:
         named = chosen.get((container.runtime, container.id))
@@ -113,13 +114,22 @@ def _open_containers(options: t.Mapping[str, t.Any]) -> t.Iterator[Target]:
                 yield target
 
 
+def _unique(known: t.Sequence[tuple[Runtime, Container]]) -> list[tuple[Runtime, Container]]:
+    """Each ID once: an engine may be asked in two ways (Podman over a Docker socket too). What a user has told comes last,
+    so that nobody hides another's container by claiming its ID."""
+    found: dict[str, tuple[Runtime, Container]] = {}
+    for entry in sorted(known, key=lambda entry: bool(entry[1].identity and entry[1].identity.owner)):
+        found.setdefault(entry[1].id, entry)
+    return list(found.values())
+
+
 def _open_container(engine: Runtime, container: Container, named: bool) -> Target | None:
     """Opens one container. One that stops between look-up and entry is an error if it was named, else it is simply not running."""
     found = engine.inspect(container)
     try:
         if found is None or not found.running:
             raise NamespaceError("it is not running any more.")
-        namespace = _netns.open_process(found.pid, found.id)
+        namespace = _netns.open_process(found.pid, found.identity)
     except NamespaceError as error:
         again = engine.inspect(container)
         if again is not None and again.running and found is not None and again.pid == found.pid:
@@ -141,12 +151,15 @@ def select(containers: t.Sequence[Container], options: t.Mapping[str, t.Any]) ->
     # Labels are text in every engine; YAML has made true and 2 of some.
     labels = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in (options.get("labels") or {}).items()}
     chosen: dict[tuple[str, str], bool] = {}
-    for pattern in options.get("container") or ["*"]:
-        matches, named = _match(pattern, containers)
+    pods = options.get("pod")
+    for pattern in pods or options.get("container") or ["*"]:
+        matches, named = _match_pod(pattern, containers) if pods else _match(pattern, containers)
         matches = [container for container in matches if all(container.labels.get(key) == value for key, value in labels.items())]
         running = [container for container in matches if container.running]
+        if pods and pattern.count("/") == 1:
+            running = _holders(running)
         if not running and not options.get("allow_missing"):
-            raise TargetError(_nothing(pattern, labels, containers, matches))
+            raise TargetError(_nothing(pattern, labels, containers, matches, bool(pods)))
         for container in running:
             key = (container.runtime, container.id)
             chosen[key] = chosen.get(key, False) or named
@@ -166,17 +179,40 @@ def _match(pattern: str, containers: t.Sequence[Container]) -> tuple[list[Contai
     if prefixed:
         return prefixed, True
     if any(character in pattern for character in _GLOB):
-        return [container for container in containers if fnmatch.fnmatchcase(container.name, pattern)], False
+        # A sandbox is no container that anybody has asked for: it has the network of the others of its pod.
+        return [container for container in containers if fnmatch.fnmatchcase(container.name, pattern) and not container.sandbox], False
     return [], True
 
 
-def _nothing(pattern: str, labels: t.Mapping[str, str], containers: t.Sequence[Container], stopped: t.Sequence[Container]) -> str:
+def _match_pod(pattern: str, containers: t.Sequence[Container]) -> tuple[list[Container], bool]:
+    """NAMESPACE/NAME is all of a pod, NAMESPACE/NAME/CONTAINER one of it; each part may be a glob."""
+    parts = pattern.split("/")
+    if len(parts) not in (2, 3) or not all(parts):
+        raise TargetError(f"{pattern!r} names no pod: give NAMESPACE/NAME or NAMESPACE/NAME/CONTAINER.")
+    found = []
+    for container in containers:
+        known = [*container.pod.split("/"), container.pod_container or ""] if container.pod else []
+        if known and all(fnmatch.fnmatchcase(*pair) for pair in zip(known, parts)) and not (len(parts) == 3 and container.sandbox):
+            found.append(container)
+    return found, not any(character in pattern for character in _GLOB)
+
+
+def _holders(running: t.Sequence[Container]) -> list[Container]:
+    """One container of each pod, whose namespace is that of them all: its sandbox, which stays when others restart. CRI-O may have no process for it."""
+    found: dict[tuple[str, str | None], Container] = {}
+    for container in sorted(running, key=lambda container: (not container.sandbox, container.name, container.id)):
+        found.setdefault((container.runtime, container.pod), container)
+    return list(found.values())
+
+
+def _nothing(pattern: str, labels: t.Mapping[str, str], containers: t.Sequence[Container], stopped: t.Sequence[Container], pods: bool = False) -> str:
     host = socket.gethostname()
+    kind = "pod" if pods else "container"
     if stopped:
         several = ", ".join(f"{container.name} ({container.runtime}) is {container.state}" for container in stopped[:5])
-        return f"No running container on {host} matches {pattern!r}: {several}; start it first."
+        return f"No running {kind} on {host} matches {pattern!r}: {several}; start it first."
     looked = f"{pattern!r}" + (f" with labels {', '.join(f'{key}={value}' for key, value in labels.items())}" if labels else "")
-    running = sorted(container.name for container in containers if container.running)
+    running = sorted({(container.pod if pods else container.name) or "" for container in containers if container.running} - {""})
     near = difflib.get_close_matches(pattern, running, n=3, cutoff=0.5) or running[:5]
-    hint = f"the nearest of {len(running)} running: {', '.join(near)}" if near else "no container runs there"
-    return f"No container on {host} matches {looked} ({hint})."
+    hint = f"the nearest of {len(running)} running: {', '.join(near)}" if near else f"no {kind} runs there"
+    return f"No {kind} on {host} matches {looked} ({hint})."

@@ -217,7 +217,7 @@ def run(module: AnsibleModule) -> _control.Outcome:
             return _control.steer(targets, request, module.check_mode)
     act = _control.release if params["state"] == "absent" else _control.bypass
     # What is steered may have ended since: then only the records know it.
-    patterns = params["container"] or []
+    patterns = params["container"] or params["pod"] or []
     with _target.resolved({**params, "allow_missing": True}) as targets:
         outcome = act(targets, patterns, request, module.check_mode)
     if not targets and not outcome.interfaces and not params["allow_missing"]:

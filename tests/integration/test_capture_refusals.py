@@ -16,6 +16,7 @@ import docker
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils import _netns
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NamespaceError, NettapError
+from ansible_collections.nettap.containers.plugins.module_utils._identity import Identity
 from ansible_collections.nettap.containers.plugins.module_utils._runtimes._container import Container
 from ansible_collections.nettap.containers.plugins.module_utils._runtimes._docker import Docker
 from capture_tools import TRAFFIC, Captures, lengths, only, reach, send
@@ -201,8 +202,8 @@ def test_pid_of_another_container_is_refused(captures, container, monkeypatch):
     target, other = container(), container()
     pid = docker.from_env().containers.get(other.id).attrs["State"]["Pid"]
     with pytest.raises(NamespaceError, match=rf"Process {pid} does not belong to container {target.id[:12]}"):
-        _netns.open_process(pid, target.id)
-    _netns.open_process(pid, other.id).close()
+        _netns.open_process(pid, Identity(target.id))
+    _netns.open_process(pid, Identity(other.id)).close()
     honest = Docker.inspect
     monkeypatch.setattr(Docker, "inspect", lambda self, known: dataclasses.replace(t.cast(Container, honest(self, known)), pid=pid))
     with pytest.raises(NettapError, match="does not belong to container"):

@@ -20,6 +20,7 @@ import docker
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils import _cgroup, _netns, _process
 from ansible_collections.nettap.containers.plugins.module_utils._errors import EngineError, NamespaceError, NettapError, TargetError
+from ansible_collections.nettap.containers.plugins.module_utils._identity import Identity
 from ansible_collections.nettap.containers.plugins.module_utils._runtimes import _docker
 from ansible_collections.nettap.containers.plugins.module_utils._target import resolved
 
@@ -216,7 +217,7 @@ def test_pid_that_is_of_another(container: c.Callable[..., Running], monkeypatch
     one, other = container(IDLE, network="none"), container(IDLE, network="none")
     wrong = pid_of(other) if whose == "another container's" else os.getpid()
     with pytest.raises(NamespaceError, match=f"Process {wrong} does not belong to container {one.id[:12]} "):
-        _netns.open_process(wrong, one.id)
+        _netns.open_process(wrong, Identity(one.id))
     inspect = _docker.Docker.inspect
     monkeypatch.setattr(_docker.Docker, "inspect", lambda self, known: dataclasses.replace(t.cast("t.Any", inspect(self, known)), pid=wrong))
     before = handles()
@@ -231,10 +232,10 @@ def test_refused_target_closes_what_was_opened(container: c.Callable[..., Runnin
     opened: list[_netns.Namespace] = []
     open_process = _netns.open_process
 
-    def remember(pid: int, container_id: str | None = None) -> _netns.Namespace:
+    def remember(pid: int, identity: Identity | None = None) -> _netns.Namespace:
         if opened:
             raise NamespaceError("Simulated.")
-        opened.append(open_process(pid, container_id))
+        opened.append(open_process(pid, identity))
         return opened[0]
 
     monkeypatch.setattr(_netns, "open_process", remember)
@@ -337,7 +338,7 @@ def test_module_tells_what_failed_without_a_traceback(run_module: c.Callable[...
         ({"container": "no-such-one"}, {}, "No container on "),
         ({"netns": "no-such-one"}, {}, "There is no network namespace /run/netns/no-such-one on this host"),
         ({"container": one.name, "pid": 1}, {}, "mutually exclusive"),
-        ({}, {}, "one of the following is required: container, labels, pid, netns"),
+        ({}, {}, "one of the following is required: container, labels, pod, pid, netns"),
     ]:
         done = run_module("container_network_info", args, env=env)
         assert done["failed"] and done["msg"].startswith(words) or words in done["msg"]
@@ -493,7 +494,7 @@ def test_cgroup_of_a_container_is_found_and_comes_back(container: c.Callable[...
     one = container(["sh", "-c", "sleep 600 & exec sleep 600"], network="none")
     pid = pid_of(one)
     paths = _cgroup.paths(pid)
-    assert _cgroup.container_ids(paths) == {one.id} and _cgroup.container_ids(_cgroup.paths(os.getpid())).isdisjoint({one.id})
+    assert _cgroup.names(paths, one.id) and not _cgroup.names(_cgroup.paths(os.getpid()), one.id)
     folder = _cgroup.directory(paths, one.id)
     assert folder is not None and os.path.isdir(folder) and one.id in os.path.basename(folder)
     known = _cgroup.processes(folder)

@@ -37,28 +37,59 @@ NESTED = ["/init.scope", "/system.slice/nginx.service", "/container", "/app/x"]
 @pytest.mark.parametrize("path", FORMS.values(), ids=FORMS.keys())
 def test_forms(path: str) -> None:
     for below in ("", *NESTED):
-        assert ID in _cgroup.container_ids([("", path + below)])
-        assert ID in _cgroup.container_ids([("cpu,cpuacct", "/"), ("memory", path + below), ("name=systemd", path + below), ("", "/")])
+        assert _cgroup.names([("", path + below)], ID)
+        assert _cgroup.names([("cpu,cpuacct", "/"), ("memory", path + below), ("name=systemd", path + below), ("", "/")], ID)
+        assert not _cgroup.names([("", path + below)], OTHER[:-1] + "2")
+
+
+# What carries an ID and is not its container's: an engine's own monitor runs in the host's network namespace.
+LOOK_ALIKES = {
+    "nothing": "/",
+    "a login": "/user.slice/user-0.slice/session-1.scope",
+    "a digit less": f"/docker/{ID[:-1]}",
+    "a digit more": f"/docker/{ID}0",
+    "capital letters": f"/docker/{ID.upper()}",
+    "twice": f"/docker/{ID}{ID}",
+    "conmon of Podman": f"/machine.slice/libpod-conmon-{ID}.scope",
+    "conmon of Podman, a process below": f"/machine.slice/libpod-conmon-{ID}.scope/x",
+    "conmon of rootless Podman": f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-conmon-{ID}.scope",
+    "conmon of Podman, cgroupfs": f"/libpod_parent/libpod-conmon-{ID}",
+    "conmon of Podman, cgroupfs, v1": "/libpod_parent/conmon",
+    "conmon of CRI-O": f"{POD}/crio-conmon-{ID}.scope",
+    "conmon of CRI-O, cgroupfs": f"/kubepods/burstable/pod6b1e3f02-7c1a-4b1e-9d6e-0a1b2c3d4e5f/crio-conmon-{ID}",
+    "shim of containerd": "/system.slice/containerd.service",
+    "another of the same pod": f"{POD}/cri-containerd-{OTHER}.scope",
+}
+
+
+@pytest.mark.parametrize("path", LOOK_ALIKES.values(), ids=LOOK_ALIKES.keys())
+def test_look_alikes(path: str) -> None:
+    """With v1, conmon is in the container's parent in some hierarchies and elsewhere in others."""
+    assert not _cgroup.names([("", path)], ID)
+    assert not _cgroup.names([("memory", path), ("name=systemd", "/"), ("", path)], ID)
 
 
 @pytest.mark.parametrize(
     ("path", "found"),
     [
-        ("/", set()),
-        ("/user.slice/user-0.slice/session-1.scope", set()),
-        (f"/docker/{ID[:-1]}", set()),
-        (f"/docker/{ID}0", set()),
-        (f"/docker/{ID.upper()}", set()),
-        (f"/docker/{ID}{ID}", set()),
-        (f"/docker/{OTHER}/docker/{ID}", {ID, OTHER}),
-        # An engine's own monitor carries the ID too. By its cgroup it matches; that it is not the container shows only in its
-        # namespace, which is the host's: see Supervisor._returned, and DESIGN.md for a look-up, whose PID is the engine's word.
-        (f"/machine.slice/libpod-conmon-{ID}.scope", {ID}),
-        (f"{POD}/crio-conmon-{ID}.scope", {ID}),
+        ("/default/web", True),
+        ("/default/web/init.scope", True),
+        ("/web", True),
+        ("/system.slice/nerdctl-web.scope", True),
+        ("/system.slice:nerdctl:web", True),
+        ("/kubelet.slice/system.slice:nerdctl:web/x", True),
+        ("/default/web2", False),
+        ("/default/my-web", False),
+        ("/default/web.service", False),
+        ("/system.slice/web-server.service", False),
+        ("/system.slice/libpod-conmon-web.scope", False),
+        ("/my:web:x", False),
     ],
 )
-def test_what_is_an_id_and_what_is_not(path: str, found: set[str]) -> None:
-    assert _cgroup.container_ids([("", path)]) == found
+def test_id_that_somebody_has_chosen(path: str, found: bool) -> None:
+    """As in `ctr run IMAGE web`: it could be part of any name."""
+    assert _cgroup.names([("memory", path), ("", "/")], "web") is found
+    assert not _cgroup.names([("", path)], "w.b"), "it is no pattern"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import typing as t
 
@@ -13,6 +14,7 @@ import yaml
 from ansible_collections.nettap.containers.plugins.doc_fragments import _target as fragment
 from ansible_collections.nettap.containers.plugins.module_utils import _target
 from ansible_collections.nettap.containers.plugins.module_utils._errors import EngineError, TargetError
+from ansible_collections.nettap.containers.plugins.module_utils._identity import Identity
 from ansible_collections.nettap.containers.plugins.module_utils._runtimes import RUNTIMES, _docker
 from ansible_collections.nettap.containers.plugins.module_utils._runtimes._container import Container
 
@@ -121,6 +123,69 @@ def test_select_keeps_engines_apart() -> None:
     assert chosen == {("docker", WEB1.id): True, ("podman", WEB1.id): True}
 
 
+def test_nobody_hides_another_s_container() -> None:
+    """What a user's Podman tells is the user's to write, an ID too; and of two ways to one engine one is enough."""
+    fake = dataclasses.replace(WEB1, runtime="podman", identity=Identity(WEB1.id, owner=1000))
+    twin = dataclasses.replace(WEB1, runtime="podman")
+    engine = FakeEngine(None)
+    for given in ([fake, WEB1, DB], [WEB1, fake, DB], [WEB1, twin, DB]):
+        assert [one for _engine, one in _target._unique([(engine, one) for one in given])] == [WEB1, DB]
+
+
+# --- pods
+
+SANDBOX = Container("containerd", "5a" * 32, "shop/web-1", pod="shop/web-1", sandbox=True)
+APP = Container("containerd", "a0" * 32, "shop/web-1/app", pod="shop/web-1", pod_container="app", labels={"app": "web"})
+LOG = Container("containerd", "a1" * 32, "shop/web-1/log", pod="shop/web-1", pod_container="log")
+LOG_BEFORE = Container("containerd", "a2" * 32, "shop/web-1/log", pod="shop/web-1", pod_container="log", state="exited")
+BARE = Container("crio", "b0" * 32, "shop/web-2/app", pod="shop/web-2", pod_container="app")
+BARE_TOO = Container("crio", "b1" * 32, "shop/web-2/log", pod="shop/web-2", pod_container="log")
+ENDED = Container("crio", "c0" * 32, "dev/job/app", pod="dev/job", pod_container="app", state="exited")
+NODE = [WEB1, APP, LOG_BEFORE, LOG, SANDBOX, BARE_TOO, BARE, ENDED]
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        ({"pod": ["shop/web-1"]}, {SANDBOX.id: True}),
+        ({"pod": ["shop/web-2"]}, {BARE.id: True}),
+        ({"pod": ["shop/web-*"]}, {SANDBOX.id: False, BARE.id: False}),
+        ({"pod": ["*/*"]}, {SANDBOX.id: False, BARE.id: False}),
+        ({"pod": ["shop/web-1", "shop/web-2"]}, {SANDBOX.id: True, BARE.id: True}),
+        ({"pod": ["shop/web-1/app"]}, {APP.id: True}),
+        ({"pod": ["shop/web-1/log"]}, {LOG.id: True}),
+        ({"pod": ["shop/*/log"]}, {LOG.id: False, BARE_TOO.id: False}),
+        ({"pod": ["shop/web-1/*"]}, {APP.id: False, LOG.id: False}),
+        ({"pod": ["shop/web-1/*"], "labels": {"app": "web"}}, {APP.id: False}),
+        ({"pod": ["dev/job"], "allow_missing": True}, {}),
+        ({"pod": ["web-1/app"], "allow_missing": True}, {}),
+        # The sandbox is nobody's container, unless it is named.
+        ({"container": ["shop/*"]}, {APP.id: False, LOG.id: False, BARE.id: False, BARE_TOO.id: False}),
+        ({"container": ["shop/web-1"]}, {SANDBOX.id: True}),
+        ({"container": ["5a5a"]}, {SANDBOX.id: True}),
+        ({"container": ["shop/web-1/app"]}, {APP.id: True}),
+    ],
+)
+def test_select_pods(options: dict[str, t.Any], chosen: dict[str, bool]) -> None:
+    assert {name: named for (_runtime, name), named in _target.select(NODE, options).items()} == chosen
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"pod": ["shop/web-9"]}, f"No pod on {HOST} matches 'shop/web-9' (the nearest of 2 running: shop/web-2, shop/web-1)."),
+        ({"pod": ["shop/web-1/none"]}, f"No pod on {HOST} matches 'shop/web-1/none' (the nearest of 2 running: shop/web-1, shop/web-2)."),
+        ({"pod": ["dev/job"]}, f"No running pod on {HOST} matches 'dev/job': dev/job/app (crio) is exited; start it first."),
+        ({"pod": ["web-1"], "allow_missing": True}, "'web-1' names no pod: give NAMESPACE/NAME or NAMESPACE/NAME/CONTAINER."),
+        ({"pod": ["shop/"], "allow_missing": True}, "'shop/' names no pod: give NAMESPACE/NAME or NAMESPACE/NAME/CONTAINER."),
+    ],
+)
+def test_select_finds_no_pod(options: dict[str, t.Any], words: str) -> None:
+    with pytest.raises(TargetError) as caught:
+        _target.select(NODE, options)
+    assert str(caught.value) == words
+
+
 @pytest.mark.parametrize(
     ("state", "running"),
     [("running", True), ("paused", True), ("exited", False), ("created", False), ("restarting", False), ("dead", False)],
@@ -132,7 +197,7 @@ def test_running(state: str, running: bool) -> None:
 def test_options_are_documented_as_they_are() -> None:
     documented = yaml.safe_load(fragment.ModuleDocFragment.DOCUMENTATION)["options"]
     for name, spec in _target.ARGUMENTS.items():
-        told = {key: value for key, value in documented.pop(name).items() if key != "description"}
+        told = {key: value for key, value in documented.pop(name).items() if key not in ("description", "version_added")}
         assert told == {key: sorted(value) if key == "choices" else value for key, value in spec.items()}, name
     assert documented == {}
 
@@ -212,8 +277,9 @@ def test_address_of_docker(monkeypatch: pytest.MonkeyPatch, argument: str | None
     assert engine.address == address
     for there in (True, False):
         monkeypatch.setattr(_docker.os.path, "exists", lambda path, there=there: {"/var/run/docker.sock": there}[path])
+        monkeypatch.setattr(_docker.os.path, "realpath", lambda path: path)
         assert engine.present() is (there if present is None else present)
-    assert set(RUNTIMES) == {"docker"}
+    assert set(RUNTIMES) == {"docker", "podman", "containerd", "crio"}
 
 
 @pytest.mark.parametrize(

@@ -247,10 +247,12 @@ def _identities(targets: t.Sequence[Target]) -> list[str]:
 
 
 def _container(target: Target) -> dict[str, t.Any]:
-    container, namespace = target.container, target.namespace
+    container, namespace, identity = target.container, target.namespace, target.container.identity
     return {
         "id": container.id, "name": container.name, "image": container.image, "record": container.record,
-        "fd": namespace.fd, "pidfd": namespace.pidfd, "host": namespace.host, "cgroup": _cgroup.directory(namespace.cgroups, container.id),
+        "fd": namespace.fd, "pidfd": namespace.pidfd, "host": namespace.host,
+        "identity": dataclasses.asdict(identity) if identity else None,
+        "cgroup": _cgroup.directory(namespace.cgroups, identity.id) if identity else None,
     }
 
 

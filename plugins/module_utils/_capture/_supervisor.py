@@ -23,10 +23,11 @@ import time
 import traceback
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils import _cgroup, _inotify, _netns, _process
+from ansible_collections.nettap.containers.plugins.module_utils import _cgroup, _inotify, _netns, _process, _untrusted
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _plan, _session, _storage, _tcpdump
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, timestamp
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NamespaceError, NettapError
+from ansible_collections.nettap.containers.plugins.module_utils._identity import Identity
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 START_TIMEOUT = 30.0  # seconds for all tcpdumps to open their sockets
@@ -55,6 +56,7 @@ class Container:
         self.pidfd: int | None = record["pidfd"]
         self.host: bool = record["host"]
         self.cgroup: str | None = record["cgroup"]
+        self.identity = Identity(**record["identity"]) if record["identity"] else None
         self.record: str | None = record["record"]
         self.gone_at: float | None = None
         self.seen: int | None = None  # the process that the last look for its return has found
@@ -63,6 +65,16 @@ class Container:
     def ended(self) -> bool:
         """Whether its first process has ended."""
         return self.gone_at is not None or self.pidfd is not None and _process.has_ended(self.pidfd)
+
+    def processes(self) -> list[int]:
+        """What may be its processes now, by its cgroup or, where it has none, by its engine's word."""
+        if self.cgroup:
+            return _cgroup.processes(self.cgroup)
+        return [pid for pid in [_untrusted.pid(self.identity.pid_file)] if pid] if self.identity and self.identity.pid_file else []
+
+    def returns_to_view(self) -> bool:
+        """Whether its return can be seen."""
+        return self.cgroup is not None or self.identity is not None and self.identity.pid_file is not None
 
 
 class Running:
@@ -357,7 +369,7 @@ class Supervisor:
         for running in list(self.running.values()):
             if running.container is container:
                 self._stop(running, "container_gone")
-        if self.request.on_restart == "follow" and container.cgroup is not None and container.returns < MOST_RETURNS and self.begun:
+        if self.request.on_restart == "follow" and container.returns_to_view() and container.returns < MOST_RETURNS and self.begun:
             container.gone_at = time.monotonic()
             self._look_for(container, container.gone_at)
 
@@ -385,9 +397,9 @@ class Supervisor:
 
     @staticmethod
     def _returned(container: Container) -> _netns.Namespace | None:
-        for pid in _cgroup.processes(container.cgroup) if container.cgroup else []:
+        for pid in container.processes():
             with contextlib.suppress(NamespaceError):
-                namespace = _netns.open_process(pid, container.id)
+                namespace = _netns.open_process(pid, container.identity)
                 if namespace.host == container.host:  # else an engine's own process that is still on its way in
                     return namespace
                 namespace.close()

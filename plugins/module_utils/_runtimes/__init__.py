@@ -8,6 +8,15 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._runtimes._container import Runtime
+from ansible_collections.nettap.containers.plugins.module_utils._runtimes._containerd import Containerd
+from ansible_collections.nettap.containers.plugins.module_utils._runtimes._crio import Crio
 from ansible_collections.nettap.containers.plugins.module_utils._runtimes._docker import Docker
+from ansible_collections.nettap.containers.plugins.module_utils._runtimes._podman import Podman
 
-RUNTIMES: dict[str, t.Callable[[str | None], Runtime]] = {"docker": Docker}
+# Each is made with the address of the Docker engine, if one is given.
+RUNTIMES: dict[str, t.Callable[[str | None], Runtime]] = {
+    "docker": Docker,
+    "podman": lambda _docker_host: Podman(),
+    "containerd": lambda _docker_host: Containerd(),
+    "crio": lambda _docker_host: Crio(),
+}

@@ -8,13 +8,16 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ansible_collections.nettap.containers.plugins.module_utils._identity import Identity
+
 
 @dataclasses.dataclass(frozen=True)
 class Container:
     """A container of an engine.
 
-    pid is 0 when it does not run. record is a path that exists as long as the engine knows the container, running or
-    not (None where there is none to see).
+    pod is NAMESPACE/NAME of the pod that it is in, pod_container its name there; sandbox tells that it is the one that
+    holds the pod's network namespace. pid is 0 when it does not run. record is a path that exists as long as the engine
+    knows the container, running or not (None where there is none to see). identity is what its process must prove.
     """
 
     runtime: str
@@ -22,10 +25,13 @@ class Container:
     name: str
     image: str | None = None
     pod: str | None = None
+    pod_container: str | None = None
+    sandbox: bool = False
     labels: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     state: str = "running"
     pid: int = 0
     record: str | None = None
+    identity: Identity | None = None
 
     @property
     def running(self) -> bool:
@@ -34,7 +40,7 @@ class Container:
 
 
 class Runtime(t.Protocol):
-    """What a runtime module offers; a further one (Podman, containerd, CRI-O) is a class like this in _runtimes/__init__.py."""
+    """What a runtime module offers; a further one is a class like this in _runtimes/__init__.py."""
 
     name: str
     address: str
@@ -43,7 +49,7 @@ class Runtime(t.Protocol):
         """Whether the host seems to have this engine at all (cheap: no connection)."""
 
     def containers(self) -> list[Container]:
-        """Every container, running or not, without PID and record. Raises EngineError."""
+        """Every container, running or not; PID, record and identity may be missing. Raises EngineError."""
 
     def inspect(self, container: Container) -> Container | None:
-        """The container with PID and record; None when it is gone. Raises EngineError."""
+        """The container as it is now, with PID, record and identity; None when it is gone. Raises EngineError."""

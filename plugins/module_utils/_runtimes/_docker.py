@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, EngineError
+from ansible_collections.nettap.containers.plugins.module_utils._identity import Identity
+from ansible_collections.nettap.containers.plugins.module_utils._runtimes import _pod
 from ansible_collections.nettap.containers.plugins.module_utils._runtimes._container import Container
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
@@ -27,7 +30,11 @@ class Docker:
 
     def present(self) -> bool:
         """An engine that was named is taken to be there, so that its absence is an error and not an empty result."""
-        return bool(self.explicit) or os.path.exists(self.address[len("unix://"):])
+        if self.explicit:
+            return True
+        path = self.address[len("unix://"):]
+        # podman-docker has a link to Podman's socket there; Podman is asked for itself.
+        return os.path.exists(path) and os.path.basename(os.path.realpath(path)) != "podman.sock"
 
     def containers(self) -> list[Container]:
         """See Runtime."""
@@ -38,6 +45,7 @@ class Docker:
                 # A container linked to by others (--link) has further names with a slash inside.
                 name=next((name[1:] for name in item["Names"] or [] if "/" not in name[1:]), item["Id"][:12]),
                 image=item["Image"],
+                **_pod.of(item["Labels"] or {}),
                 labels=item["Labels"] or {},
                 state=item["State"],
             )
@@ -51,15 +59,14 @@ class Docker:
             return None
         # The engine keeps these files in the container's own folder, from its creation to its removal.
         folder = os.path.dirname(answer.get("HostnamePath") or answer.get("ResolvConfPath") or "")
-        return Container(
-            runtime=self.name,
+        mode = answer["HostConfig"]["NetworkMode"]
+        return dataclasses.replace(
+            container,
             id=answer["Id"],
-            name=container.name,
-            image=container.image,
-            labels=container.labels,
             state=answer["State"]["Status"],
             pid=answer["State"]["Pid"],
             record=folder if folder and os.path.isdir(folder) else None,
+            identity=Identity(answer["Id"], isolated=mode != "host" and not mode.startswith("container:")),
         )
 
     def _ask(self, question: t.Callable[[t.Any], t.Any], missing: t.Any = ...) -> t.Any:

@@ -161,7 +161,7 @@ def _put_in(bench: Bench, todo: t.Sequence[tuple[Record, Record | None, bool]], 
             bench.journal.save(record)
         _watch.start(bench.name, request.engine_socket)
         new = [record for record, _before, steered in todo if not steered]
-        answered = _ping.answering(bench.host_fd, _addresses(new), _ANSWER_SECONDS) if request.verify else set()
+        answered = _answering(bench, new) if request.verify else set()
         for record, _before, _steered in todo:
             with bench.topology(record) as topology:
                 topology.apply()
@@ -179,6 +179,12 @@ def _put_in(bench: Bench, todo: t.Sequence[tuple[Record, Record | None, bool]], 
         except NettapError as failure:
             raise SteeringError(f"{error} Moreover, not all could be undone: {failure} Run state: absent.") from error
         raise
+
+
+def _answering(bench: Bench, records: t.Sequence[Record]) -> set[str]:
+    """The addresses that answer from the host, and are theirs."""
+    answered = _ping.answering(bench.host_fd, _addresses(records), _ANSWER_SECONDS)
+    return answered - _ping.of_others(bench.host_fd, {address: [one.mac for one in records if address in _addresses([one])] for address in answered})
 
 
 def _verify(bench: Bench, records: t.Sequence[Record], answered: set[str]) -> None:

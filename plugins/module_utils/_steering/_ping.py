@@ -15,6 +15,8 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils import _netns
+from ansible_collections.nettap.containers.plugins.module_utils._steering._rtnetlink import RTM_GETNEIGH, Netlink, attributes_of
+from ansible_collections.nettap.containers.plugins.module_utils._steering._snapshot import NDA_DST, NDA_LLADDR, NDMSG
 
 _INTERVAL = 0.1  # seconds between two rounds of pings
 # Family, protocol, type of the request and of the reply (RFC 792, RFC 4443)
@@ -50,6 +52,15 @@ def answering(namespace_fd: int, addresses: t.Iterable[str], seconds: float) -> 
             for version, (one, dummy, reply) in sockets.items():
                 found |= _replies(one, version, reply) & wanted
     return found
+
+
+def of_others(namespace_fd: int, macs: t.Mapping[str, t.Collection[str]]) -> set[str]:
+    """Those of the addresses (to the MACs that may have them) that the namespace knows as another's neighbour: the same addresses
+    are in use in networks that do not meet, as those of every user of rootless Podman."""
+    with Netlink(namespace_fd) as netlink:
+        entries = [attributes_of(message, NDMSG.size) for message in netlink.dump(RTM_GETNEIGH, bytes(NDMSG.size))]
+    known = {str(ipaddress.ip_address(entry[NDA_DST])): entry[NDA_LLADDR].hex(":") for entry in entries if NDA_DST in entry and len(entry.get(NDA_LLADDR, b"")) == 6}
+    return {address for address, allowed in macs.items() if address in known and known[address] not in allowed}
 
 
 def _replies(one: socket.socket, version: int, reply: int) -> set[str]:

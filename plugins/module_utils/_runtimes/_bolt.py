@@ -1,0 +1,116 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading of bbolt databases (containerd's meta.db, Podman's bolt_state.db) while their engine uses them.
+
+The format is that of go.etcd.io/bbolt (page.go, db.go, bucket.go): pages in a B+ tree, the newest of two meta pages
+naming its root, all numbers in the byte order of the machine.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._errors import EngineError
+
+Tree = t.Dict[bytes, t.Any]  # a value is bytes, or a Tree for a bucket in the bucket
+
+_PAGE = struct.Struct("=QHHI")  # id, flags, count, overflow
+_BRANCH_PAGE, _LEAF_PAGE = 0x01, 0x02
+_BRANCH = struct.Struct("=IIQ")  # pos, ksize, page
+_LEAF = struct.Struct("=IIII")  # flags, pos, ksize, vsize
+_BUCKET_LEAF = 0x01
+_BUCKET = struct.Struct("=QQ")  # root page, sequence
+_META = struct.Struct("=IIIIQQQQQQ")  # magic, version, page size, flags, root page, sequence, freelist, last page, transaction, checksum
+_MAGIC, _VERSION = 0xED0CDAED, 2
+_ATTEMPTS = 20
+
+
+def read(path: str, choose: t.Callable[[Bucket], Tree]) -> Tree:
+    """What choose takes out of the database: it is given the root bucket, perhaps more than once. Raises EngineError.
+
+    The engine holds the file's lock for as long as it runs, so none is taken. What a transaction wrote is overwritten by
+    the second after it at the earliest: what was read is whole if no transaction has ended meanwhile; else it is read again.
+    """
+    problem = "it is being written all the time"
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:  # a pipe keeps nobody waiting
+            for _attempt in range(_ATTEMPTS):
+                with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                    try:
+                        meta = _newest(data)
+                        found = choose(Bucket(data, meta[2], meta[4]))
+                    except (struct.error, ValueError, IndexError, RecursionError) as error:
+                        problem = f"it is damaged ({error})"
+                        continue
+                    if _newest(data)[8] == meta[8]:
+                        return found
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or str(error)
+    raise EngineError(f"The database {path} cannot be read ({problem}): run the task again.")
+
+
+def _newest(data: mmap.mmap) -> tuple[int, ...]:
+    """The valid meta page of the newest transaction; the second is at the start of the second page."""
+    first = _META.unpack_from(data, _PAGE.size)
+    size = first[2] if first[0] == _MAGIC else os.sysconf("SC_PAGESIZE")
+    found = [meta for meta in (first, _META.unpack_from(data, size + _PAGE.size)) if meta[:2] == (_MAGIC, _VERSION) and meta[9] == _checksum(meta)]
+    if not found:
+        raise ValueError("no valid meta page")
+    return max(found, key=lambda meta: meta[8])
+
+
+def _checksum(meta: tuple[int, ...]) -> int:
+    """FNV-1a, 64 bits, of the meta page before its checksum."""
+    value = 0xCBF29CE484222325
+    for byte in _META.pack(*meta)[:-8]:
+        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return value
+
+
+class Bucket:
+    """A bucket: the keys and values below one root page, or in one small page of its own."""
+
+    def __init__(self, data: mmap.mmap, page_size: int, root: int, inline: bytes = b"") -> None:
+        self._data = data
+        self._size = page_size
+        self._root = root
+        self._inline = inline
+
+    def items(self) -> t.Iterator[tuple[bytes, bytes | Bucket]]:
+        """Every key with its value or, for a bucket in this one, that bucket."""
+        pages: list[tuple[t.Any, int]] = [(self._inline, 0) if self._inline else (self._data, self._root * self._size)]
+        visited = 0
+        while pages:
+            source, start = pages.pop()
+            _number, flags, count, _overflow = _PAGE.unpack_from(source, start)
+            visited += 1
+            if not flags & (_BRANCH_PAGE | _LEAF_PAGE) or visited > len(self._data) // self._size:
+                raise ValueError("a page that is none of the tree")
+            for index in range(count):
+                element = start + _PAGE.size + index * _LEAF.size  # both kinds have the same size
+                if flags & _BRANCH_PAGE:
+                    pages.append((self._data, _BRANCH.unpack_from(source, element)[2] * self._size))
+                    continue
+                kind, position, key_size, value_size = _LEAF.unpack_from(source, element)
+                at = element + position
+                key, value = source[at:at + key_size], source[at + key_size:at + key_size + value_size]
+                if kind & _BUCKET_LEAF:
+                    root = _BUCKET.unpack_from(value)[0]
+                    yield key, Bucket(self._data, self._size, root, b"" if root else value[_BUCKET.size:])
+                else:
+                    yield key, value
+
+    def bucket(self, *names: str) -> Bucket | None:
+        """The bucket under these names, one in another; None when there is none."""
+        found: Bucket | None = self
+        for name in names:
+            found = next((value for key, value in found.items() if key == name.encode() and isinstance(value, Bucket)), None) if found else None
+        return found
+
+    def tree(self) -> Tree:
+        """All of it."""
+        return {key: value.tree() if isinstance(value, Bucket) else value for key, value in self.items()}

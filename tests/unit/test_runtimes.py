@@ -1,0 +1,312 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What runtimes leave on disk: bbolt and SQLite databases, annotations, PID files; and whose a process is."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import sqlite3
+import struct
+import typing as t
+
+import pytest
+from ansible_collections.nettap.containers.plugins.module_utils import _identity, _untrusted
+from ansible_collections.nettap.containers.plugins.module_utils._errors import EngineError
+from ansible_collections.nettap.containers.plugins.module_utils._identity import Identity
+from ansible_collections.nettap.containers.plugins.module_utils._runtimes import _bolt, _bundle, _pod, _podman
+from ansible_collections.nettap.containers.plugins.module_utils._runtimes._container import Container
+
+ID = "c572f689cd395f3621ab86b7b72341e3c7f3b46045b4b18fd89266984c1fa173"
+SIZE = 4096
+MINE = [("", f"/machine.slice/libpod-{ID}.scope")]
+CONMON = [("", f"/machine.slice/libpod-conmon-{ID}.scope")]
+
+
+# --- whose a process is
+
+
+@pytest.mark.parametrize(
+    ("identity", "cgroups", "host", "doubt"),
+    [
+        (Identity(ID), MINE, False, None),
+        (Identity(ID, isolated=True), MINE, False, None),
+        (Identity(ID), MINE, True, None),  # a container in the host's network
+        (Identity(ID, isolated=True), MINE, True, "host's network namespace"),
+        (Identity(ID), CONMON, True, "cgroup names another"),
+        (Identity(ID, isolated=True), CONMON, True, "cgroup names another"),
+        (Identity(ID), [], False, "cgroup names another"),
+        (Identity(ID, owner=os.geteuid() + 1), MINE, False, "user namespace"),
+    ],
+)
+def test_doubt(identity: Identity, cgroups: list[tuple[str, str]], host: bool, doubt: str | None) -> None:
+    found = identity.doubt(os.getpid(), 7, cgroups, host)
+    assert found is None if doubt is None else found is not None and doubt in found
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "mine"),
+    [
+        ("state.json", {"init_process_pid": 42, "init_process_start": 7}, True),
+        ("status", {"pid": 42, "process-start-time": 7}, True),
+        ("state.json", {"init_process_pid": 42, "init_process_start": 8}, False),  # the PID was reused
+        ("state.json", {"init_process_pid": 43, "init_process_start": 7}, False),
+        ("status", {"init_process_pid": 42, "init_process_start": 7}, False),
+        ("status", {"pid": "42", "process-start-time": "7"}, False),
+        ("status", [42, 7], False),
+        ("status", None, False),
+    ],
+)
+def test_process_that_the_runtime_has_recorded(tmp_path: pathlib.Path, file: str, content: object, mine: bool) -> None:
+    """Of a container without a cgroup of its own."""
+    if content is not None:
+        (tmp_path / file).write_text(json.dumps(content))
+    identity = Identity(ID, records=(f"{tmp_path}/none/state.json", f"{tmp_path}/{file}"))
+    assert (identity.doubt(42, 7, [("", "/user.slice")], False) is None) is mine
+
+
+def test_owner_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _identity._owner(1 << 30) is None
+    monkeypatch.setattr(_identity, "_owner", {42: 1000}.get)
+    assert Identity(ID, owner=1000).doubt(42, 7, MINE, False) is None
+    assert Identity(ID, owner=1001).doubt(42, 7, MINE, False) == "its user namespace is not one of UID 1001"
+
+
+# --- what another user may have put there
+
+
+@pytest.mark.parametrize(("content", "pid"), [("42", 42), ("42\n", 42), ("", 0), ("-1", 0), ("x", 0), ("1 2", 0), ("9" * 5000, 0)])
+def test_pid_file(tmp_path: pathlib.Path, content: str, pid: int) -> None:
+    (tmp_path / "pid").write_text(content)
+    assert _untrusted.pid(f"{tmp_path}/pid") == pid
+
+
+def test_what_is_no_file(tmp_path: pathlib.Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "huge").touch()
+    os.truncate(tmp_path / "huge", 1 << 40)
+    for path in ("/dev/zero", tmp_path / "pipe", tmp_path / "huge", tmp_path, tmp_path / "none"):
+        assert _untrusted.pid(str(path)) == 0 and _untrusted.json_object(str(path)) == {}
+    for text in ("[]", "nonsense", '"x"', "[" * 100000):
+        (tmp_path / "json").write_text(text)
+        assert _untrusted.json_object(f"{tmp_path}/json") == {}
+
+
+# --- bundles and pods
+
+
+@pytest.mark.parametrize(
+    ("config", "isolated"),
+    [
+        ({"linux": {"namespaces": [{"type": "pid"}, {"type": "network"}]}}, True),
+        ({"linux": {"namespaces": [{"type": "network", "path": "/run/netns/cni-1"}]}}, True),
+        ({"linux": {"namespaces": [{"type": "network", "path": "/proc/7/ns/net"}]}}, False),
+        ({"linux": {"namespaces": [{"type": "pid"}]}}, False),
+        ({"linux": {"namespaces": None}}, False),
+        ({"linux": {"namespaces": 5}}, False),
+        ({"linux": {"namespaces": ["network"]}}, False),
+        ({"linux": [], "annotations": []}, False),
+        ({}, False),
+    ],
+)
+def test_bundle(tmp_path: pathlib.Path, config: dict[str, t.Any], isolated: bool) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    bundle = _bundle.Bundle(f"{tmp_path}/config.json")
+    assert bundle.isolated is isolated and bundle.annotations == {}
+
+
+KUBELET = {"io.kubernetes.pod.namespace": "shop", "io.kubernetes.pod.name": "web"}
+CRI = {"io.kubernetes.cri.sandbox-namespace": "shop", "io.kubernetes.cri.sandbox-name": "web"}
+CRIO = {"io.kubernetes.cri-o.Namespace": "shop", "io.kubernetes.cri-o.KubeName": "web"}
+
+
+@pytest.mark.parametrize(
+    ("found", "pod", "container", "sandbox"),
+    [
+        ([{}], None, None, False),
+        ([{"io.kubernetes.pod.name": "web"}], None, None, False),
+        ([{**KUBELET, "io.kubernetes.container.name": "app", "io.kubernetes.docker.type": "container"}], "shop/web", "app", False),
+        ([{**KUBELET, "io.kubernetes.container.name": "POD", "io.kubernetes.docker.type": "podsandbox"}], "shop/web", None, True),
+        ([{}, {**CRI, "io.kubernetes.cri.container-name": "app", "io.kubernetes.cri.container-type": "container"}], "shop/web", "app", False),
+        ([{}, {**CRI, "io.kubernetes.cri.container-type": "sandbox"}], "shop/web", None, True),
+        ([KUBELET, {"io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri.sandbox-name": "web"}], "shop/web", None, True),
+        ([{**KUBELET, "io.cri-containerd.kind": "sandbox"}, {}], "shop/web", None, True),
+        ([{}, {**CRIO, "io.kubernetes.container.name": "app", "io.kubernetes.cri-o.ContainerType": "container"}], "shop/web", "app", False),
+        ([{}, {**CRIO, "io.kubernetes.cri-o.ContainerType": "sandbox"}], "shop/web", None, True),
+        ([{"io.kubernetes.cri-o.ContainerType": "sandbox"}], None, None, True),  # of a pod of Podman's
+    ],
+)
+def test_pod(found: list[dict[str, str]], pod: str | None, container: str | None, sandbox: bool) -> None:
+    told = _pod.of(*found)
+    assert told == {"pod": pod, "pod_container": container, "sandbox": sandbox}
+    assert _pod.name(told) == (None if pod is None else pod if container is None else f"{pod}/{container}")
+
+
+def test_containers_have_the_labels_of_their_pod() -> None:
+    sandbox = Container("crio", "1", "s", pod="a/b", sandbox=True, labels={"app": "x", "kind": "sandbox"})
+    app = Container("crio", "2", "c", pod="a/b", labels={"kind": "container"})
+    other = Container("crio", "3", "o", pod="a/c", labels={})
+    assert [one.labels for one in _pod.completed([app, sandbox, other])] == [{"app": "x", "kind": "container"}, sandbox.labels, {}]
+
+
+# --- databases
+
+
+def page(number: int, flags: int, elements: t.Sequence[tuple[t.Any, ...]]) -> bytes:
+    """A page as bbolt writes it: leaves (flags, key, value) or branches (key, page)."""
+    head, data = b"", b""
+    for index, element in enumerate(elements):
+        position = 16 * (len(elements) - index) + len(data)
+        if len(element) == 3:
+            kind, key, value = element
+            head += struct.pack("=IIII", kind, position, len(key), len(value))
+            data += key + value
+        else:
+            key, below = element
+            head += struct.pack("=IIQ", position, len(key), below)
+            data += key
+    return struct.pack("=QHHI", number, flags, len(elements), 0) + head + data
+
+
+def meta(number: int, root: int, transaction: int, good: bool = True) -> bytes:
+    """A meta page."""
+    fields = (0xED0CDAED, 2, SIZE, 0, root, 0, 2, 9, transaction)
+    return struct.pack("=QHHI", number, 4, 0, 0) + struct.pack("=IIIIQQQQQQ", *fields, _bolt._checksum((*fields, 0)) ^ (not good))
+
+
+def database(path: pathlib.Path, *pages: bytes) -> str:
+    path.write_bytes(b"".join(one.ljust(SIZE, b"\0") for one in pages))
+    return str(path)
+
+
+INLINE = struct.pack("=QQ", 0, 0) + page(0, 2, [(0, b"k", b"v")])
+OLD_ROOT, NEW_ROOT = page(4, 2, [(0, b"old", b"1")]), page(3, 1, [(b"a", 5), (b"m", 6)])
+LEAVES = [page(5, 2, [(0, b"a", b"1"), (1, b"b", INLINE)]), page(6, 2, [(1, b"m", struct.pack("=QQ", 7, 0))]), page(7, 2, [(0, b"x", b"y" * 900)])]
+NEW = {b"a": b"1", b"b": {b"k": b"v"}, b"m": {b"x": b"y" * 900}}
+
+
+@pytest.mark.parametrize(
+    ("metas", "found"),
+    [
+        ((meta(0, 4, 6), meta(1, 3, 7)), NEW),
+        ((meta(0, 3, 8), meta(1, 4, 7)), NEW),
+        ((meta(0, 4, 6), meta(1, 3, 7, good=False)), {b"old": b"1"}),  # of a transaction that was not finished
+        ((meta(0, 4, 6, good=False), meta(1, 3, 5)), NEW),
+    ],
+)
+def test_bolt(tmp_path: pathlib.Path, metas: tuple[bytes, bytes], found: dict[bytes, t.Any]) -> None:
+    path = database(tmp_path / "db", *metas, page(2, 16, []), NEW_ROOT, OLD_ROOT, *LEAVES)
+    assert _bolt.read(path, lambda root: root.tree()) == found
+    if found is NEW:
+        assert _bolt.read(path, lambda root: bucket.tree() if (bucket := root.bucket("m")) else {}) == found[b"m"]
+        assert _bolt.read(path, lambda root: {b"none": root.bucket("none"), b"a": root.bucket("a"), b"mm": root.bucket("m", "x")}) == {
+            b"none": None, b"a": None, b"mm": None}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        [b""],
+        [b"x" * SIZE, b"x" * SIZE],
+        [meta(0, 3, 6, good=False), meta(1, 3, 7, good=False)],
+        [meta(0, 3, 6), meta(1, 900, 7)],
+        [meta(0, 3, 6), meta(1, 3, 7), b"", page(3, 1, [(b"a", 3)])],  # a branch that leads to itself
+        [meta(0, 3, 6), meta(1, 3, 7), b"", page(3, 2, [(1, b"a", b"short")])],
+    ],
+)
+def test_bolt_that_is_damaged(tmp_path: pathlib.Path, pages: list[bytes]) -> None:
+    path = database(tmp_path / "db", *pages)
+    with pytest.raises(EngineError, match=rf"The database {path} cannot be read \(.*\): run the task again\."):
+        _bolt.read(path, lambda root: root.tree())
+
+
+def test_bolt_that_is_written_meanwhile(tmp_path: pathlib.Path) -> None:
+    """What was read while a transaction ended is read again, at the new root."""
+    pages = [page(2, 16, []), NEW_ROOT, OLD_ROOT, *LEAVES]
+    path = database(tmp_path / "db", meta(0, 4, 6), meta(1, 4, 5), *pages)
+    seen = []
+
+    def choose(root: _bolt.Bucket) -> dict[bytes, t.Any]:
+        seen.append(root.tree())
+        if len(seen) == 1:
+            database(tmp_path / "db", meta(0, 4, 6), meta(1, 3, 7), *pages)
+        return seen[-1]
+
+    assert _bolt.read(path, choose) == NEW and seen == [{b"old": b"1"}, NEW]
+
+
+def entry(state: int, **config: t.Any) -> tuple[str, str]:
+    static = f"/var/lib/containers/storage/overlay-containers/{ID}/userdata"
+    return (json.dumps({"id": ID, "name": "web", "rootfsImageName": "docker.io/library/web:1", "labels": {"app": "web"}, "staticDir": static, **config}),
+            json.dumps({"state": state, "pid": 42, "runDir": f"/run/containers/storage/overlay-containers/{ID}/userdata", "configPath": f"{static}/config.json"}))
+
+
+@pytest.mark.parametrize(
+    ("state", "alive", "told", "running"),
+    [
+        (3, True, "running", True), (5, True, "paused", True), (8, True, "running", True), (3, False, "exited", False), (5, False, "exited", False),
+        (6, False, "exited", False), (1, False, "configured", False), (2, False, "created", False), (99, False, "unknown", False),
+    ],
+)  # fmt: skip
+def test_podman_of_today(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, state: int, alive: bool, told: str, running: bool) -> None:
+    """Podman 4.8 and newer keeps SQLite (libpod/sqlite_state.go has the schema); the Podman of the integration tests has bbolt."""
+    storage = tmp_path / "storage"
+    storage.mkdir()
+    with sqlite3.connect(storage / "db.sql") as made:
+        made.executescript(
+            "CREATE TABLE DBConfig (ID INTEGER, SchemaVersion INTEGER, OS TEXT, StaticDir TEXT, TmpDir TEXT, GraphRoot TEXT, RunRoot TEXT, GraphDriver TEXT, VolumeDir TEXT);"
+            "CREATE TABLE ContainerConfig (ID TEXT PRIMARY KEY, Name TEXT, PodID TEXT, JSON TEXT);"
+            "CREATE TABLE ContainerState (ID TEXT PRIMARY KEY, State INTEGER, ExitCode INTEGER, JSON TEXT);"
+        )
+        made.execute("INSERT INTO DBConfig VALUES (1, 1, 'linux', '', '/run/user/1000/libpod/tmp', '', '', '', '')")
+        config, now = entry(state)
+        made.execute("INSERT INTO ContainerConfig VALUES (?, 'web', NULL, ?)", (ID, config))
+        made.execute("INSERT INTO ContainerState VALUES (?, ?, 0, ?)", (ID, state, now))
+    made.close()
+    monkeypatch.setattr(_podman, "_storages", lambda: iter([(1000, str(storage))]))
+    monkeypatch.setattr(_bundle, "state", lambda _pid, _identity: "running" if alive else "exited")
+    engine = _podman.Podman()
+    assert engine.present()
+    found, = engine.containers()
+    assert (found.runtime, found.id, found.name, found.image, found.labels) == ("podman", ID, "web", "docker.io/library/web:1", {"app": "web"})
+    assert (found.state, found.running, found.pid, found.record) == (told, running, 42, None)
+    assert found.identity is not None and found.identity.owner == 1000
+    assert found.identity.records == (f"/run/user/1000/runc/{ID}/state.json", f"/run/user/1000/crun/{ID}/status")
+    assert engine.inspect(found) == found
+
+
+def test_podman_whose_database_is_none(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "db.sql").write_text("nonsense" * 100)
+    monkeypatch.setattr(_podman, "_storages", lambda: iter([(0, str(tmp_path))]))
+    with pytest.raises(EngineError, match=rf"Podman's database {tmp_path}/db\.sql cannot be read \("):
+        _podman.Podman().containers()
+
+
+def test_user_s_database_that_is_none_hides_nothing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody without root may keep root from all other containers, nor make the look-up wait."""
+    os.makedirs(tmp_path / "libpod")
+    (tmp_path / "libpod" / "bolt_state.db").write_bytes(b"x" * 9000)
+    monkeypatch.setattr(_podman, "_storages", lambda: iter([(1000, str(tmp_path))]))
+    assert _podman.Podman().containers() == []
+    broken: tuple[dict[str, t.Any], ...] = ({"pid": {}, "state": []}, {"pid": "7", "runDir": 5, "configPath": "\0"}, {"pid": -1, "state": 3})
+    for state in broken:
+        monkeypatch.setattr(_podman, "_entries", lambda *_arguments, state=state: [({"id": 7, "labels": [], "rootfsImageName": {}}, state, "")])
+        found, = _podman.Podman().containers()
+        assert (found.id, found.pid, found.running) == ("7", 0, False)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(EngineError):
+        _bolt.read(f"{tmp_path}/pipe", lambda root: root.tree())
+
+
+def test_podman_with_storage_elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As containers-storage.conf(5) has it."""
+    user = _podman.pwd.getpwuid(os.geteuid())
+    (tmp_path / "storage.conf").write_text('[storage]\ndriver = "overlay"\n# graphroot = "/no"\ngraphroot = "/data/containers"\nrootless_storage_path = "$HOME/c/$UID"\n')
+    monkeypatch.setattr(_podman, "CONFIGURATIONS", (f"{tmp_path}/none.conf", f"{tmp_path}/storage.conf"))
+    monkeypatch.setattr(_podman, "_users", lambda: {0, 4242})
+    monkeypatch.setattr(_podman.pwd, "getpwuid", lambda uid: {4242: user}[uid])
+    assert list(_podman._storages()) == [(0, "/data/containers"), (4242, f"{user.pw_dir}/c/4242")]
+    monkeypatch.setattr(_podman, "CONFIGURATIONS", ())
+    assert list(_podman._storages()) == [(0, _podman.STORAGE), (4242, f"{user.pw_dir}/{_podman.USER_STORAGE}")]
