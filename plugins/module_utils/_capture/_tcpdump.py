@@ -44,6 +44,8 @@ def command(tcpdump: str, request: Request, device: str, output: str, buffer_siz
     argv = [tcpdump, "-n", "-i", device, "-s", str(request.snaplen), "-B", str(buffer_size), "-Z", "root"]
     if not request.promiscuous:
         argv.append("-p")
+    if request.live:
+        argv.append("-U")  # each packet is written at once: costs a write(2) a packet
     if request.packet_count:
         argv += ["-c", str(request.packet_count)]
     if request.file_size:
