@@ -194,7 +194,7 @@ def main() -> None:
         if not found:
             known = ", ".join(sessions.storage.names()) or "none"
             raise CaptureError(f"There is no capture session {params['name']!r} under {params['path']} (there are: {known}).")
-        program = _stage.write(params["stage_in"], "follow.zip", _archive.build(_follow))
+        program = _stage.write(params["stage_in"], "follow.zip", _archive.build(_follow, compiled=True))
     except NettapError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, capture=found[0], python=sys.executable, program=program)
