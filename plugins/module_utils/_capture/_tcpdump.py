@@ -101,6 +101,11 @@ def read(path: str) -> Report:
             text = stream.read()
     except FileNotFoundError:
         text = ""
+    return parse(text)
+
+
+def parse(text: str) -> Report:
+    """Reads what a tcpdump has written to its standard error so far."""
     # tcpdump writes an answer piece by piece: what has no end of line yet would be new counts beside old ones.
     text = text[: text.rfind("\n") + 1]
     ready = _READY.search(text)
