@@ -42,7 +42,6 @@ _BEAT = 1.0  # seconds between two beats
 _READY = 30.0  # seconds for the keeper to make its folder, and for tcpdump to open its socket
 # Seconds for which packets stay in the kernel before tcpdump sees them: what it has not seen when it is ended is lost.
 _DRAIN = 1.1
-_PACKETS = "out.pcap"
 
 
 class _GoneError(Exception):
@@ -75,22 +74,24 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(str(error)) from None
 
     def _capture(self, args: dict[str, t.Any], request: Request, program: Bundle, interruption: Interruption) -> dict[str, t.Any]:
-        folder = self._probe(args["upload_to"], program)
-        argv = _tcpdump.command(PROGRAM, request, args["interface"], f"{folder}/{_PACKETS}", args["buffer_size"])
-        keeper = _Background(lambda: self._run(_inside.KEEP, folder, str(_inside.LEASE), *program.command(folder), *argv[1:]))
+        folder, users = self._probe(args["upload_to"], program)
+        argv = _tcpdump.command(PROGRAM, request, args["interface"], f"{folder}/{_inside.PACKETS}", args["buffer_size"])[1:]
+        if not users:  # root is not to be found there, and a tcpdump that does not drop privileges does not look for it
+            at = argv.index("-Z")
+            del argv[at:at + 2]
+        keeper = _Background(lambda: self._run(_inside.KEEP, folder, self._owner(), str(_inside.LEASE), *program.command(folder), *argv))
         try:
-            self._until(folder, keeper, lambda state, _report: state != "gone", "no folder was made in it")
+            self._until(folder, keeper, lambda state, _report: state != "gone", "no folder was made in it", must_be_there=False)
             for name, path in program.files.items():
                 self._beating(folder, lambda name=name, path=path: self._connection.put_file(path, f"{folder}/{name}"))
             self._run(_inside.GO, folder, *({PROGRAM, LOADER} & set(program.files)))
             _state, report = self._until(folder, keeper, lambda state, report: report.ready or state.startswith("ended"), "tcpdump did not open its socket")
             if not report.ready:
-                raise AnsibleActionFail(f"tcpdump does not capture in {self._host}: {report.complaint or 'it said nothing'}. It needs CAP_NET_RAW there, "
-                                        "and, as a rule, to be root (see the user of the connection).")
+                raise AnsibleActionFail(f"tcpdump does not capture in {self._host}: {report.complaint or 'it said nothing'}. {_advice(report.complaint)}")
             started = datetime.datetime.now(datetime.timezone.utc)
             reason, report = self._wait(folder, request, interruption)
             dest = os.path.join(os.path.abspath(os.path.expanduser(args["dest"])), file_name(self._host), f"inside-{started:%Y%m%dT%H%M%SZ}.pcap")
-            self._beating(folder, lambda: bring(self._connection.fetch_file, f"{folder}/{_PACKETS}", dest, lambda path: _complaint(path, report)))
+            self._beating(folder, lambda: bring(self._connection.fetch_file, f"{folder}/{_inside.PACKETS}", dest, lambda path: _complaint(path, report)))
         except _GoneError:
             raise AnsibleActionFail(f"The capture in {self._host} was given up: {self._host} could not be reached for {_inside.LEASE} s, or what was brought "
                                     "along has been removed there; its packets are lost.") from None
@@ -105,8 +106,15 @@ class ActionModule(ActionBase):
             "capture": {"interface": args["interface"], "filter": args["filter"], "stop_reason": reason, "started_at": f"{started:%Y-%m-%dT%H:%M:%S.%fZ}", **counts},
         }
 
-    def _probe(self, places: list[str], program: Bundle) -> str:
-        """Looks whether it can work at all; returns the path of a folder that can be made."""
+    def _owner(self) -> str:
+        """The user whose the folder has to be, for files come and go as the login user; "" where that is the one who makes it."""
+        if self._connection.become is None:
+            return ""
+        said = self._low_level_execute_command(_inside.script(self._shell_path, _inside.USER), sudoable=False)["stdout"]
+        return next((line.rpartition(" ")[2] for line in said.splitlines() if line.startswith(_inside.MARK)), "")
+
+    def _probe(self, places: list[str], program: Bundle) -> tuple[str, bool]:
+        """Looks whether it can work at all; returns the path of a folder that can be made, and whether users have names there."""
         name = f".nettap-{secrets.token_hex(8)}"
         done = self._low_level_execute_command(_inside.script(self._shell_path, _inside.PROBE, name, self._shell_path, *places))
         said = [line[len(_inside.MARK):].split(None, 1) for line in done["stdout"].splitlines() if line.startswith(_inside.MARK)]
@@ -122,7 +130,7 @@ class ActionModule(ActionBase):
         program.check("".join(known["machine"]), self._host)
         if not known["place"]:
             raise AnsibleActionFail(f"{self._host} has no folder in which files can be made and run (tried {', '.join(places)}): name one with upload_to.")
-        return f"{known['place'][0].rstrip('/')}/{name}"
+        return f"{known['place'][0].rstrip('/')}/{name}", "passwd" in known
 
     def _wait(self, folder: str, request: Request, interruption: Interruption) -> tuple[str, _tcpdump.Report]:
         """Returns at the end of tcpdump why it has ended, and what it said."""
@@ -144,19 +152,19 @@ class ActionModule(ActionBase):
             else:
                 interruption.sleep(min(left, _BEAT))
 
-    def _until(self, folder: str, keeper: _Background, holds: t.Callable[[str, _tcpdump.Report], bool], otherwise: str) -> tuple[str, _tcpdump.Report]:
+    def _until(self, folder: str, keeper: _Background, holds: t.Callable[[str, _tcpdump.Report], bool], otherwise: str,
+               must_be_there: bool = True) -> tuple[str, _tcpdump.Report]:
         """Beats until it holds."""
         deadline = time.monotonic() + _READY
         while True:
-            with contextlib.suppress(_GoneError):
-                state, report = self._beat(folder)
-                if holds(state, report):
-                    return state, report
+            state, report = self._beat(folder, must_be_there)
+            if holds(state, report):
+                return state, report
             if keeper.ended or time.monotonic() > deadline:
                 raise AnsibleActionFail(f"The capture in {self._host} could not start: {otherwise} ({keeper.words or f'within {_READY:.0f} s'}).")
             time.sleep(0.1)
 
-    def _beat(self, folder: str) -> tuple[str, _tcpdump.Report]:
+    def _beat(self, folder: str, must_be_there: bool = True) -> tuple[str, _tcpdump.Report]:
         """Tells the keeper that we live; returns how it stands and what tcpdump has said. Raises _GoneError."""
         deadline = time.monotonic() + _inside.LEASE
         while True:
@@ -164,7 +172,7 @@ class ActionModule(ActionBase):
             with contextlib.suppress(AnsibleConnectionFailure):  # tried again as long as the keeper waits for us
                 lines = self._run(_inside.BEAT, folder)["stdout"].splitlines()
             states = [line[len(_inside.MARK):].strip() for line in lines if line.startswith(_inside.MARK)]
-            if states and states[0] != "gone":
+            if states and (states[0] != "gone" or not must_be_there):
                 words = [line for line in lines if not line.startswith(_inside.MARK)]
                 return states[0], _tcpdump.parse("".join(f"{line}\n" for line in words))
             if states or time.monotonic() > deadline:
@@ -226,6 +234,15 @@ class _Background:
         if self._error is not None:
             return str(self._error)
         return " ".join((self._result["stderr"] or self._result["stdout"]).split()) if self._result else ""
+
+
+def _advice(words: str) -> str:
+    """What to do about tcpdump's complaint."""
+    if "find user" in words:
+        return "There is no /etc/passwd, in which this tcpdump looks up the user to become: give one that stays root (built without --with-user) as tcpdump."
+    if "ermi" in words:  # permission to, not permitted
+        return "It needs CAP_NET_RAW there and, as a rule, to be root (see the user of the connection)."
+    return "Correct the options, or give another tcpdump."
 
 
 def _complaint(path: str, report: _tcpdump.Report) -> str | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import shlex
 
 MARK = "nettap:"
+PACKETS = "out.pcap"  # the file in the folder that the command writes
 LEASE = 15  # seconds that a capture lives without a beat
 
 # Arguments: the folder's name, the shell, then folders to try. Says the machine, what is missing, and the first folder
@@ -21,6 +22,7 @@ umask 077
 name=$1 shell=$2
 shift 2
 echo "nettap: machine $(uname -m 2>/dev/null)"
+[ ! -e /etc/passwd ] || echo "nettap: passwd"
 for program in mkdir rm chmod sleep; do
     command -v "$program" >/dev/null || echo "nettap: missing $program"
 done
@@ -34,7 +36,12 @@ done
 echo "nettap: place $found"
 """
 
-# Arguments: the folder, LEASE, then the command. Makes the folder, runs the command once `go` is there, ends it and
+# Says the user that the connection logs in as, whose the folder has to be where another one (become) runs the rest.
+USER = """
+echo "nettap: user $(id -u)"
+"""
+
+# Arguments: the folder, whose it is to be if not its maker's, LEASE, then the command. Makes the folder, runs the command once `go` is there, ends it and
 # removes everything once `leave` is there or nobody has written `beat` for the lease.
 #
 # It stays in the foreground of its connection, and the command is its child: processes that lose their parent are left
@@ -42,9 +49,10 @@ echo "nettap: place $found"
 KEEP = """
 umask 077
 trap '' HUP INT PIPE
-folder=$1 lease=$2 left=$2 pid=
-shift 2
+folder=$1 owner=$2 lease=$3 left=$3 pid=
+shift 3
 mkdir "$folder" || exit 1
+[ -z "$owner" ] || chown "$owner" "$folder"
 while [ "$left" -gt 0 ] && ! [ -e "$folder/leave" ]; do
     if [ -e "$folder/beat" ]; then
         left=$lease
@@ -58,7 +66,9 @@ while [ "$left" -gt 0 ] && ! [ -e "$folder/leave" ]; do
     fi
     if [ -n "$pid" ] && ! kill -0 "$pid" 2>/dev/null; then
         wait "$pid"
-        echo "$?" >"$folder/rc"
+        code=$?
+        [ -z "$owner" ] || chown "$owner" "$folder/out.pcap"
+        echo "$code" >"$folder/rc"
         pid=
     fi
     sleep 1
