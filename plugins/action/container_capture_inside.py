@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import datetime
+import functools
 import os
 import secrets
 import threading
@@ -18,7 +18,7 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleE
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _tcpdump
-from ansible_collections.nettap.containers.plugins.module_utils._capture._request import LEAST_BUFFER, Request
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import LEAST_BUFFER, Request, timestamp
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, PcapError
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import scan
 from ansible_collections.nettap.containers.plugins.plugin_utils import _inside
@@ -83,14 +83,15 @@ class ActionModule(ActionBase):
         try:
             self._until(folder, keeper, lambda state, _report: state != "gone", "no folder was made in it", must_be_there=False)
             for name, path in program.files.items():
-                self._beating(folder, lambda name=name, path=path: self._connection.put_file(path, f"{folder}/{name}"))
+                self._beating(folder, functools.partial(self._connection.put_file, path, f"{folder}/{name}"))
             self._run(_inside.GO, folder, *({PROGRAM, LOADER} & set(program.files)))
             _state, report = self._until(folder, keeper, lambda state, report: report.ready or state.startswith("ended"), "tcpdump did not open its socket")
             if not report.ready:
                 raise AnsibleActionFail(f"tcpdump does not capture in {self._host}: {report.complaint or 'it said nothing'}. {_advice(report.complaint)}")
-            started = datetime.datetime.now(datetime.timezone.utc)
+            started = time.time()
             reason, report = self._wait(folder, request, interruption)
-            dest = os.path.join(os.path.abspath(os.path.expanduser(args["dest"])), file_name(self._host), f"inside-{started:%Y%m%dT%H%M%SZ}.pcap")
+            stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(started))
+            dest = os.path.join(os.path.abspath(os.path.expanduser(args["dest"])), file_name(self._host), f"inside-{stamp}.pcap")
             self._beating(folder, lambda: bring(self._connection.fetch_file, f"{folder}/{_inside.PACKETS}", dest, lambda path: _complaint(path, report)))
         except _GoneError:
             raise AnsibleActionFail(f"The capture in {self._host} was given up: {self._host} could not be reached for {_inside.LEASE} s, or what was brought "
@@ -103,7 +104,7 @@ class ActionModule(ActionBase):
         counts = {name: report.counts.get(name) for name in ("packets_captured", "packets_received", "packets_dropped")}
         return {
             "files": [{"dest": dest, "size": os.path.getsize(dest), "sha256": sha256(dest), "packets": counts["packets_captured"], "host": self._host}],
-            "capture": {"interface": args["interface"], "filter": args["filter"], "stop_reason": reason, "started_at": f"{started:%Y-%m-%dT%H:%M:%S.%fZ}", **counts},
+            "capture": {"interface": args["interface"], "filter": args["filter"], "stop_reason": reason, "started_at": timestamp(started), **counts},
         }
 
     def _owner(self) -> str:
@@ -120,8 +121,8 @@ class ActionModule(ActionBase):
         said = [line[len(_inside.MARK):].split(None, 1) for line in done["stdout"].splitlines() if line.startswith(_inside.MARK)]
         if not said:
             words = " ".join((done["stderr"] or done["stdout"]).split()) or f"code {done['rc']}"
-            raise AnsibleActionFail(f"Nothing can be run in {self._host} ({words}): connections run all by a shell, {self._shell_path}. If it has one elsewhere, set "
-                                    "ansible_shell_executable; if it has none, capture from its host with nettap.containers.container_capture.")
+            raise AnsibleActionFail(f"Nothing can be run in {self._host} ({words}): connections run all by a shell, {self._shell_path}. If it has one "
+                                    "elsewhere, set ansible_shell_executable; if it has none, capture from its host with nettap.containers.container_capture.")
         known: dict[str, list[str]] = {}
         for key, *value in said:
             known.setdefault(key, []).extend(value)

@@ -60,7 +60,6 @@ class ActionModule(ActionBase):
         try:
             with Interruption() as interruption:
                 figures = self._stream(args, task_vars, folder, interruption)
-                capture, changed = figures.pop("capture"), bool(args["dest"])
                 ended = self._afterwards(args, task_vars)
                 if interruption.happened:
                     words = {"keep": "goes on", "stop": "was stopped", "remove": "was removed"}[args["on_close"]]
@@ -69,10 +68,10 @@ class ActionModule(ActionBase):
         finally:
             with contextlib.suppress(AnsibleError):  # the host is gone; what is left there is code
                 self._remove_tmp_path(folder)
-        result.update(figures, changed=changed or ended.get("changed", False), capture=ended.get("capture") or capture)
+        said = figures.pop("said", None)
+        result.update(figures, changed=bool(args["dest"]) or ended.get("changed", False), capture=ended.get("capture") or figures["capture"])
         if figures.get("rc"):
-            return {**result, "failed": True, "msg": f"{args['argv'][0]} ended with code {figures['rc']}: {figures.pop('said') or 'it said nothing'}"}
-        result.pop("said", None)
+            result.update(failed=True, msg=f"{args['argv'][0]} ended with code {figures['rc']}: {said or 'it said nothing'}")
         return result
 
     def _stream(self, args: dict[str, t.Any], task_vars: dict[str, t.Any], folder: str, interruption: Interruption) -> dict[str, t.Any]:
@@ -118,8 +117,6 @@ class ActionModule(ActionBase):
                 reached = time.monotonic()
                 sink.write(base64.b64decode(answer["data"]))
             except AnsibleConnectionFailure as error:
-                if interruption.happened:
-                    return
                 if time.monotonic() - reached > patience:
                     raise
                 self._say(f"cannot be reached ({error}); the capture goes on, and the stream will, too.")

@@ -41,7 +41,8 @@ def build(program: types.ModuleType, compiled: bool = False) -> bytes:
     with zipfile.ZipFile(memory, "w") as archive:
         for name in sorted(sources):
             path = name.replace(".", "/") + (".pyc" if compiled else ".py")
-            archive.writestr(zipfile.ZipInfo(path), _compile(path, sources[name]) if compiled else sources[name])  # without ZipInfo, the time of day would be in it
+            # Without ZipInfo, the time of day would be in it.
+            archive.writestr(zipfile.ZipInfo(path), _compile(path, sources[name]) if compiled else sources[name])
         archive.writestr(zipfile.ZipInfo("__main__.py"), f"from {program.__name__} import main\nmain()\n")
     return memory.getvalue()
 

@@ -11,7 +11,7 @@ module: container_capture_inside
 short_description: Capture packets from inside of a container, over any connection
 description:
   - For where the container's host cannot be reached. Runs C(tcpdump) inside of the container that the task's connection leads to
-    (such as P(community.docker.docker#connection), P(containers.podman.podman#connection) or P(kubernetes.core.kubectl#connection)), and brings the capture
+    (such as C(community.docker.docker), C(containers.podman.podman) or C(kubernetes.core.kubectl)), and brings the capture
     to the controller. Where the host can be reached, M(nettap.containers.container_capture) needs nothing in the container.
   - The container needs neither Python nor C(tcpdump). A C(tcpdump) is brought along, by default the controller's own with its loader and libraries, some
     10 MB. It needs a shell and C(mkdir), C(rm), C(chmod), C(sleep), as in any busybox, and whatever the connection itself needs to transfer files.

@@ -13,6 +13,7 @@ import re
 import signal
 import tarfile
 import typing as t
+import uuid
 
 import engine as engine_module
 import pytest
@@ -74,7 +75,7 @@ def image_of(engine):
             with tarfile.open(fileobj=out, mode="w") as tar:
                 for path, source in content.items():
                     tar.add(os.path.realpath(source), path)
-            repository = f"nettap/{name}{os.getpid()}"
+            repository = f"nettap/{name}{uuid.uuid4().hex}"
             engine.api.import_image_from_data(out.getvalue(), repository=repository, tag="latest", changes=list(changes))
             made.callback(engine.images.remove, f"{repository}:latest", force=True)
             return f"{repository}:latest"

@@ -102,10 +102,10 @@ def test_twenty_thousand_packets_live(captures, container, follow, tmp_path):
     assert reader.wait() == 0 and re.fullmatch(r'(Running as user "root" and group "root".*\n)?', reader.stderr), reader.stderr
     assert done.rc == 0 and (result["ended_by"], result["packets"], result["missed"], result["lost"]) == ("capture", 20_001, 0, []), done.output
     assert stopped["packets_captured"] == 20_001
-    found = [(came, *line.split("\t")) for came, line in reader.lines]
-    assert [int(length) for _came, _at, length, _name in found] == [7, *sent]
-    assert {name for *_others, name in found} == {f"node/{target.name}/eth0"}
-    first, *others = [came - float(at) for came, at, *_others in found]
+    found = [line.split("\t") for _came, line in reader.lines]
+    assert [int(length) for _at, length, _name in found] == [7, *sent]
+    assert {name for _at, _length, name in found} == {f"node/{target.name}/eth0"}
+    first, *others = [came - float(at) for (came, _line), (at, _length, _name) in zip(reader.lines, found, strict=True)]
     others.sort()
     print(f"first packet {first:.2f} s late, the others {others[-1]:.2f} s at most, {others[len(others) // 2]:.2f} s half of them")
     # Not the latest of 20,000: other work on this machine may stop everything for a moment.
