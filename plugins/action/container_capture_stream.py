@@ -51,7 +51,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         _validated, args = self.validate_argument_spec(ARGUMENTS, mutually_exclusive=[("dest", "argv")], required_one_of=[("dest", "argv")])
-        if args["argv"] is not None and not args["argv"]:
+        if args["argv"] == []:
             raise AnsibleActionFail("argv is empty: give the program that is to read the stream, and its arguments.")
         if self._task.check_mode:
             return {**result, "changed": False}

@@ -77,7 +77,7 @@ def test_pieces_make_one_stream_in_the_order_of_time(tmp_path: pathlib.Path, mon
     monkeypatch.setattr(_follow, "_PIECE", 4000)
     monkeypatch.setattr(_follow, "_SMALLEST_SHARE", 1000)
     session = Session(tmp_path, "web", "db")
-    many, few = builder.sequence(300), builder.sequence(20, step=15_000, start=builder.START + 500, first_number=1000)
+    many, few = builder.sequence(300, step=2000), builder.sequence(20, step=30_000, start=builder.START + 1000, first_number=1000)
     builder.write(session.file("0"), builder.pcap(many[:200]))
     builder.write(session.file("1"), builder.pcap(many[200:]))
     builder.write(session.file("0", 1), builder.pcap(few))
