@@ -167,6 +167,7 @@ class ActionModule(ActionBase):
         Display().display(f"[{self._host}] {words}")
 
     def _warn(self, words: str) -> None:
+        self._say(words)  # at once: Ansible keeps the warnings of a task until it has ended
         Display().warning(f"[{self._host}] {words}")
 
 

@@ -113,7 +113,6 @@ def test_twenty_thousand_packets_live(captures, container, follow, tmp_path):
     assert follow.left() == []
 
 
-
 def test_reader_that_closes(captures, container, follow):
     """Programs of their own choice: one that has seen enough is no error, and the session goes on or ends as asked for."""
     target = container()

@@ -68,7 +68,7 @@ def test_architecture(machine: str, number: int, fits: bool) -> None:
     if fits:
         bundle.check(machine, "web")
     else:
-        with pytest.raises(DependencyError, match=rf"^web is {machine} and /usr/bin/tcpdump on the controller is for \w+: give .* static tcpdump for {machine}"):
+        with pytest.raises(DependencyError, match=rf"^web is {machine} and /usr/bin/tcpdump on the controller is for \w+: give .* for {machine} as tcpdump"):
             bundle.check(machine, "web")
 
 
