@@ -14,7 +14,8 @@ description:
     (such as C(community.docker.docker), C(containers.podman.podman) or C(kubernetes.core.kubectl)), and brings the capture
     to the controller. Where the host can be reached, M(nettap.containers.container_capture) needs nothing in the container.
   - The container needs neither Python nor C(tcpdump). A C(tcpdump) is brought along, by default the controller's own with its loader and libraries, some
-    10 MB. It needs a shell and C(mkdir), C(rm), C(chmod), C(sleep), as in any busybox, and whatever the connection itself needs to transfer files. Where the task becomes another user, it needs C(chown) and C(id), too.
+    10 MB. It needs a shell and C(mkdir), C(rm), C(chmod), C(sleep), as in any busybox, and whatever the connection itself needs to transfer files. Where
+    the task becomes another user, it needs C(chown) and C(id), too.
   - When the task ends, nothing of it is left in the container, neither files nor processes. When it is killed or cut off, what runs in the container notices
     within 15 seconds, ends the capture and removes everything, the packets too.
   - The capture lies in the container's file system until it is fetched, and it is one file without limit; O(filter), O(snaplen) and O(packet_count)

@@ -29,7 +29,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._pcap._ring impo
 
 Cursor = t.Dict[str, t.Any]  # a value of JSON; whoever follows keeps it, and need not look into it
 
-_PIECE = 2 << 20  # bytes of captured packets in one answer, which the connection plugin holds in memory
+_PIECE = 4 << 20  # bytes of captured packets in one answer, which the connection plugin holds in memory
 _SMALLEST_SHARE = 64 << 10  # of them for one segment, however many there are
 _LOOK = 0.05  # seconds between looks for new packets: file systems send no event that covers all of a session
 _FOREVER = 1 << 64  # nanoseconds; later than any packet
