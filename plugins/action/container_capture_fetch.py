@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import re
-import tempfile
 import typing as t
 
-from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
+
+from ansible_collections.nettap.containers.plugins.plugin_utils._arrival import bring, file_name, sha256
 
 ARGUMENTS = {
     "name": {"type": "str", "default": "default"},
@@ -39,7 +38,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         _validated, args = self.validate_argument_spec(ARGUMENTS)
         host = (task_vars or {}).get("inventory_hostname", "localhost")
-        base = os.path.join(os.path.abspath(os.path.expanduser(args["dest"])), _file_name(host))
+        base = os.path.join(os.path.abspath(os.path.expanduser(args["dest"])), file_name(host))
         check = self._task.check_mode
         folder = None if check else self._make_tmp_path()
         try:
@@ -74,50 +73,12 @@ class ActionModule(ActionBase):
         return {**result, "changed": changed, "files": files, "removed": removed, "capture": staged["capture"]}
 
     def _fetch(self, file: dict[str, t.Any], dest: str) -> None:
-        """Streams one file beside its place, verifies it, and renames it: whatever breaks, dest is the old one or the whole new one."""
-        # "from None" below: Ansible appends the cause of an error to its message, which says it already.
-        try:
-            before = os.umask(0o077)  # captures hold secrets; makedirs applies a mode to the last folder only
-            try:
-                os.makedirs(os.path.dirname(dest), exist_ok=True)
-            finally:
-                os.umask(before)
-            fd, part = tempfile.mkstemp(prefix=f".{os.path.basename(dest)}.", suffix=".part", dir=os.path.dirname(dest))  # 0600
-            os.close(fd)
-        except OSError as error:
-            raise AnsibleActionFail(f"The destination {dest} on the controller cannot be written: {error.strerror}.") from None
-        try:
-            try:
-                self._connection.fetch_file(file["path"], part)
-            except AnsibleConnectionFailure:
-                raise
-            except (OSError, AnsibleError) as error:
-                cause = error if isinstance(error, OSError) else error.__cause__  # some connections wrap what the disk says
-                if isinstance(cause, OSError):
-                    raise AnsibleActionFail(f"The capture could not be written to {dest} on the controller: {cause.strerror}.") from None
-                raise AnsibleActionFail(f"The transfer of {dest} broke ({error}): the old file, if any, was left as it is; run the task again.") from None
-            found = _sha256(part)
-            if found != file["sha256"]:
-                raise AnsibleActionFail(f"{dest} did not arrive intact (SHA-256 {found}, on the host {file['sha256']}): run the task again.")
-            os.chmod(part, 0o600)
-            os.replace(part, dest)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(part)
+        def complaint(path: str) -> str | None:
+            found = sha256(path)
+            return None if found == file["sha256"] else f"SHA-256 {found}, on the host {file['sha256']}"
 
-
-def _file_name(host: str) -> str:
-    """A host's inventory name as the name of a folder."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", host).lstrip(".") or "_"
+        bring(self._connection.fetch_file, file["path"], dest, complaint)
 
 
 def _same(dest: str, file: dict[str, t.Any]) -> bool:
-    return os.path.isfile(dest) and os.path.getsize(dest) == file["size"] and _sha256(dest) == file["sha256"]
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return os.path.isfile(dest) and os.path.getsize(dest) == file["size"] and sha256(dest) == file["sha256"]

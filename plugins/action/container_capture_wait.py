@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import time
 import typing as t
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+
+from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import Interruption
 
 ARGUMENTS = {
     "name": {"type": "str", "default": "default"},
@@ -30,8 +29,6 @@ ARGUMENTS = {
         },
     },
 }
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_STEP = 0.2  # seconds between looks for an interruption
 
 
 class ActionModule(ActionBase):
@@ -40,8 +37,6 @@ class ActionModule(ActionBase):
     _requires_connection = True
     _supports_async = False
     _supports_check_mode = True
-    _interrupted = False
-    _stderr: int | None = None
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Runs the action."""
@@ -49,38 +44,24 @@ class ActionModule(ActionBase):
         _validated, args = self.validate_argument_spec(ARGUMENTS)
         if self._task.check_mode:
             return {**result, "changed": False}
-        # Ansible hands an interruption on to its workers. For SIGINT it waits for them before it exits; SIGTERM ends it at
-        # once, while we go on.
-        before = {number: signal.signal(number, self._interrupt) for number in _SIGNALS}
-        # It closes the queue that takes a worker's words, too, but its standard error can be kept open. It may be a file.
-        with contextlib.suppress(OSError):
-            self._stderr = os.open(f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        try:
-            capture = self._wait(args, task_vars or {})
-            if self._interrupted:
-                self._end(args, task_vars or {})
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            if self._stderr is not None:
-                os.close(self._stderr)
+        with Interruption() as interruption:
+            capture = self._wait(args, task_vars or {}, interruption)
+            if interruption.happened:
+                self._end(args, task_vars or {}, interruption)
         return {**result, "changed": False, "capture": capture}
 
-    def _interrupt(self, *_arguments: object) -> None:
-        self._interrupted = True
-
-    def _wait(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any] | None:
+    def _wait(self, args: dict[str, t.Any], task_vars: dict[str, t.Any], interruption: Interruption) -> dict[str, t.Any] | None:
         """Returns the ended session; None when interrupted before."""
         host = task_vars.get("inventory_hostname", "localhost")
         reached = time.monotonic()
-        while not self._interrupted:
+        while not interruption.happened:
             try:
                 told = self._module("container_capture_info", args, task_vars)
             except AnsibleConnectionFailure as error:
                 if time.monotonic() - reached > args["patience"]:
                     raise
                 Display().display(f"[{host}] cannot be reached ({error}); the capture goes on, and so does the waiting.")
-                self._sleep(args["interval"])
+                interruption.sleep(args["interval"])
                 continue
             if told.get("failed"):
                 raise AnsibleActionFail(str(told.get("msg")))
@@ -93,25 +74,20 @@ class ActionModule(ActionBase):
             if capture["status"] != "running":
                 return capture
             # A short capture is not kept waiting for a long interval.
-            self._sleep(min(args["interval"], capture["duration"] or args["interval"]))
+            interruption.sleep(min(args["interval"], capture["duration"] or args["interval"]))
         return None
 
-    def _sleep(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not self._interrupted and time.monotonic() < deadline:
-            time.sleep(min(_STEP, max(0.0, deadline - time.monotonic())))
-
-    def _end(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> t.NoReturn:
+    def _end(self, args: dict[str, t.Any], task_vars: dict[str, t.Any], interruption: Interruption) -> t.NoReturn:
         """Stops the session and fetches it."""
         host, name = task_vars.get("inventory_hostname", "localhost"), args["name"]
-        self._announce(f"[{host}] interrupted: stopping the capture session {name} ...")
+        interruption.announce(f"[{host}] interrupted: stopping the capture session {name} ...")
         stopped = self._module("container_capture", args, task_vars, state="stopped")
         words = f"stopped; its captures are on the host under {args['path']}/{name}"
         if stopped.get("failed"):
             words = f"could not be stopped: {stopped.get('msg')}"
         elif args["fetch_on_interrupt"]:
             words = self._fetch(args, task_vars)
-        self._announce(f"[{host}] interrupted: the capture session {name} was {words}")
+        interruption.announce(f"[{host}] interrupted: the capture session {name} was {words}")
         raise AnsibleActionFail(f"Interrupted: the capture session {name} was {words}.")
 
     def _fetch(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> str:
@@ -126,11 +102,6 @@ class ActionModule(ActionBase):
         if fetched.get("failed"):
             return f"stopped, but could not be fetched: {fetched.get('msg')}"
         return f"stopped and fetched to {', '.join(file['dest'] for file in fetched['files'])}"
-
-    def _announce(self, words: str) -> None:
-        if self._stderr is not None:
-            with contextlib.suppress(OSError):
-                os.write(self._stderr, f"{words}\n".encode())
 
     def _module(self, module: str, args: dict[str, t.Any], task_vars: dict[str, t.Any], **more: t.Any) -> dict[str, t.Any]:
         return self._execute_module(

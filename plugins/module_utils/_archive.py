@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 import importlib.util
 import io
+import marshal
+import struct
 import types
 import typing as t
 import zipfile
@@ -15,11 +17,11 @@ import zipfile
 ROOT = "ansible_collections.nettap.containers.plugins.module_utils"
 
 
-def build(program: types.ModuleType) -> bytes:
+def build(program: types.ModuleType, compiled: bool = False) -> bytes:
     """A zip application that calls main() of a module below ROOT, with all modules of ROOT that it imports.
 
     The caller has imported the module, because Ansible sends a task's module only what it imports. The same code makes
-    the same bytes.
+    the same bytes. A compiled one starts in a fraction of the time, but runs with the very Python that has made it only.
     """
     sources: dict[str, str] = {}
     for depth in range(1, len(ROOT.split("."))):
@@ -38,9 +40,17 @@ def build(program: types.ModuleType) -> bytes:
     memory = io.BytesIO()
     with zipfile.ZipFile(memory, "w") as archive:
         for name in sorted(sources):
-            archive.writestr(zipfile.ZipInfo(name.replace(".", "/") + ".py"), sources[name])  # without ZipInfo, the time of day would be in it
+            path = name.replace(".", "/") + (".pyc" if compiled else ".py")
+            # Without ZipInfo, the time of day would be in it.
+            archive.writestr(zipfile.ZipInfo(path), _compile(path, sources[name]) if compiled else sources[name])
         archive.writestr(zipfile.ZipInfo("__main__.py"), f"from {program.__name__} import main\nmain()\n")
     return memory.getvalue()
+
+
+def _compile(path: str, source: str) -> bytes:
+    """A .pyc file that is never compared with its source (PEP 552: flags 1 and the hash of the source)."""
+    code = compile(source, path, "exec", dont_inherit=True)
+    return importlib.util.MAGIC_NUMBER + struct.pack("<I", 1) + importlib.util.source_hash(source.encode()) + marshal.dumps(code)
 
 
 def _imports(source: str) -> list[str]:

@@ -104,6 +104,14 @@ options:
       - Whether to capture packets too that are not for the interface.
     type: bool
     default: false
+  live:
+    description:
+      - Whether to write each packet to its file at once, for M(nettap.containers.container_capture_stream) to follow the session within 2 seconds.
+        Otherwise C(tcpdump) writes packets in blocks of some KiB, and the last ones when it ends.
+      - It costs a system call a packet, so the rate at which packets begin to be dropped is lower.
+    type: bool
+    default: false
+    version_added: 0.2.0
   start_at:
     description:
       - The instant at which to start, the same on every host, as ISO 8601 time (UTC unless it has a zone) or seconds since the epoch.
@@ -149,6 +157,7 @@ options:
 seealso:
   - module: nettap.containers.container_capture_info
   - module: nettap.containers.container_capture_fetch
+  - module: nettap.containers.container_capture_stream
 """
 
 EXAMPLES = r"""
@@ -222,6 +231,9 @@ capture:
     duration:
       description: Seconds that were asked for; 0 is until stopped.
       type: float
+    live:
+      description: Whether each packet is written to its file at once.
+      type: bool
     buffer_size:
       description: Kernel buffer of each segment in KiB.
       type: int
@@ -318,6 +330,7 @@ ARGUMENTS = {
     "file_count": {"type": "int", "default": 10},
     "buffer_size": {"type": "int"},
     "promiscuous": {"type": "bool", "default": False},
+    "live": {"type": "bool", "default": False},
     "start_at": {"type": "str"},
     "on_restart": {"type": "str", "choices": ["follow", "stop"], "default": "follow"},
     "min_free": {"type": "str"},

@@ -92,6 +92,9 @@ captures:
     duration:
       description: Seconds that were asked for; 0 is until stopped.
       type: float
+    live:
+      description: Whether each packet is written to its file at once.
+      type: bool
     buffer_size:
       description: Kernel buffer of each segment in KiB.
       type: int

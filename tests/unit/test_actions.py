@@ -13,10 +13,13 @@ import typing as t
 import pytest
 import yaml
 from ansible_collections.nettap.containers.plugins.action import container_capture_fetch as fetch
+from ansible_collections.nettap.containers.plugins.action import container_capture_inside as inside
+from ansible_collections.nettap.containers.plugins.action import container_capture_stream as stream
 from ansible_collections.nettap.containers.plugins.action import container_capture_wait as wait
+from ansible_collections.nettap.containers.plugins.plugin_utils import _arrival as arrival
 
 
-@pytest.mark.parametrize("action", [fetch, wait])
+@pytest.mark.parametrize("action", [fetch, inside, stream, wait])
 def test_arguments_are_documented_as_they_are(action: t.Any) -> None:
     """Save what the documentation itself says that only the action plugin sets."""
 
@@ -54,7 +57,7 @@ def test_arguments_are_documented_as_they_are(action: t.Any) -> None:
 )
 def test_folder_of_a_host(host: str, name: str) -> None:
     """One folder below dest, whatever an inventory calls the host."""
-    assert fetch._file_name(host) == name and len(pathlib.PurePath(name).parts) == 1 and name not in (".", "..")
+    assert arrival.file_name(host) == name and len(pathlib.PurePath(name).parts) == 1 and name not in (".", "..")
 
 
 def test_file_is_the_same_only_by_its_content(tmp_path: pathlib.Path) -> None:

@@ -41,6 +41,7 @@ class Request:
     file_count: int = 10
     buffer_size: int | None = None
     promiscuous: bool = False
+    live: bool = False
     on_restart: str = "follow"
     min_free: str | None = None
     max_drop_percent: float | None = None

@@ -38,11 +38,15 @@ def log(directory: str, segment: Segment) -> str:
     return output(directory, segment)[: -len("pcap")] + "log"
 
 
+def paths(directory: str, segment: Segment) -> list[str]:
+    """The segment's capture files in no order."""
+    base = output(directory, segment)
+    return [path for path in glob.glob(glob.escape(base) + "*") if path[len(base):].isdigit() or path == base]
+
+
 def files(directory: str, segment: Segment) -> list[str]:
     """The segment's capture files in the order of their first packet (a ring's names wrap around); empty ones last."""
-    base = output(directory, segment)
-    found = [path for path in glob.glob(glob.escape(base) + "*") if path[len(base):].isdigit() or path == base]
-    return sorted(found, key=lambda path: (_first(path) or _NEVER, path))
+    return sorted(paths(directory, segment), key=lambda path: (_first(path) or _NEVER, path))
 
 
 def _first(path: str) -> int | None:
@@ -120,6 +124,7 @@ def tell(directory: str, state: State) -> dict[str, t.Any]:
         "supervisor": {"pid": state["supervisor"]["pid"], "alive": alive} if state.get("supervisor") else None,
         "filter": state["request"]["filter"],
         "duration": state["request"].get("duration", 0),
+        "live": state["request"].get("live", False),
         "buffer_size": state["buffer_size"],
         "segments": segments,
     }

@@ -94,11 +94,11 @@ def _write(directory: str, segments: t.Sequence[_session.Segment], host: str, ki
             # Level 1: capture files gain little from more. No time and no name inside: the same packets make the same bytes.
             out = stack.enter_context(gzip.GzipFile(filename="", fileobj=t.cast("t.BinaryIO", sink), mode="wb", compresslevel=1, mtime=0))
         if kind == "host":
-            return merge([_input(directory, segment, host) for segment in segments], out).packets
-        return join_ring(_session.files(directory, segments[0]), out, _link_type(segments[0])).packets
+            return merge([segment_input(directory, segment, host) for segment in segments], out).packets
+        return join_ring(_session.files(directory, segments[0]), out, link_type(segments[0])).packets
 
 
-def _input(directory: str, segment: _session.Segment, host: str) -> SegmentInput:
+def segment_input(directory: str, segment: _session.Segment, host: str) -> SegmentInput:
     """What the merged file tells of a segment."""
     place = segment["interface"] if segment["vantage"] == "container" else f"{segment['interface']}@{segment['device']}"
     links = ", ".join(f"{index}={link}" for index, link in sorted(segment["links"].items(), key=lambda item: int(item[0])))
@@ -112,12 +112,13 @@ def _input(directory: str, segment: _session.Segment, host: str) -> SegmentInput
     return SegmentInput(
         files=_session.files(directory, segment), if_name=f"{host}/{segment['container']}/{place}",
         description=f"{segment['vantage']} vantage of {segment['container']}, device {segment['device']}", filter=expression or None, comments=comments,
-        linktype=_link_type(segment), received=segment.get("packets_received"), dropped=segment.get("packets_dropped"),
+        linktype=link_type(segment), received=segment.get("packets_received"), dropped=segment.get("packets_dropped"),
         captured=segment.get("packets_captured"),
     )
 
 
-def _link_type(segment: _session.Segment) -> int:
+def link_type(segment: _session.Segment) -> int:
+    """LINKTYPE_ number of a segment, of which no file need have a header yet."""
     return _LINK_TYPES.get(segment["link_type"] or "", LINKTYPE_ETHERNET)
 
 
@@ -155,6 +156,20 @@ def _create(folder: int, file: str) -> int:
     owner = os.fstat(folder)
     os.fchown(fd, owner.st_uid, owner.st_gid)
     return fd
+
+
+def write(folder: str, file: str, data: bytes) -> str:
+    """Writes a file into the login user's folder and returns its path. Raises StorageError."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            with os.fdopen(_create(fd, file), "wb") as stream:
+                stream.write(data)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise StorageError(f"{file} cannot be written into {folder}: {error.strerror}.") from error
+    return os.path.join(folder, file)
 
 
 def clear(directory: str) -> None:

@@ -44,6 +44,8 @@ def command(tcpdump: str, request: Request, device: str, output: str, buffer_siz
     argv = [tcpdump, "-n", "-i", device, "-s", str(request.snaplen), "-B", str(buffer_size), "-Z", "root"]
     if not request.promiscuous:
         argv.append("-p")
+    if request.live:
+        argv.append("-U")  # each packet is written at once: costs a write(2) a packet
     if request.packet_count:
         argv += ["-c", str(request.packet_count)]
     if request.file_size:
@@ -99,6 +101,11 @@ def read(path: str) -> Report:
             text = stream.read()
     except FileNotFoundError:
         text = ""
+    return parse(text)
+
+
+def parse(text: str) -> Report:
+    """Reads what a tcpdump has written to its standard error so far."""
     # tcpdump writes an answer piece by piece: what has no end of line yet would be new counts beside old ones.
     text = text[: text.rfind("\n") + 1]
     ready = _READY.search(text)

@@ -16,7 +16,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 
 from ansible_collections.nettap.containers.plugins.module_utils._pcap import _blocks
-from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import LINKTYPE_ETHERNET, MAXIMUM_SNAPLEN
+from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import LINKTYPE_ETHERNET, MAXIMUM_SNAPLEN, Header
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._ring import Ring
 
 APPLICATION = "nettap.containers"
@@ -122,7 +122,7 @@ def merge(segments: t.Sequence[SegmentInput], out: t.BinaryIO, comment: str | No
     """
     rings = [Ring(segment.files) for segment in segments]
     size = out.write(_blocks.section_header(APPLICATION, comment))
-    size += out.write(b"".join(map(_description, segments, rings)))
+    size += out.write(b"".join(describe(segment, ring.header) for segment, ring in zip(segments, rings)))
 
     chunk_size = min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, _BUDGET // max(1, len(rings))))
     streams = [_Stream(interface, ring, chunk_size) for interface, ring in enumerate(rings)]
@@ -141,8 +141,9 @@ def merge(segments: t.Sequence[SegmentInput], out: t.BinaryIO, comment: str | No
     return Merged(sum(per_segment), per_segment, first, last, size, in_order)
 
 
-def _description(segment: SegmentInput, ring: Ring) -> bytes:
-    linktype, snaplen = (ring.header.linktype, ring.header.snaplen) if ring.header else (segment.linktype, segment.snaplen)
+def describe(segment: SegmentInput, header: Header | None) -> bytes:
+    """Return the block that introduces a segment; `header` is that of its files, where they have one yet."""
+    linktype, snaplen = (header.linktype, header.snaplen) if header else (segment.linktype, segment.snaplen)
     # One comment of several lines: of several comments, Wireshark 4.0 shows only the first.
     comment = "\n".join(segment.comments)
     return _blocks.interface_description(linktype, snaplen, segment.if_name, segment.description, segment.filter, comment)

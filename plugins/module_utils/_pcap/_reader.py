@@ -24,8 +24,8 @@ MAXIMUM_SNAPLEN = 262144
 LINKTYPE_ETHERNET = 1
 LINKTYPE_LINUX_SLL2 = 276
 
-_HEADER_LENGTH = 24
-_RECORD_LENGTH = 16
+HEADER_LENGTH = 24
+RECORD_LENGTH = 16
 _HEADER = "IHHiIII"  # magic, major, minor, reserved, reserved, snaplen, linktype
 _RECORD = "4I"  # seconds, micro- or nanoseconds, captured length, original length
 _VERSION = (2, 4)
@@ -80,7 +80,7 @@ class Chunk(t.NamedTuple):
 
 def parse_header(start: bytes, path: str) -> Header | None:
     """Return the global header, None when the file is too short to have one, or raise PcapError when it is no pcap file."""
-    if len(start) < _HEADER_LENGTH:
+    if len(start) < HEADER_LENGTH:
         return None
     for endian in "<>":
         magic, dummy, dummy, dummy, dummy, snaplen, linktype = struct.unpack_from(endian + _HEADER, start)
@@ -105,22 +105,22 @@ class PcapFile:
         try:
             with open(path, "rb", buffering=0) as file:
                 self.size = os.fstat(file.fileno()).st_size
-                self._start = file.read(_HEADER_LENGTH + _RECORD_LENGTH) or b""
+                self._start = file.read(HEADER_LENGTH + RECORD_LENGTH) or b""
         except OSError as exc:
             raise PcapError(f"{path}: cannot be read: {exc.strerror}") from exc
         self.header = parse_header(self._start, path)
-        if self.header and len(self._start) == _HEADER_LENGTH + _RECORD_LENGTH:
-            seconds, fraction, length, dummy = self.header.record.unpack_from(self._start, _HEADER_LENGTH)
+        if self.header and len(self._start) == HEADER_LENGTH + RECORD_LENGTH:
+            seconds, fraction, length, dummy = self.header.record.unpack_from(self._start, HEADER_LENGTH)
             if len(self._start) + length <= self.size:
                 self.first = seconds * 1_000_000_000 + fraction * self.header.tick
 
-    def chunks(self, size: int = CHUNK) -> t.Iterator[Chunk]:
-        """Yield the packets, `size` bytes at a time (one packet where that is longer); a packet cut by the end is left out."""
+    def chunks(self, size: int = CHUNK, offset: int = HEADER_LENGTH) -> t.Iterator[Chunk]:
+        """Yield the packets from `offset` on, `size` bytes at a time (one packet where that is longer); a packet cut by the end is left out."""
         if self.header is None:
             return
         record, tick = self.header.record, self.header.tick
-        size = max(size, _RECORD_LENGTH)
-        offset, length = _HEADER_LENGTH, size
+        size = max(size, RECORD_LENGTH)
+        length = size
         while offset < self.size:
             data = self._read(offset, min(length, self.size - offset))
             packets, last, end = self._walk(data, offset, self.header.endian)
@@ -130,9 +130,9 @@ class PcapFile:
                 yield Chunk(self.header, data if end == len(data) else data[:end], packets, first, latest)
                 offset, length = offset + end, size
                 continue
-            if len(data) < _RECORD_LENGTH:
+            if len(data) < RECORD_LENGTH:
                 return
-            length = _RECORD_LENGTH + record.unpack_from(data)[2]
+            length = RECORD_LENGTH + record.unpack_from(data)[2]
             if offset + length > self.size:
                 return
 
@@ -141,11 +141,11 @@ class PcapFile:
         captured_length = struct.Struct(endian + "8xI").unpack_from
         size = len(data)
         packets = last = end = 0
-        while end + _RECORD_LENGTH <= size:
+        while end + RECORD_LENGTH <= size:
             length = captured_length(data, end)[0]
             if length > MAXIMUM_SNAPLEN:
                 raise PcapError(f"{self.path}: no packet at offset {offset + end}: a record of {length} bytes, tcpdump's longest is {MAXIMUM_SNAPLEN}")
-            following = end + _RECORD_LENGTH + length
+            following = end + RECORD_LENGTH + length
             if following > size:
                 break
             packets += 1
@@ -172,7 +172,7 @@ def scan(path: str) -> Extent:
     """Walk one file and return what it holds; times are those of its first and last packet in file order."""
     file = PcapFile(path)
     packets, last = 0, None
-    size = _HEADER_LENGTH if file.header else 0
+    size = HEADER_LENGTH if file.header else 0
     for chunk in file.chunks():
         packets += chunk.packets
         last = chunk.last

@@ -1,0 +1,256 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Action plugin: captures from inside of a container, over any connection, with a tcpdump that is brought along and taken away again."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import os
+import secrets
+import threading
+import time
+import typing as t
+
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _tcpdump
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import LEAST_BUFFER, Request, timestamp
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, PcapError
+from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import scan
+from ansible_collections.nettap.containers.plugins.plugin_utils import _inside
+from ansible_collections.nettap.containers.plugins.plugin_utils._arrival import bring, file_name, sha256
+from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import Interruption
+from ansible_collections.nettap.containers.plugins.plugin_utils._portable import LOADER, PROGRAM, Bundle, bundle
+
+ARGUMENTS = {
+    "dest": {"type": "str", "default": "captures"},
+    "interface": {"type": "str", "default": "any"},
+    "filter": {"type": "str", "default": ""},
+    "snaplen": {"type": "int", "default": 0},
+    "packet_count": {"type": "int", "default": 0},
+    "duration": {"type": "float", "default": 30},
+    "buffer_size": {"type": "int", "default": LEAST_BUFFER},
+    "promiscuous": {"type": "bool", "default": False},
+    "tcpdump": {"type": "str"},
+    "upload_to": {"type": "list", "elements": "str", "default": ["/tmp", "/var/tmp", "/run", "/dev/shm", "/"]},
+}
+_BEAT = 1.0  # seconds between two beats
+_READY = 30.0  # seconds for the keeper to make its folder, and for tcpdump to open its socket
+# Seconds for which packets stay in the kernel before tcpdump sees them: what it has not seen when it is ended is lost.
+_DRAIN = 1.1
+
+
+class _GoneError(Exception):
+    """The folder in the container is not there any more."""
+
+
+class ActionModule(ActionBase):
+    """Everything in the container belongs to one shell there, the keeper, which also ends and removes it all when we are killed."""
+
+    _requires_connection = True
+    _supports_async = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Runs the action."""
+        result = super().run(tmp, task_vars)
+        _validated, args = self.validate_argument_spec(ARGUMENTS)
+        self._host = (task_vars or {}).get("inventory_hostname", "localhost")
+        self._shell_path = self._play_context.executable or "/bin/sh"
+        try:
+            request = Request.of({**args, "interface": [args["interface"]], "file_size": 0})
+            if request.endless():
+                raise AnsibleActionFail("The capture would never end: give duration or packet_count.")
+            program = bundle(os.path.abspath(os.path.expanduser(args["tcpdump"])) if args["tcpdump"] else _tcpdump.program())
+            if self._task.check_mode:
+                return {**result, "changed": True}
+            with Interruption() as interruption:
+                return {**result, "changed": True, **self._capture(args, request, program, interruption)}
+        except NettapError as error:
+            raise AnsibleActionFail(str(error)) from None
+
+    def _capture(self, args: dict[str, t.Any], request: Request, program: Bundle, interruption: Interruption) -> dict[str, t.Any]:
+        folder, users = self._probe(args["upload_to"], program)
+        argv = _tcpdump.command(PROGRAM, request, args["interface"], f"{folder}/{_inside.PACKETS}", args["buffer_size"])[1:]
+        if not users:  # root is not to be found there, and a tcpdump that does not drop privileges does not look for it
+            at = argv.index("-Z")
+            del argv[at:at + 2]
+        keeper = _Background(lambda: self._run(_inside.KEEP, folder, self._owner(), str(_inside.LEASE), *program.command(folder), *argv))
+        try:
+            self._until(folder, keeper, lambda state, _report: state != "gone", "no folder was made in it", must_be_there=False)
+            for name, path in program.files.items():
+                self._beating(folder, functools.partial(self._connection.put_file, path, f"{folder}/{name}"))
+            self._run(_inside.GO, folder, *({PROGRAM, LOADER} & set(program.files)))
+            _state, report = self._until(folder, keeper, lambda state, report: report.ready or state.startswith("ended"), "tcpdump did not open its socket")
+            if not report.ready:
+                raise AnsibleActionFail(f"tcpdump does not capture in {self._host}: {report.complaint or 'it said nothing'}. {_advice(report.complaint)}")
+            started = time.time()
+            reason, report = self._wait(folder, request, interruption)
+            stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(started))
+            dest = os.path.join(os.path.abspath(os.path.expanduser(args["dest"])), file_name(self._host), f"inside-{stamp}.pcap")
+            self._beating(folder, lambda: bring(self._connection.fetch_file, f"{folder}/{_inside.PACKETS}", dest, lambda path: _complaint(path, report)))
+        except _GoneError:
+            raise AnsibleActionFail(f"The capture in {self._host} was given up: {self._host} could not be reached for {_inside.LEASE} s, or what was brought "
+                                    "along has been removed there; its packets are lost.") from None
+        finally:
+            self._leave(folder, keeper)
+        if interruption.happened:
+            interruption.announce(f"[{self._host}] interrupted: the capture was stopped and fetched to {dest}")
+            raise AnsibleActionFail(f"Interrupted: the capture was stopped and fetched to {dest}.")
+        counts = {name: report.counts.get(name) for name in ("packets_captured", "packets_received", "packets_dropped")}
+        return {
+            "files": [{"dest": dest, "size": os.path.getsize(dest), "sha256": sha256(dest), "packets": counts["packets_captured"], "host": self._host}],
+            "capture": {"interface": args["interface"], "filter": args["filter"], "stop_reason": reason, "started_at": timestamp(started), **counts},
+        }
+
+    def _owner(self) -> str:
+        """The user whose the folder has to be, for files come and go as the login user; "" where that is the one who makes it."""
+        if self._connection.become is None:
+            return ""
+        said = self._low_level_execute_command(_inside.script(self._shell_path, _inside.USER), sudoable=False)["stdout"]
+        return next((line.rpartition(" ")[2] for line in said.splitlines() if line.startswith(_inside.MARK)), "")
+
+    def _probe(self, places: list[str], program: Bundle) -> tuple[str, bool]:
+        """Looks whether it can work at all; returns the path of a folder that can be made, and whether users have names there."""
+        name = f".nettap-{secrets.token_hex(8)}"
+        done = self._low_level_execute_command(_inside.script(self._shell_path, _inside.PROBE, name, self._shell_path, *places))
+        said = [line[len(_inside.MARK):].split(None, 1) for line in done["stdout"].splitlines() if line.startswith(_inside.MARK)]
+        if not said:
+            words = " ".join((done["stderr"] or done["stdout"]).split()) or f"code {done['rc']}"
+            raise AnsibleActionFail(f"Nothing can be run in {self._host} ({words}): connections run all by a shell, {self._shell_path}. If it has one "
+                                    "elsewhere, set ansible_shell_executable; if it has none, capture from its host with nettap.containers.container_capture.")
+        known: dict[str, list[str]] = {}
+        for key, *value in said:
+            known.setdefault(key, []).extend(value)
+        if "missing" in known:
+            raise AnsibleActionFail(f"{self._host} lacks {', '.join(known['missing'])}: capture from its host with nettap.containers.container_capture.")
+        program.check("".join(known["machine"]), self._host)
+        if not known["place"]:
+            raise AnsibleActionFail(f"{self._host} has no folder in which files can be made and run (tried {', '.join(places)}): name one with upload_to.")
+        return f"{known['place'][0].rstrip('/')}/{name}", "passwd" in known
+
+    def _wait(self, folder: str, request: Request, interruption: Interruption) -> tuple[str, _tcpdump.Report]:
+        """Returns at the end of tcpdump why it has ended, and what it said."""
+        deadline = time.monotonic() + request.duration if request.duration else None
+        reason = "packet_count"
+        while True:
+            state, report = self._beat(folder)
+            if state.startswith("ended"):
+                if reason == "packet_count" and state != "ended 0":
+                    raise AnsibleActionFail(f"tcpdump has ended in {self._host} before its time ({state}): {report.complaint or 'it said nothing'}.")
+                return reason, report
+            left = deadline - time.monotonic() if deadline is not None else _BEAT
+            if reason != "packet_count":
+                time.sleep(0.2)  # it has been stopped
+            elif interruption.happened or left <= 0:
+                reason = "user" if interruption.happened else "duration"
+                time.sleep(_DRAIN)
+                self._run(_inside.STOP, folder)
+            else:
+                interruption.sleep(min(left, _BEAT))
+
+    def _until(self, folder: str, keeper: _Background, holds: t.Callable[[str, _tcpdump.Report], bool], otherwise: str,
+               must_be_there: bool = True) -> tuple[str, _tcpdump.Report]:
+        """Beats until it holds."""
+        deadline = time.monotonic() + _READY
+        while True:
+            state, report = self._beat(folder, must_be_there)
+            if holds(state, report):
+                return state, report
+            if keeper.ended or time.monotonic() > deadline:
+                raise AnsibleActionFail(f"The capture in {self._host} could not start: {otherwise} ({keeper.words or f'within {_READY:.0f} s'}).")
+            time.sleep(0.1)
+
+    def _beat(self, folder: str, must_be_there: bool = True) -> tuple[str, _tcpdump.Report]:
+        """Tells the keeper that we live; returns how it stands and what tcpdump has said. Raises _GoneError."""
+        deadline = time.monotonic() + _inside.LEASE
+        while True:
+            lines: list[str] = []
+            with contextlib.suppress(AnsibleConnectionFailure):  # tried again as long as the keeper waits for us
+                lines = self._run(_inside.BEAT, folder)["stdout"].splitlines()
+            states = [line[len(_inside.MARK):].strip() for line in lines if line.startswith(_inside.MARK)]
+            if states and (states[0] != "gone" or not must_be_there):
+                words = [line for line in lines if not line.startswith(_inside.MARK)]
+                return states[0], _tcpdump.parse("".join(f"{line}\n" for line in words))
+            if states or time.monotonic() > deadline:
+                raise _GoneError
+            time.sleep(_BEAT)
+
+    def _beating(self, folder: str, work: t.Callable[[], object]) -> None:
+        """Does what may take long, and tells the keeper meanwhile that we live."""
+        background = _Background(work)
+        while not background.wait(_BEAT):
+            self._beat(folder)
+        background.result()
+
+    def _leave(self, folder: str, keeper: _Background) -> None:
+        """Has the keeper remove everything, and waits until it has; if it cannot be told, its lease runs out."""
+        with contextlib.suppress(AnsibleError):
+            self._run(_inside.LEAVE, folder)
+            keeper.wait(_inside.LEASE)
+
+    def _run(self, text: str, *arguments: str) -> dict[str, t.Any]:
+        return self._low_level_execute_command(_inside.script(self._shell_path, text, *arguments))
+
+
+class _Background:
+    """Work in a thread: a connection's commands and transfers wait for their end."""
+
+    def __init__(self, work: t.Callable[[], t.Any]) -> None:
+        self._result: t.Any = None
+        self._error: BaseException | None = None
+        context = contextvars.copy_context()  # Ansible keeps there which task it works on
+        self._thread = threading.Thread(target=context.run, args=(self._do, work), daemon=True)
+        self._thread.start()
+
+    def _do(self, work: t.Callable[[], t.Any]) -> None:
+        try:
+            self._result = work()
+        except BaseException as error:
+            self._error = error
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended within so many seconds."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return not self._thread.is_alive()
+
+    def result(self) -> t.Any:
+        """What it returned; raises what it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    @property
+    def words(self) -> str:
+        """What a command said that has ended."""
+        if self._error is not None:
+            return str(self._error)
+        return " ".join((self._result["stderr"] or self._result["stdout"]).split()) if self._result else ""
+
+
+def _advice(words: str) -> str:
+    """What to do about tcpdump's complaint."""
+    if "find user" in words:
+        return "There is no /etc/passwd, in which this tcpdump looks up the user to become: give one that stays root (built without --with-user) as tcpdump."
+    if "ermi" in words:  # permission to, not permitted
+        return "It needs CAP_NET_RAW there and, as a rule, to be root (see the user of the connection)."
+    return "Correct the options, or give another tcpdump."
+
+
+def _complaint(path: str, report: _tcpdump.Report) -> str | None:
+    """What is wrong with a capture file of which tcpdump has told how many packets it wrote."""
+    try:
+        packets = scan(path).packets
+    except PcapError as error:
+        return str(error)
+    wanted = report.counts.get("packets_captured")
+    return None if packets == wanted else f"{packets} packets, of {wanted}"

@@ -1,0 +1,177 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Action plugin: follows a running capture session into a file, a FIFO or a program on the controller."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import shlex
+import time
+import typing as t
+
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.nettap.containers.plugins.module_utils._capture._follow import pack
+from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import Interruption
+from ansible_collections.nettap.containers.plugins.plugin_utils._sink import ClosedError, Program, Sink, SinkError, open_file
+
+ARGUMENTS = {
+    "name": {"type": "str", "default": "default"},
+    "path": {"type": "str", "default": "/var/lib/nettap/captures"},
+    "dest": {"type": "str"},
+    "argv": {"type": "list", "elements": "str"},
+    "format": {"type": "str", "choices": ["pcapng", "pcap"], "default": "pcapng"},
+    "from_start": {"type": "bool", "default": True},
+    "on_close": {"type": "str", "choices": ["keep", "stop", "remove"], "default": "keep"},
+    "patience": {"type": "float", "default": 120},
+}
+_MODULE = "nettap.containers.container_capture_stream"
+_CAPTURE = "nettap.containers.container_capture"
+_WAIT = 1.0  # seconds for which a question waits on the host; meanwhile we do not see that the reader has closed
+_CYCLE = 0.3  # seconds from one question to the next at least: each starts a Python on the host
+_RETRY = 1.0  # seconds between two tries of a connection that is broken
+
+
+class ActionModule(ActionBase):
+    """Asks the host again and again for the next piece of the stream: that passes any connection plugin, and an interrupted
+    connection loses nothing. A piece comes on the standard output of a command, so no packet is staged on the host."""
+
+    _requires_connection = True
+    _supports_async = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Runs the action."""
+        result = super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        _validated, args = self.validate_argument_spec(ARGUMENTS, mutually_exclusive=[("dest", "argv")], required_one_of=[("dest", "argv")])
+        if args["argv"] == []:
+            raise AnsibleActionFail("argv is empty: give the program that is to read the stream, and its arguments.")
+        if self._task.check_mode:
+            return {**result, "changed": False}
+        self._host = task_vars.get("inventory_hostname", "localhost")
+        folder = self._make_tmp_path()
+        try:
+            with Interruption() as interruption:
+                figures = self._stream(args, task_vars, folder, interruption)
+                ended = self._afterwards(args, task_vars)
+                if interruption.happened:
+                    words = {"keep": "goes on", "stop": "was stopped", "remove": "was removed"}[args["on_close"]]
+                    interruption.announce(f"[{self._host}] interrupted: the capture session {args['name']} {words}")
+                    raise AnsibleActionFail(f"Interrupted: the capture session {args['name']} {words}.")
+        finally:
+            with contextlib.suppress(AnsibleError):  # the host is gone; what is left there is code
+                self._remove_tmp_path(folder)
+        said = figures.pop("said", None)
+        result.update(figures, changed=bool(args["dest"]) or ended.get("changed", False), capture=ended.get("capture") or figures["capture"])
+        if figures.get("rc"):
+            result.update(failed=True, msg=f"{args['argv'][0]} ended with code {figures['rc']}: {said or 'it said nothing'}")
+        return result
+
+    def _stream(self, args: dict[str, t.Any], task_vars: dict[str, t.Any], folder: str, interruption: Interruption) -> dict[str, t.Any]:
+        """Returns what is told of the stream when it has ended."""
+        names = {key: args[key] for key in ("name", "path")}
+        staged = self._execute_module(module_name=_MODULE, module_args={**names, "stage_in": folder}, task_vars=task_vars)
+        if staged.get("failed"):
+            raise AnsibleActionFail(str(staged.get("msg")))
+        if not staged["capture"]["live"] and staged["capture"]["status"] == "running":
+            self._warn(f"the session {args['name']} was not started with live: true, so its packets come late, some KiB at a time.")
+        dest = os.path.abspath(os.path.expanduser(args["dest"])) if args["dest"] else None
+        try:
+            sink = open_file(dest, interruption) if dest else Program(args["argv"], interruption, self._say)
+        except SinkError as error:
+            raise AnsibleActionFail(str(error)) from None
+        told = {"capture": staged["capture"], "dest": dest, "packets": 0, "lost": [], "missed": None, "ended_by": "interruption", "size": 0}
+        if sink is None:
+            return told
+        order = {**names, "host": self._host, "form": args["format"], "from_start": args["from_start"], "wait": _WAIT}
+        try:
+            # Without site: a question takes half the time, and nothing but the standard library is asked for.
+            self._pump([staged["python"], "-I", "-S", staged["program"], pack(order)], sink, interruption, args["patience"], told)
+        finally:
+            sink.close()
+        told["size"] = sink.size
+        if told["ended_by"] == "capture" and args["from_start"]:
+            told["missed"] = _missed(told["capture"]["segments"])
+        if told["missed"]:
+            self._warn(f"{told['missed']} packets of the session {args['name']} are not in the stream: their ring files were overwritten before they were "
+                       "read; give the session a larger ring (file_size, file_count).")
+        if isinstance(sink, Program):
+            told.update(rc=0 if interruption.happened else sink.rc, said=sink.complaint)
+        return told
+
+    def _pump(self, command: list[str], sink: Sink, interruption: Interruption, patience: float, told: dict[str, t.Any]) -> None:
+        """Moves pieces until there is none any more, or nobody reads them."""
+        cursor, reached = pack({}), time.monotonic()
+        while not interruption.happened:
+            begun = time.monotonic()
+            try:
+                sink.check()
+                answer = self._ask([*command, cursor])
+                reached = time.monotonic()
+                sink.write(base64.b64decode(answer["data"]))
+            except AnsibleConnectionFailure as error:
+                if time.monotonic() - reached > patience:
+                    raise
+                self._say(f"cannot be reached ({error}); the capture goes on, and the stream will, too.")
+                interruption.sleep(_RETRY)
+                continue
+            except ClosedError:
+                told["ended_by"] = "reader"
+                return
+            except OSError as error:
+                raise AnsibleActionFail(f"The stream could not be written to {told['dest']} on the controller: {error.strerror}.") from None
+            cursor, told["packets"] = answer["cursor"], answer["packets"]
+            for place in answer["lost"]:
+                told["lost"] = sorted({*told["lost"], place})
+                self._warn(f"packets of {place} are missing in the stream from here on: their ring files were overwritten before they were read.")
+            if answer["capture"]:
+                told.update(capture=answer["capture"], ended_by="interruption" if interruption.happened else "capture")
+                return
+            interruption.sleep(begun + _CYCLE - time.monotonic())
+
+    def _ask(self, command: list[str]) -> dict[str, t.Any]:
+        """Runs the program on the host, become and all."""
+        before = self._play_context.no_log
+        self._play_context.no_log = True  # else the ssh connection shows the packets at -vvv
+        try:
+            done = self._low_level_execute_command(shlex.join(command))
+        finally:
+            self._play_context.no_log = before
+        for line in reversed(done["stdout"].splitlines()):
+            if line.startswith("{"):
+                answer: dict[str, t.Any] = json.loads(line)
+                if answer.get("failed"):
+                    raise AnsibleActionFail(str(answer["msg"]))
+                return answer
+        words = (done["stderr"] or done["stdout"]).strip().splitlines()[-1:] or ["it said nothing"]
+        raise AnsibleActionFail(f"The session could not be followed: the program on the host ended with code {done['rc']} ({words[0]}).")
+
+    def _afterwards(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Does what on_close says; returns what container_capture did."""
+        if args["on_close"] == "keep":
+            return {}
+        state = {"stop": "stopped", "remove": "absent"}[args["on_close"]]
+        done = self._execute_module(module_name=_CAPTURE, module_args={"name": args["name"], "path": args["path"], "state": state}, task_vars=task_vars)
+        if done.get("failed"):
+            raise AnsibleActionFail(f"The stream has ended, but the session {args['name']} could not be ended: {done.get('msg')}")
+        return done
+
+    def _say(self, words: str) -> None:
+        Display().display(f"[{self._host}] {words}")
+
+    def _warn(self, words: str) -> None:
+        self._say(words)  # at once: Ansible keeps the warnings of a task until it has ended
+        Display().warning(f"[{self._host}] {words}")
+
+
+def _missed(segments: list[dict[str, t.Any]]) -> int | None:
+    """Packets that tcpdump has captured and that were not in the stream; None where its counts are not known."""
+    counts = [segment["packets_captured"] for segment in segments]
+    return None if None in counts else sum(counts) - sum(segment["packets_followed"] for segment in segments)

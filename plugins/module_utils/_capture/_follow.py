@@ -1,0 +1,285 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Following a session while it captures: the next piece of one stream of packets, and the cursor to ask for the one after.
+
+An answer depends on the files and the cursor alone. Nothing on the host waits, holds a file open or has to be cleaned up
+when the connection breaks, and whoever asks again with the same cursor gets the same packets again.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import copy
+import dataclasses
+import json
+import os
+import sys
+import time
+import typing as t
+import zlib
+
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _session, _stage, _storage, _tcpdump
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
+from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NettapError, PcapError
+from ansible_collections.nettap.containers.plugins.module_utils._pcap import _blocks, _pcapng
+from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import CHUNK, HEADER_LENGTH, RECORD_LENGTH, Chunk, Header, PcapFile
+from ansible_collections.nettap.containers.plugins.module_utils._pcap._ring import Ring
+
+Cursor = t.Dict[str, t.Any]  # a value of JSON; whoever follows keeps it, and need not look into it
+
+_PIECE = 4 << 20  # bytes of captured packets in one answer, which the connection plugin holds in memory
+_SMALLEST_SHARE = 64 << 10  # of them for one segment, however many there are
+_LOOK = 0.05  # seconds between looks for new packets: file systems send no event that covers all of a session
+_FOREVER = 1 << 64  # nanoseconds; later than any packet
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What to answer: form is pcapng or pcap, host names the host in the stream, wait is for how many seconds to wait for
+    packets when there is none yet, and with from_start false what was captured before the first answer is left out."""
+
+    path: str
+    name: str
+    host: str
+    form: str
+    from_start: bool
+    wait: float
+
+
+class _Take:
+    """What one answer takes of one segment: chunks with the file each is from and where in it the chunk ends; more when there is more."""
+
+    def __init__(self, segment: _session.Segment, known: Cursor) -> None:
+        self.segment = segment
+        self.known = known
+        self.read: list[tuple[PcapFile, int, Chunk]] = []
+        self.more = False
+        self.lost = False  # packets before these were overwritten unread
+
+    @property
+    def reach(self) -> int:
+        """Time of the last packet, in file order."""
+        return self.read[-1][2].last
+
+
+def follow(order: Order, cursor: Cursor) -> dict[str, t.Any]:
+    """Returns data (bytes), the next cursor, packets (so far), lost (places of which packets were overwritten unread just now)
+    and, at the end of the session, capture (as modules return it). An empty cursor begins.
+
+    Raises CaptureError, StorageError, PcapError.
+    """
+    directory = _storage.Storage(order.path).directory(order.name)
+    deadline = time.monotonic() + order.wait
+    while True:
+        seen = _signature(directory)
+        answer = _next(directory, order, cursor)
+        if answer["data"] or answer["lost"] or answer["capture"] or time.monotonic() >= deadline:
+            return answer
+        cursor = answer["cursor"]
+        while _signature(directory) == seen and time.monotonic() < deadline:
+            time.sleep(_LOOK)
+
+
+def _signature(directory: str) -> dict[str, tuple[int, int]]:
+    """Changes when packets were written, files came or went, or the session changed."""
+    found = {}
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:  # gone: the next look tells what happened
+        for entry in entries:
+            if not entry.name.endswith(".log"):
+                figures = entry.stat(follow_symlinks=False)
+                found[entry.name] = (figures.st_size, figures.st_mtime_ns)
+    return found
+
+
+def _next(directory: str, order: Order, before: Cursor) -> dict[str, t.Any]:
+    state = _storage.load(directory)
+    if state is None:
+        raise CaptureError(f"There is no capture session {order.name!r} under {order.path}" + (" any more: it was removed." if before else "."))
+    cursor: Cursor = copy.deepcopy(before) or {"session": state["supervisor"], "interfaces": 0, "segments": {}}
+    if cursor["session"] != state["supervisor"]:
+        raise CaptureError(f"Session {order.name} was started anew while it was followed: the packets of before can be fetched under its kept name.")
+    if order.form == "pcap":
+        _check_one_place(state)
+    # Asked before the files are read: what is in them once all tcpdumps have ended is all there will be.
+    ended = state["status"] != "running" or _session.supervisor(state) is None and not any(map(_session.tcpdump, state["segments"]))
+    out = [_blocks.section_header(_pcapng.APPLICATION)] if order.form == "pcapng" and not before else []
+    request = Request.of(state["request"])
+    share = max(_SMALLEST_SHARE, _PIECE // max(1, len(state["segments"])))
+    takes = []
+    for segment in state["segments"]:
+        known = cursor["segments"].setdefault(segment["file"], {"interface": None, "at": None, "packets": 0})
+        ring = _ring(directory, segment)
+        if known["interface"] is None and not _describe(directory, segment, order, ring.header, cursor, out):
+            continue
+        if not before and not order.from_start and ring.files:
+            known["at"] = _at(ring.files[-1], HEADER_LENGTH + sum(len(chunk.data) for chunk in ring.files[-1].chunks()))
+        takes.append(_Take(segment, known))
+        _read(ring, request, share, takes[-1])
+    _write(takes, order.form, out)
+    capture = None
+    if ended and not any(take.more for take in takes):
+        capture = _session.tell(directory, state)
+        for segment, told in zip(state["segments"], capture["segments"]):
+            told["packets_followed"] = cursor["segments"][segment["file"]]["packets"]
+        if order.form == "pcapng":
+            out += _statistics(state, capture, cursor)
+    return {"data": b"".join(out), "cursor": cursor, "packets": sum(known["packets"] for known in cursor["segments"].values()),
+            "lost": [place(take.segment) for take in takes if take.lost], "capture": capture}
+
+
+def _check_one_place(state: _session.State) -> None:
+    places = {(segment["id"], segment["interface"], segment["vantage"]) for segment in state["segments"]}
+    if len(places) > 1:
+        raise CaptureError(f"The session captures in {len(places)} places ({', '.join(map(place, state['segments']))}), and a pcap tells only of one: "
+                           "follow it as pcapng.")
+
+
+def place(segment: _session.Segment) -> str:
+    """Where a segment listens, for people."""
+    return f"{segment['container']} {segment['interface']}" + (f" ({segment['device']})" if segment["vantage"] == "host" else "")
+
+
+def _ring(directory: str, segment: _session.Segment) -> Ring:
+    while True:
+        paths = _session.paths(directory, segment)
+        try:
+            return Ring(paths)
+        except PcapError:
+            if set(paths) <= set(_session.paths(directory, segment)):
+                raise
+            # else the ring went on between the two lines
+
+
+def _describe(directory: str, segment: _session.Segment, order: Order, header: Header | None, cursor: Cursor, out: list[bytes]) -> bool:
+    """Introduces a segment to the stream; False while its link type is not known yet."""
+    header = header or (Header(_stage.link_type(segment)) if segment["link_type"] else None)
+    if header is None:
+        return False
+    if order.form == "pcapng":
+        out.append(_pcapng.describe(_stage.segment_input(directory, segment, order.host), header))
+    elif not cursor["interfaces"]:
+        out.append(header.pack())
+        cursor["linktype"] = header.linktype
+    elif header.linktype != cursor["linktype"]:  # of a container that has come back; else it goes on under the header that is out
+        raise CaptureError(f"{place(segment)} has come back with another link type, and a pcap tells only of one: follow it as pcapng.")
+    cursor["segments"][segment["file"]]["interface"] = cursor["interfaces"]
+    cursor["interfaces"] += 1
+    return True
+
+
+def _at(file: PcapFile, offset: int) -> list[t.Any]:
+    """A place in a ring, for the cursor: a file's name comes again, but not with the same first packet."""
+    return [os.path.basename(file.path), file.first, offset]
+
+
+def _read(ring: Ring, request: Request, share: int, take: _Take) -> None:
+    """Reads what is new of a segment, a share (bytes) at most."""
+    index, offset, left = 0, HEADER_LENGTH, share
+    at = take.known["at"]
+    if at and ring.files:
+        known = [number for number, file in enumerate(ring.files) if _at(file, at[2]) == at]
+        if known:
+            index, offset = known[0], at[2]
+        else:
+            take.lost = not _is_next(at, ring.files[0], take.segment["file"], request)
+    for file in ring.files[index:]:
+        try:
+            for chunk in file.chunks(min(share, CHUNK), offset):
+                offset += len(chunk.data)
+                left -= len(chunk.data)
+                take.read.append((file, offset, chunk))
+                if left <= 0:
+                    take.more = True
+                    return
+        except PcapError:
+            if _is_there(file):
+                raise
+            return  # the ring went on meanwhile: the next look tells what was lost
+        offset = HEADER_LENGTH
+
+
+def _is_next(at: list[t.Any], file: PcapFile, base: str, request: Request) -> bool:
+    """Whether a file is the one after the file of a place that was read to its end and has been removed since."""
+    names = request.file_count + _tcpdump.SPARE
+    before, after = at[0][len(base):], os.path.basename(file.path)[len(base):]
+    # tcpdump begins the next file at the first packet after this one has more than its size.
+    whole = at[2] > request.file_size * 1_000_000
+    return whole and before.isdigit() and after.isdigit() and (int(before) + 1) % names == int(after)
+
+
+def _is_there(file: PcapFile) -> bool:
+    try:
+        return PcapFile(file.path).first == file.first
+    except PcapError:
+        return False
+
+
+def _write(takes: t.Sequence[_Take], form: str, out: list[bytes]) -> None:
+    """Appends what was taken, in the order of time, and moves the cursor on.
+
+    What is later than the last packet read of a segment that has more waits for the next answer.
+    """
+    horizon = min((take.reach for take in takes if take.more), default=_FOREVER)
+    pairs: list[tuple[int, bytes]] = []
+    for take in takes:
+        # Packets of one segment may be out of order by microseconds: the one that sets the horizon gives all it has.
+        limit = _FOREVER if form == "pcap" or take.more and take.reach == horizon else horizon
+        for file, end, chunk in take.read:
+            if form == "pcap":
+                found = [(chunk.first, chunk.data)]
+                packets = chunk.packets
+            else:
+                found = _blocks.enhanced_packets(take.known["interface"], chunk)
+                packets = next((number for number, pair in enumerate(found) if pair[0] > limit), len(found))
+                found = found[:packets]
+            pairs += found
+            take.known["packets"] += packets
+            take.known["at"] = _at(file, end - len(chunk.data) + _length(chunk, packets))
+            if packets < chunk.packets:
+                take.more = True
+                break
+    pairs.sort(key=lambda pair: pair[0])
+    out += [block for _time, block in pairs]
+
+
+def _length(chunk: Chunk, packets: int) -> int:
+    """Bytes of the first packets of a chunk."""
+    if packets == chunk.packets:
+        return len(chunk.data)
+    end = 0
+    for _number in range(packets):
+        end += RECORD_LENGTH + chunk.header.record.unpack_from(chunk.data, end)[2]
+    return end
+
+
+def _statistics(state: _session.State, capture: dict[str, t.Any], cursor: Cursor) -> list[bytes]:
+    blocks = []
+    for segment, told in zip(state["segments"], capture["segments"]):
+        interface = cursor["segments"][segment["file"]]["interface"]
+        if interface is not None and told["packets_received"] is not None:
+            blocks.append(_blocks.interface_statistics(interface, time.time_ns(), received=told["packets_received"], dropped=told["packets_dropped"],
+                                                       captured=told["packets_captured"]))
+    return blocks
+
+
+def pack(value: t.Any) -> str:
+    """JSON as one word of a command line."""
+    return base64.b64encode(zlib.compress(json.dumps(value).encode())).decode()
+
+
+def unpack(word: str) -> t.Any:
+    """What was packed."""
+    return json.loads(zlib.decompress(base64.b64decode(word)))
+
+
+def main() -> None:
+    """Entry of the archive that the module stages; the arguments are an order and a cursor, packed."""
+    try:
+        answer = follow(Order(**unpack(sys.argv[1])), unpack(sys.argv[2]))
+    except NettapError as error:
+        answer = {"failed": True, "msg": str(error)}
+    else:
+        answer.update(data=base64.b64encode(answer["data"]).decode(), cursor=pack(answer["cursor"]))
+    sys.stdout.write(json.dumps(answer) + "\n")

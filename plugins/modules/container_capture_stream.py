@@ -1,0 +1,204 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module: the part of following that runs on the host; the action plugin of the same name does the rest."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: container_capture_stream
+short_description: Follow a running capture session live, into a file, a FIFO or a program on the controller
+description:
+  - Brings the packets of a session to the controller while they are captured, as one stream that Wireshark, tshark and C(tcpdump -r -) read.
+    The task ends when the capture ends or the reader closes its end; the latter is no error.
+  - Packets are at most 2 seconds behind when the session was started with O(nettap.containers.container_capture#module:live=true), of which up to one
+    second is the kernel's, which hands packets to C(tcpdump) in blocks.
+  - Works over any connection and under C(become). The host is asked for the next packets again and again; a connection that breaks
+    is tried again, and nothing is lost meanwhile that the session's ring holds.
+  - Each container, interface and vantage is an interface of the stream, named as M(nettap.containers.container_capture_fetch) does. Containers that
+    come back are further interfaces. Packets of different interfaces may be up to a second out of order; fetched ones are not.
+  - Packets whose ring file was overwritten before they could be read are told of by a warning at once, in RV(lost), and by number in RV(missed).
+  - Memory is flat on the controller and on the host. On the host no packet is staged and nothing keeps running between two questions.
+version_added: 0.2.0
+author:
+  - The nettap.containers authors (@nettap)
+extends_documentation_fragment:
+  - nettap.containers._attributes
+  - nettap.containers._attributes.action
+  - nettap.containers._attributes.actiongroup
+requirements:
+  - Linux 5.3 or newer and Python 3.9 or newer on the host
+  - root on the host (C(become=true))
+attributes:
+  check_mode:
+    support: full
+    details:
+      - In check mode there may be no session; the task returns at once.
+  diff_mode:
+    support: none
+  idempotent:
+    support: none
+    details:
+      - Each run is a stream of its own.
+options:
+  name:
+    description:
+      - The session to follow. One that has ended is streamed as far as it is on the disk.
+    type: str
+    default: default
+  path:
+    description:
+      - Folder on the host that holds the sessions.
+    type: path
+    default: /var/lib/nettap/captures
+  dest:
+    description:
+      - A file or FIFO on the controller, relative to the current working directory. A file is made (C(0600)) or emptied; for a FIFO
+        the task waits until somebody reads from it.
+      - One of O(dest) and O(argv) is needed. With several hosts, each needs one of its own.
+    type: str
+  argv:
+    description:
+      - A program on the controller and its arguments, which gets the stream on its standard input. It is run without a shell.
+      - What it prints is shown as it comes, with the host's name in front. The task ends when the program has ended, and fails if the program did.
+    type: list
+    elements: str
+  format:
+    description:
+      - V(pcapng) tells of each packet from which container and interface it is. C(tcpdump -r) reads it only if all its interfaces share one link type.
+      - V(pcap) is for a session that captures in one place only.
+    type: str
+    choices: [pcapng, pcap]
+    default: pcapng
+  from_start:
+    description:
+      - Whether to begin with what the session has on the disk already, or with what comes from now on.
+    type: bool
+    default: true
+  on_close:
+    description:
+      - What to do with the session when its reader has closed, it has ended or the play is interrupted. V(keep) leaves it as it is,
+        capturing if it has not ended; V(stop) stops it and keeps its captures; V(remove) deletes it.
+    type: str
+    choices: [keep, stop, remove]
+    default: keep
+  patience:
+    description:
+      - Seconds for which an unreachable host is tried again before the task fails.
+    type: float
+    default: 120
+  stage_in:
+    description:
+      - The folder on the host for the program that reads the session. Set by the action plugin; not for use in a task.
+    type: path
+seealso:
+  - module: nettap.containers.container_capture
+  - module: nettap.containers.container_capture_fetch
+"""
+
+EXAMPLES = r"""
+- name: Capture for live viewing, in a small ring
+  nettap.containers.container_capture:
+    name: live
+    container: web
+    live: true
+    file_size: 20
+    file_count: 5
+
+- name: Look at it in Wireshark until its window is closed, then end the capture and delete it
+  nettap.containers.container_capture_stream:
+    name: live
+    argv: [wireshark, -k, -i, "-"]
+    on_close: remove
+
+- name: Print requests as they come
+  nettap.containers.container_capture_stream:
+    name: live
+    argv: [tshark, -l, -n, -r, "-", -Y, http.request]
+
+- name: Into a FIFO, of which another program reads
+  nettap.containers.container_capture_stream:
+    name: live
+    dest: /tmp/live.fifo
+"""
+
+RETURN = r"""
+packets:
+  description: Number of packets in the stream.
+  returned: success, but not in check mode
+  type: int
+size:
+  description: Bytes that were written.
+  returned: success, but not in check mode
+  type: int
+ended_by:
+  description: What ended the stream, the end of the V(capture) or the V(reader), which has closed.
+  returned: success, but not in check mode
+  type: str
+  sample: capture
+lost:
+  description: Places (container and interface) of which packets were overwritten on the host before they could be read.
+  returned: success, but not in check mode
+  type: list
+  elements: str
+missed:
+  description: Number of captured packets that are not in the stream, exact; null for a stream that ended before its capture or did not begin at its start.
+  returned: success, but not in check mode
+  type: int
+dest:
+  description: Path of the file or FIFO on the controller; null with O(argv).
+  returned: success, but not in check mode
+  type: str
+rc:
+  description: Exit code of the program.
+  returned: with O(argv)
+  type: int
+capture:
+  description: The session as M(nettap.containers.container_capture_info) returns it; with its final figures if it has ended.
+  returned: success, but not in check mode
+  type: dict
+"""
+
+import sys
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.nettap.containers.plugins.module_utils import _archive
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _control, _follow, _stage
+from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NettapError
+
+
+def main() -> None:
+    """Run the module: stage the program that the action plugin, which gives stage_in, will run again and again."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "default": "default"},
+            "path": {"type": "path", "default": "/var/lib/nettap/captures"},
+            "dest": {"type": "str"},
+            "argv": {"type": "list", "elements": "str"},
+            "format": {"type": "str", "choices": ["pcapng", "pcap"], "default": "pcapng"},
+            "from_start": {"type": "bool", "default": True},
+            "on_close": {"type": "str", "choices": ["keep", "stop", "remove"], "default": "keep"},
+            "patience": {"type": "float", "default": 120},
+            "stage_in": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    if not params["stage_in"]:
+        module.fail_json(msg="Its action plugin, which does the streaming, was not run: call it by its full name, nettap.containers.container_capture_stream.")
+    try:
+        sessions = _control.Sessions(params["path"])
+        found = sessions.about(params["name"])
+        if not found:
+            known = ", ".join(sessions.storage.names()) or "none"
+            raise CaptureError(f"There is no capture session {params['name']!r} under {params['path']} (there are: {known}).")
+        program = _stage.write(params["stage_in"], "follow.zip", _archive.build(_follow, compiled=True))
+    except NettapError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, capture=found[0], python=sys.executable, program=program)
+
+
+if __name__ == "__main__":
+    main()

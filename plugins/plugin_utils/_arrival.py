@@ -1,0 +1,65 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that arrive on the controller: private, verified, and put into place whole."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+import typing as t
+
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
+
+
+def bring(fetch_file: t.Callable[[str, str], None], source: str, dest: str, complaint: t.Callable[[str], str | None]) -> None:
+    """Streams one file beside its place, verifies it, and renames it: whatever breaks, dest is the old one or the whole new one.
+
+    fetch_file is a connection's; complaint says of a path what is wrong with the file there, None if nothing is.
+    """
+    # "from None" below: Ansible appends the cause of an error to its message, which says it already.
+    try:
+        before = os.umask(0o077)  # captures hold secrets; makedirs applies a mode to the last folder only
+        try:
+            os.makedirs(os.path.dirname(dest), exist_ok=True)
+        finally:
+            os.umask(before)
+        fd, part = tempfile.mkstemp(prefix=f".{os.path.basename(dest)}.", suffix=".part", dir=os.path.dirname(dest))  # 0600
+        os.close(fd)
+    except OSError as error:
+        raise AnsibleActionFail(f"The destination {dest} on the controller cannot be written: {error.strerror}.") from None
+    try:
+        try:
+            fetch_file(source, part)
+        except AnsibleConnectionFailure:
+            raise
+        except (OSError, AnsibleError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__  # some connections wrap what the disk says
+            if isinstance(cause, OSError):
+                raise AnsibleActionFail(f"The capture could not be written to {dest} on the controller: {cause.strerror}.") from None
+            raise AnsibleActionFail(f"The transfer of {dest} broke ({error}): the old file, if any, was left as it is; run the task again.") from None
+        wrong = complaint(part)
+        if wrong:
+            raise AnsibleActionFail(f"{dest} did not arrive intact ({wrong}): run the task again.")
+        os.chmod(part, 0o600)
+        os.replace(part, dest)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+
+
+def file_name(host: str) -> str:
+    """A host's inventory name as the name of a folder."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", host).lstrip(".") or "_"
+
+
+def sha256(path: str) -> str:
+    """The checksum of a file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,62 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An interrupted play (Ctrl-C, a cancelled job, a killed Ansible), noticed by an action plugin so that it can end in order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+import types
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STEP = 0.2  # seconds between looks for an interruption
+
+
+class Interruption:
+    """A context in which an interruption is only noted.
+
+    Ansible hands it on to its workers. For SIGINT it waits for them before it exits; SIGTERM ends it at once, while we go on.
+    So do we when it is killed, and must notice ourselves that it is gone: its workers have sessions of their own.
+    """
+
+    def __init__(self) -> None:
+        self._noted = False
+        self._parent = os.getppid()
+        self._before: dict[signal.Signals, object] = {}
+        self._stderr: int | None = None
+
+    def __enter__(self) -> Interruption:
+        self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        # Ansible closes the queue that takes a worker's words, too, but its standard error can be kept open. It may be a file.
+        with contextlib.suppress(OSError):
+            self._stderr = os.open(f"/proc/{self._parent}/fd/2", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        if self._stderr is not None:
+            os.close(self._stderr)
+
+    def _note(self, *_arguments: object) -> None:
+        self._noted = True
+
+    @property
+    def happened(self) -> bool:
+        """Whether the play was interrupted."""
+        return self._noted or os.getppid() != self._parent
+
+    def sleep(self, seconds: float) -> None:
+        """Waits, but not longer than until an interruption."""
+        deadline = time.monotonic() + seconds
+        while not self.happened and time.monotonic() < deadline:
+            time.sleep(min(_STEP, max(0.0, deadline - time.monotonic())))
+
+    def announce(self, words: str) -> None:
+        """Says something to whoever has interrupted the play: the result of its task is not shown any more."""
+        if self._stderr is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._stderr, f"{words}\n".encode())

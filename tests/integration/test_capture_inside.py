@@ -1,0 +1,224 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Captures from inside of containers, over community.docker's connections and over ssh, that leave no trace."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pathlib
+import re
+import signal
+import tarfile
+import typing as t
+import uuid
+
+import engine as engine_module
+import pytest
+from capture_tools import TRAFFIC, count, everything_is_private, lengths, processes_naming, reach, send
+from ssh_server import wait_for
+
+MODULE = "nettap.containers.container_capture_inside"
+SECONDS = 60
+MARK = ".nettap-"  # of every path that is made in a container
+# A first process that reaps nobody: whatever loses its parent there stays as a zombie.
+IDLE = ["sleep", "100000"]
+
+
+@pytest.fixture
+def inside(cli, tmp_path):
+    """Give inside(container, connection=…, host_vars={}, **options): a play that captures in a container, started."""
+    started = []
+
+    def start(container: t.Any, connection: str = "community.docker.docker", host_vars: dict | None = None, check: bool = False, **options: t.Any):
+        task = {"name": "Capture", MODULE: {"dest": str(tmp_path / "here"), "filter": TRAFFIC, **options}}
+        play = {"hosts": "all", "gather_facts": False, "tasks": [task]}
+        host = {"ansible_connection": connection, "ansible_host": container.name, **(host_vars or {})} if container else host_vars
+        started.append(cli.start_playbook([play], *(["--check"] if check else []), hosts={"inner": host}))
+        return started[-1]
+
+    yield start
+    for play in started:
+        play.interrupt(signal.SIGKILL)  # of a test that has failed
+
+
+def processes(container: t.Any) -> list[str]:
+    """The command lines of all processes in a container but its first; zombies are among them."""
+    return [" ".join(row[7:]) for row in container.top()["Processes"][1:]]
+
+
+def files(container: t.Any) -> list[str]:
+    """What differs in a container's file system from its image."""
+    return sorted(entry["Path"] for entry in container.diff() or [] if entry["Path"] != "/")
+
+
+def traces(container: t.Any) -> list[str]:
+    """All that is not as it was."""
+    return processes(container) + files(container)
+
+
+def captures_in(container: t.Any) -> bool:
+    """Whether a tcpdump has its socket open in a container."""
+    code, said = container.exec_run(["sh", "-c", f"cat /{MARK}*/log"])
+    return code == 0 and b"listening on" in said
+
+
+@pytest.fixture
+def image_of(engine):
+    """Give image_of(name, {path: file}, changes): an image of just that."""
+    with contextlib.ExitStack() as made:
+
+        def build(name: str, content: dict[str, str], *changes: str) -> str:
+            out = io.BytesIO()
+            with tarfile.open(fileobj=out, mode="w") as tar:
+                for path, source in content.items():
+                    tar.add(os.path.realpath(source), path)
+            repository = f"nettap/{name}{uuid.uuid4().hex}"
+            engine.api.import_image_from_data(out.getvalue(), repository=repository, tag="latest", changes=list(changes))
+            made.callback(engine.images.remove, f"{repository}:latest", force=True)
+            return f"{repository}:latest"
+
+        yield build
+
+
+@pytest.mark.parametrize("connection", ["community.docker.docker", "community.docker.docker_api"])
+def test_nothing_but_busybox(container, inside, tmp_path, connection):
+    """No Python, no tcpdump, no library; and afterwards no trace, neither files nor processes nor zombies."""
+    target = container(IDLE)
+    where = reach(target)
+    play = inside(target, connection, interface="eth0", duration=0, packet_count=20)
+    assert wait_for(lambda: captures_in(target), SECONDS), play.output
+    assert any(MARK in line for line in processes(target)), processes(target)
+    send(where, range(1, 31))
+    done = play.wait()
+    assert done.rc == 0, done.output
+    result = done.result("Capture")
+    [file], capture = result["files"], result["capture"]
+    assert lengths(file["dest"]) == list(range(1, 21)) and count(file["dest"]) == file["packets"] == capture["packets_captured"] == 20
+    assert result["changed"] and (capture["stop_reason"], capture["packets_dropped"], file["host"]) == ("packet_count", 0, "inner")
+    assert pathlib.Path(file["dest"]).parent == tmp_path / "here" / "inner" and file["size"] == os.path.getsize(file["dest"])
+    everything_is_private(tmp_path / "here")
+    assert traces(target) == []
+
+
+def test_ends_by_duration_with_all_that_came(container, inside):
+    target = container(IDLE)
+    where = reach(target)
+    play = inside(target, duration=2)
+    assert wait_for(lambda: captures_in(target), SECONDS), play.output
+    send(where, [8, 9])
+    done = play.wait()
+    assert done.rc == 0, done.output
+    result = done.result("Capture")
+    assert lengths(result["files"][0]["dest"]) == [8, 9] and result["capture"]["stop_reason"] == "duration"
+    assert traces(target) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_interrupted_in_mid_run(container, inside, tmp_path, number):
+    """What there is comes, also when Ansible itself is killed and only its worker lives on."""
+    target = container(IDLE)
+    where = reach(target)
+    play = inside(target, duration=1000)
+    assert wait_for(lambda: captures_in(target), SECONDS), play.output
+    send(where, [5, 6])
+    assert processes(target) and files(target)
+    play.interrupt(number)
+    assert play.wait().rc != 0
+    assert wait_for(lambda: traces(target) == [], SECONDS), traces(target)
+    assert wait_for(lambda: "[inner] interrupted: the capture was stopped and fetched to " in play.output, SECONDS), play.output
+    [file] = (tmp_path / "here" / "inner").iterdir()
+    assert lengths(file) == [5, 6]
+
+
+@pytest.mark.parametrize("when", [lambda target: len(files(target)) > 2, captures_in], ids=["while it uploads", "while it captures"])
+def test_killed(container, inside, tmp_path, when):
+    """Nobody is left who could remove anything: what is in the container sees to itself."""
+    target = container(IDLE)
+    play = inside(target, duration=1000)
+    assert wait_for(lambda: when(target), SECONDS), play.output
+    for pid in processes_naming(tmp_path):  # Ansible and its worker
+        os.kill(pid, signal.SIGKILL)
+    play.wait()
+    assert wait_for(lambda: traces(target) == [], SECONDS), traces(target)
+
+
+def test_container_that_ends(container, inside):
+    target = container(IDLE)
+    play = inside(target, duration=1000)
+    assert wait_for(lambda: captures_in(target), SECONDS), play.output
+    target.kill()
+    done = play.wait()
+    assert done.rc == 2 and "The capture in inner was given up: inner could not be reached for 15 s" in done.result("Capture")["msg"], done.output
+
+
+def test_nothing_but_its_program(inside, image_of, engine):
+    """Without a shell no connection can run anything there: the error says so, and what to do."""
+    image = image_of("alone", {"httpd": engine_module.BUSYBOX}, 'CMD ["/httpd", "-f", "-p", "80", "-h", "/"]')
+    target = engine.containers.run(image, detach=True)
+    try:
+        done = inside(target).wait()
+        assert done.rc != 0 and re.search(
+            r"Nothing can be run in inner \(.*/bin/sh.*\): connections run all by a shell, /bin/sh\. .* nettap\.containers\.container_capture\.",
+            done.result("Capture")["msg"],
+        ), done.output
+        assert traces(target) == []
+    finally:
+        target.remove(force=True)
+
+
+def test_shell_elsewhere(inside, image_of, engine):
+    """As in images that keep a busybox for debugging in a folder of its own; without /etc/passwd, Debian's tcpdump gives up."""
+    applets = {f"busybox/{name}": engine_module.BUSYBOX for name in ("sh", "mkdir", "rm", "chmod", "sleep", "dd", "uname")}
+    for users in (True, False):
+        content = {**applets, **({"etc/passwd": "/etc/passwd"} if users else {})}
+        image = image_of("elsewhere", content, 'CMD ["/busybox/sleep", "100000"]', "ENV PATH=/busybox")
+        target = engine.containers.run(image, detach=True, stop_signal="SIGKILL")
+        try:
+            done = inside(target, host_vars={"ansible_shell_executable": "/busybox/sh"}, duration=1).wait()
+            result = done.result("Capture")
+            assert (done.rc == 0 and count(result["files"][0]["dest"]) == 0) if users else "There is no /etc/passwd" in result["msg"], done.output
+            assert traces(target) == []
+        finally:
+            target.remove(force=True)
+
+
+def test_refusals(container, inside, tmp_path):
+    """Each is one sentence that says what to do, and leaves nothing in the container."""
+    plain = container(IDLE)
+    powerless = container(IDLE, cap_drop=["NET_RAW"])
+    sealed = container(IDLE, read_only=True)
+    (tmp_path / "script").write_text("#!/bin/sh\n")
+    foreign = tmp_path / "foreign"
+    binary = bytearray(pathlib.Path(engine_module.BUSYBOX).read_bytes())
+    binary[18:20] = (183).to_bytes(2, "little")  # e_machine, elf(5): aarch64
+    foreign.write_bytes(binary)
+    for target, options, words in (
+        (plain, {"filter": "udp prot 7"}, r"tcpdump does not capture in inner: can't parse filter expression: syntax error"),
+        (plain, {"interface": "eth9"}, r"tcpdump does not capture in inner: eth9: No such device exists"),
+        (plain, {"tcpdump": str(foreign)}, r"inner is x86_64 and \S+/foreign on the controller is for aarch64: give the path of a static tcpdump for x86_64"),
+        (plain, {"tcpdump": str(tmp_path / "script")}, r"\S+/script is not a program of Linux"),
+        (plain, {"tcpdump": str(tmp_path / "none")}, r"\S+/none on the controller cannot be read \(No such file or directory\)"),
+        (plain, {"duration": 0}, "would never end: give duration or packet_count"),
+        (plain, {"upload_to": ["/nowhere", "/dev/shm"]}, r"inner has no folder in which files can be made and run \(tried /nowhere, /dev/shm\)"),
+        (powerless, {}, r"tcpdump does not capture in inner: .*ermi.* It needs CAP_NET_RAW there"),
+        (sealed, {}, r"inner has no folder in which files can be made and run"),
+    ):
+        done = inside(target, **options).wait()
+        assert done.rc == 2 and re.search(words, done.result("Capture")["msg"]), done.output
+        assert traces(target) == [], words
+    predicted = inside(plain, check=True).wait()
+    assert predicted.rc == 0 and predicted.result("Capture")["changed"] and not (tmp_path / "here").exists()
+
+
+def test_over_ssh(inside, sshd):
+    """Any connection will do: here the host itself is what it looks into, as root by sudo."""
+    play = inside(None, host_vars=sshd.host_vars, interface="lo", duration=0, packet_count=3)
+    assert wait_for(lambda: "listening on" in "".join(path.read_text() for path in pathlib.Path("/tmp").glob(f"{MARK}*/log")), SECONDS), play.output
+    send("127.0.0.1", [1, 2, 3])
+    done = play.wait()
+    assert done.rc == 0, done.output
+    assert lengths(done.result("Capture")["files"][0]["dest"]) == [1, 2, 3]
+    assert not list(pathlib.Path("/tmp").glob(f"{MARK}*")) and not processes_naming(pathlib.Path(f"/tmp/{MARK}"))

@@ -1,0 +1,218 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Following: every packet once, in pieces of bounded size, and a word where packets are missing."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pathlib
+import sys
+import typing as t
+
+import pytest
+from ansible_collections.nettap.containers.plugins.module_utils import _process
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _follow, _plan, _storage
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
+from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, PcapError
+from ansible_collections.nettap.containers.tests.unit.pcap import builder
+
+SECTION, INTERFACE, STATISTICS = 0x0A0D0D0A, 1, 5
+MEGABYTE = 1_000_000
+
+
+class Session:
+    """A session x whose supervisor is this very process, with a segment for each name; its ring has files of 1 MB, three at a time."""
+
+    def __init__(self, path: pathlib.Path, *names: str) -> None:
+        self.storage = _storage.Storage(str(path / "captures"))
+        self.directory = self.storage.directory("x")
+        with self.storage.locked("x", create=True):
+            pass
+        self.state: dict[str, t.Any] = {
+            "status": "running", "started_at": "2026-01-31T03:00:00Z", "stopped_at": None, "supervisor": self.supervisor(), "targets": [],
+            "request": Request(file_size=1, file_count=3).stored(), "buffer_size": 4096, "segments": [],
+        }
+        for name in names:
+            self.add(name)
+        self.cursor: dict[str, t.Any] = {}
+        self.stream = b""
+
+    @staticmethod
+    def supervisor() -> dict[str, t.Any]:
+        return {"pid": os.getpid(), "started": _process.start_time(os.getpid())}
+
+    def add(self, name: str, **fields: t.Any) -> None:
+        known = {"id": name * 8, "name": name, "image": "i"}
+        one = _plan.segment(len(self.state["segments"]), known, _plan.Tap("eth0", "container", "eth0"), lambda _device, path: ["tcpdump"], self.directory)
+        self.state["segments"].append({**one, "link_type": "EN10MB", **fields})
+        self.save()
+
+    def save(self, **fields: t.Any) -> None:
+        self.state.update(fields)
+        _storage.save(self.directory, self.state)
+
+    def end(self, **counts: int) -> None:
+        for segment in self.state["segments"]:
+            segment.update(status="stopped", stop_reason="user", **counts)
+        self.save(status="stopped")
+
+    def file(self, digit: str = "0", segment: int = 0) -> pathlib.Path:
+        return pathlib.Path(self.directory, self.state["segments"][segment]["file"] + digit)
+
+    def follow(self, form: str = "pcapng", from_start: bool = True) -> dict[str, t.Any]:
+        answer = _follow.follow(_follow.Order(self.storage.path, "x", "node", form, from_start, 0), self.cursor)
+        self.cursor = json.loads(json.dumps(answer["cursor"]))
+        self.stream += answer["data"]
+        return answer
+
+    def followed(self) -> list[tuple[int, builder.Packet]]:
+        return [(interface, packet._replace(original=None)) for interface, packet in builder.enhanced_packets(self.stream)]
+
+
+def test_pieces_make_one_stream_in_the_order_of_time(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where one segment has far more to tell than the other."""
+    monkeypatch.setattr(_follow, "_PIECE", 4000)
+    monkeypatch.setattr(_follow, "_SMALLEST_SHARE", 1000)
+    session = Session(tmp_path, "web", "db")
+    many, few = builder.sequence(300, step=2000), builder.sequence(20, step=30_000, start=builder.START + 1000, first_number=1000)
+    builder.write(session.file("0"), builder.pcap(many[:200]))
+    builder.write(session.file("1"), builder.pcap(many[200:]))
+    builder.write(session.file("0", 1), builder.pcap(few))
+    session.end(packets_captured=1, packets_received=1, packets_dropped=0)
+    capture, answers = None, []
+    while capture is None:
+        answers.append(session.follow())
+        capture = answers[-1]["capture"]
+    assert len(answers) > 5 and all(len(answer["data"]) < 10_000 and answer["lost"] == [] for answer in answers)
+    assert session.followed() == sorted([(0, packet) for packet in many] + [(1, packet) for packet in few], key=lambda pair: pair[1].time)
+    kinds = [block.kind for block in builder.blocks(session.stream)]
+    assert kinds[:3] == [SECTION, INTERFACE, INTERFACE] and kinds[-2:] == [STATISTICS, STATISTICS] and kinds.count(SECTION) == 1
+    assert [segment["packets_followed"] for segment in capture["segments"]] == [300, 20] and answers[-1]["packets"] == 320
+
+
+def test_what_is_half_written_waits(tmp_path: pathlib.Path) -> None:
+    session = Session(tmp_path, "web")
+    assert session.follow()["packets"] == 0
+    packets = builder.sequence(3)
+    content = builder.pcap(packets)
+    for end, number in ((10, 0), (24, 0), (60, 0), (100, 1), (len(content) - 1, 2), (len(content), 3), (len(content), 3)):
+        builder.write(session.file(), content[:end])
+        answer = session.follow()
+        assert (answer["packets"], answer["lost"], answer["capture"]) == (number, [], None)
+    assert session.followed() == [(0, packet) for packet in packets]
+
+
+def test_new_segments_and_link_types_that_are_not_known_yet(tmp_path: pathlib.Path) -> None:
+    session = Session(tmp_path)
+    session.add("web", link_type=None)
+    assert [block.kind for block in builder.blocks(session.follow()["data"])] == [SECTION]
+    builder.write(session.file(), builder.pcap(builder.sequence(1), linktype=builder.LINUX_SLL2))
+    session.follow()
+    session.add("db", link_type="LINUX_SLL2")
+    assert [block.kind for block in builder.blocks(session.follow()["data"])] == [INTERFACE]
+    builder.write(session.file("0", 1), builder.pcap(builder.sequence(1), linktype=builder.LINUX_SLL2))
+    session.follow()
+    assert [interface for interface, _packet in session.followed()] == [0, 1]
+    assert [block.body[0] | block.body[1] << 8 for block in builder.blocks(session.stream) if block.kind == INTERFACE] == [builder.LINUX_SLL2] * 2
+
+
+@pytest.mark.parametrize(
+    ("before", "read", "after", "lost"),
+    [
+        ("0", "whole", "1", False),  # read to its end, and the next one is there
+        ("4", "whole", "0", False),  # five names: three files, and two spare
+        ("0", "half", "1", True),  # it went on being written after we had read it
+        ("0", "whole", "2", True),  # the one between has come and gone
+        ("3", "whole", "3", True),  # the ring went all the way round
+    ],
+)
+def test_ring_files_that_are_gone(tmp_path: pathlib.Path, before: str, read: str, after: str, lost: bool) -> None:
+    session = Session(tmp_path, "web")
+    first = builder.sequence(20 if read == "whole" else 5, length=60_000)  # tcpdump turns to the next file when this one is larger than 1 MB
+    assert (sum(len(packet.data) for packet in first) > MEGABYTE) == (read == "whole")
+    builder.write(session.file(before), builder.pcap(first))
+    session.follow()
+    session.file(before).unlink()
+    second = builder.sequence(2, start=builder.START + 10**9)
+    builder.write(session.file(after), builder.pcap(second))
+    answer = session.follow()
+    assert answer["lost"] == (["web eth0"] if lost else []) and session.follow()["lost"] == []
+    assert [packet for _interface, packet in session.followed()] == first + second
+
+
+def test_pcap_of_one_place(tmp_path: pathlib.Path) -> None:
+    """A container that has come back goes on under the same header, but not with another link type."""
+    session = Session(tmp_path, "web")
+    packets = builder.sequence(4)
+    builder.write(session.file(), builder.pcap(packets[:2]))
+    session.follow("pcap")
+    session.add("web")
+    builder.write(session.file("0", 1), builder.pcap(packets[2:]))
+    session.follow("pcap")
+    assert session.stream == builder.pcap(packets)
+    session.add("web", link_type="LINUX_SLL2")
+    with pytest.raises(CaptureError, match="has come back with another link type"):
+        session.follow("pcap")
+    session.add("db")
+    with pytest.raises(CaptureError, match="captures in 2 places"):
+        session.follow("pcap")
+
+
+def test_from_now_on(tmp_path: pathlib.Path) -> None:
+    session = Session(tmp_path, "web")
+    packets = builder.sequence(5)
+    builder.write(session.file("0"), builder.pcap(packets[:2]))
+    builder.write(session.file("1"), builder.pcap(packets[2:3]) + b"half")
+    assert session.follow(from_start=False)["packets"] == 0
+    builder.write(session.file("1"), builder.pcap(packets[2:]))
+    assert session.follow(from_start=False)["packets"] == 2
+    assert session.followed() == [(0, packet) for packet in packets[3:]]
+
+
+def test_a_session_that_is_another_or_damaged(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(CaptureError, match=r"There is no capture session 'x' under \S+\.$"):
+        _follow.follow(_follow.Order(str(tmp_path), "x", "node", "pcapng", True, 0), {})
+    session = Session(tmp_path, "web")
+    builder.write(session.file(), builder.pcap(builder.sequence(1)))
+    session.follow()
+    session.save(supervisor={"pid": 1 << 30, "started": 1})
+    with pytest.raises(CaptureError, match="Session x was started anew while it was followed"):
+        session.follow()
+    session.save(supervisor=session.supervisor())
+    with session.file().open("ab") as file:
+        file.write(b"\xff" * 100)
+    with pytest.raises(PcapError, match="no packet at offset"):
+        session.follow()
+    session.storage.remove("x")
+    with pytest.raises(CaptureError, match="any more: it was removed"):
+        session.follow()
+
+
+def test_killed_supervisor(tmp_path: pathlib.Path) -> None:
+    """Its tcpdumps end with it, and so does the stream."""
+    session = Session(tmp_path, "web")
+    session.save(supervisor={"pid": 1 << 30, "started": 1})
+    builder.write(session.file(), builder.pcap(builder.sequence(2)))
+    answer = session.follow()
+    assert answer["packets"] == 2 and answer["capture"]["status"] == "failed"
+
+
+def test_the_program(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the action plugin runs: an order and a cursor in, one line of JSON out."""
+    session = Session(tmp_path, "web")
+    builder.write(session.file(), builder.pcap(builder.sequence(2)))
+    order = {"path": session.storage.path, "name": "x", "host": "node", "form": "pcap", "from_start": True, "wait": 0}
+
+    def answer(cursor: str) -> dict[str, t.Any]:
+        monkeypatch.setattr(sys, "argv", ["follow", _follow.pack(order), cursor])
+        _follow.main()
+        return json.loads(capsys.readouterr().out)
+
+    first = answer(_follow.pack({}))
+    assert base64.b64decode(first["data"]) == builder.pcap(builder.sequence(2))
+    assert answer(first["cursor"])["data"] == ""
+    session.storage.remove("x")
+    assert answer(first["cursor"]) == {"failed": True, "msg": f"There is no capture session 'x' under {session.storage.path} any more: it was removed."}
