@@ -67,6 +67,7 @@ if [ "$(readlink -f "$venv/bin/python")" != "$python" ] || ! [ -x "$venv/bin/pip
     "$python" -m venv "$venv"
 fi
 "$venv/bin/pip" install -qq --disable-pip-version-check -r "requirements/$purpose.txt"
+[ "$purpose" = run ] || "$venv/bin/python" scripts/fetch_collections.py
 # The purposes build on one another: what serves the tests serves a run as well.
 for served in run pytest test; do
     echo "$wanted" >"$venv/.made-for-$served"
