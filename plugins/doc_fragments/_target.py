@@ -24,6 +24,13 @@ options:
     description:
       - Labels that a container must have, all of them, with these values.
     type: dict
+  pod:
+    description:
+      - Pods of Kubernetes that run on the host, each as NAMESPACE/NAME or NAMESPACE/NAME/CONTAINER.
+    type: list
+    elements: str
+    aliases: [pods]
+    version_added: 0.2.0
   pid:
     description:
       - For what no engine knows, a process in whose network namespace to look.

@@ -21,14 +21,15 @@ from ansible_collections.nettap.containers.plugins.module_utils._runtimes._conta
 ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "container": {"type": "list", "elements": "str", "aliases": ["containers"]},
     "labels": {"type": "dict"},
+    "pod": {"type": "list", "elements": "str", "aliases": ["pods"]},
     "pid": {"type": "int"},
     "netns": {"type": "str"},
     "runtime": {"type": "str", "default": "auto", "choices": ["auto", *RUNTIMES]},
     "docker_host": {"type": "str"},
     "allow_missing": {"type": "bool", "default": False},
 }
-EXCLUSIVE = [("container", "pid", "netns"), ("labels", "pid", "netns")]
-KINDS = ("container", "labels", "pid", "netns")
+EXCLUSIVE = [("container", "pod", "pid", "netns"), ("labels", "pid", "netns")]
+KINDS = ("container", "labels", "pod", "pid", "netns")
 _GLOB = "*?["
 
 
@@ -80,10 +81,10 @@ def _open_all(options: t.Mapping[str, t.Any]) -> t.Iterator[Target]:
         except MissingError:
             if not options["allow_missing"]:
                 raise
-    elif options.get("container") or options.get("labels"):
+    elif options.get("container") or options.get("labels") or options.get("pod"):
         yield from _open_containers(options)
     else:
-        raise TargetError("No target was given: name one with container, labels, pid or netns (container: '*' is every running container).")
+        raise TargetError("No target was given: name one with container, labels, pod, pid or netns (container: '*' is every running container).")
 
 
 def _open_unknown(options: t.Mapping[str, t.Any]) -> Target:
@@ -141,8 +142,9 @@ def select(containers: t.Sequence[Container], options: t.Mapping[str, t.Any]) ->
     # Labels are text in every engine; YAML has made true and 2 of some.
     labels = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in (options.get("labels") or {}).items()}
     chosen: dict[tuple[str, str], bool] = {}
-    for pattern in options.get("container") or ["*"]:
-        matches, named = _match(pattern, containers)
+    pods = options.get("pod")
+    for pattern in pods or options.get("container") or ["*"]:
+        matches, named = _match_pod(pattern, containers) if pods else _match(pattern, containers)
         matches = [container for container in matches if all(container.labels.get(key) == value for key, value in labels.items())]
         running = [container for container in matches if container.running]
         if not running and not options.get("allow_missing"):
@@ -168,6 +170,13 @@ def _match(pattern: str, containers: t.Sequence[Container]) -> tuple[list[Contai
     if any(character in pattern for character in _GLOB):
         return [container for container in containers if fnmatch.fnmatchcase(container.name, pattern)], False
     return [], True
+
+
+def _match_pod(pattern: str, containers: t.Sequence[Container]) -> tuple[list[Container], bool]:
+    """NAMESPACE/NAME is all of a pod, NAMESPACE/NAME/CONTAINER one of it."""
+    keys = ("io.kubernetes.pod.namespace", "io.kubernetes.pod.name", "io.kubernetes.container.name")
+    parts = pattern.split("/")
+    return [container for container in containers if [container.labels.get(key) for key, _part in zip(keys, parts)] == parts], True
 
 
 def _nothing(pattern: str, labels: t.Mapping[str, str], containers: t.Sequence[Container], stopped: t.Sequence[Container]) -> str:
