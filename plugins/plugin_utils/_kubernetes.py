@@ -67,8 +67,8 @@ def nodes(pods: t.Sequence[Object], wanted: Wanted) -> tuple[list[Node], list[st
     """
     chosen = _named(pods, wanted) if wanted.names else [(pod, container) for pod in pods for container in _containers(pod, wanted)]
     if not chosen:
-        nothing = f"No pod matches {wanted.selection}"
-        raise TargetError(f"{nothing}." if not wanted.containers or not pods else f"{nothing} and has a container {' or '.join(wanted.containers)}.")
+        nothing = f"No pod matches {wanted.selection}" + (f" and has a container {' or '.join(wanted.containers)}" if wanted.containers and pods else "")
+        raise TargetError(f"{nothing}: check the selection and the namespace.")
     found: dict[str, Node] = {}
     warnings: list[str] = []
     for pod, container in chosen:
@@ -96,10 +96,10 @@ def _named(pods: t.Sequence[Object], wanted: Wanted) -> list[tuple[Object, str]]
         pod = by_name.get(f"{namespace}/{pod_part}")
         if pod is None:
             near = difflib.get_close_matches(f"{namespace}/{pod_part}", by_name, n=3, cutoff=0.5)
-            raise TargetError(f"There is no pod {namespace}/{pod_part}" + (f" (the nearest: {', '.join(near)})." if near else "."))
+            raise TargetError(f"There is no pod {namespace}/{pod_part}" + (f" (the nearest: {', '.join(near)})" if near else "") + ": check its name and namespace.")
         known = [item["name"] for item in pod["spec"]["containers"]]
         if container and container not in known:
-            raise TargetError(f"Pod {namespace}/{pod_part} has no container {container} (it has {', '.join(known)}).")
+            raise TargetError(f"Pod {namespace}/{pod_part} has no container {container} (it has {', '.join(known)}): name one of these.")
         chosen.append((pod, container))
     return chosen
 

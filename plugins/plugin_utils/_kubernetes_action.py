@@ -60,7 +60,7 @@ class KubernetesAction(ActionBase):
     def pods(self, doing: str, namespace: str | None = None, labels: t.Sequence[str] = (), fields: t.Sequence[str] = ()) -> list[dict[str, t.Any]]:
         """Pods of a namespace, or of all."""
         asked = {"kind": "Pod", "namespace": namespace or None, "label_selectors": list(labels), "field_selectors": list(fields)}
-        return self.ask("k8s_info", doing, "the verbs get and list on pods", **asked)["resources"]
+        return self.ask("k8s_info", doing, "the verb list on pods", **asked)["resources"]
 
 
 @contextlib.contextmanager
