@@ -16,6 +16,7 @@ import json
 import pathlib
 import re
 import socket
+import ssl
 import struct
 import subprocess
 import threading
@@ -76,13 +77,23 @@ class KubeAPI:
         self._workers: list[threading.Thread] = []
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": self}))
         self.port = self._server.server_address[1]
+        # kubectl tells its token to nobody without TLS.
+        certificate, key = folder / "certificate.pem", folder / "key.pem"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=kube-api",
+             "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate, key)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self.kubeconfig = folder / "kubeconfig"
         self.kubeconfig.write_text(
             yaml.safe_dump({
                 "apiVersion": "v1",
                 "kind": "Config",
                 "current-context": "test",
-                "clusters": [{"name": "test", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
+                "clusters": [{"name": "test", "cluster": {"server": f"https://127.0.0.1:{self.port}", "certificate-authority": str(certificate)}}],
                 "users": [{"name": "test", "user": {"token": TOKEN}}],
                 "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": "elsewhere"}}],
             })  # fmt: skip
@@ -207,7 +218,11 @@ class KubeAPI:
         self._workers[-1].start()
 
     def _run(self, pod: Object) -> None:
-        status = self.kubelet.start(pod)
+        try:
+            status = self.kubelet.start(pod)
+        except Exception as error:
+            self.violations.append(f"kubelet: {error}")
+            status = {"phase": "Failed", "reason": "StartError", "message": str(error)}
         with self.lock:
             pod["status"] = {**status, "hostIP": "192.0.2.1"}
 

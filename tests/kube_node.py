@@ -18,6 +18,11 @@ IMAGE = "nettap/node-tools:latest"
 # Debian's merged /usr: with it, and /usr of this machine, the image has python3, tcpdump and what else is installed here.
 LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64", "var/run": "/run"}
 
+# By their numbers, see linux/capability.h; the engine may not know those that came later, which are parts of SYS_ADMIN.
+CAPABILITIES = """CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN
+    NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG
+    MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ""".split()
+
 
 class PaperKubelet:
     """Pods are in the state that the test wants, and nothing runs."""
@@ -76,7 +81,7 @@ class DockerKubelet:
                 mounts.append(f"{folder}:{mount['mountPath']}")
         self._client.containers.run(
             container["image"], container["command"], name=pod["metadata"]["name"], detach=True, volumes=mounts,
-            privileged=container["securityContext"].get("privileged", False),
+            **(_privileged() if container["securityContext"].get("privileged") else {}),
             pid_mode="host" if spec.get("hostPID") else None, network_mode="host" if spec.get("hostNetwork") else "bridge",
         )  # fmt: skip
         return {"phase": "Running", "containerStatuses": [{"name": container["name"], "ready": True, "state": {"running": {}}}]}
@@ -90,6 +95,16 @@ class DockerKubelet:
         """Run a program in the container by the engine's own client."""
         command = ["docker", "exec", "--interactive", pod["metadata"]["name"], *argv]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def _privileged() -> dict[str, t.Any]:
+    """What privileged means, with the capabilities that root has here: the test machine may lack some, and Docker would then refuse."""
+    [bounding] = [line.split()[1] for line in pathlib.Path("/proc/self/status").read_text().splitlines() if line.startswith("CapBnd:")]
+    missing = [name for bit, name in enumerate(CAPABILITIES) if not int(bounding, 16) >> bit & 1]
+    if not missing:
+        return {"privileged": True}
+    added = [name for name in CAPABILITIES if name not in missing]
+    return {"cap_add": added, "cap_drop": missing, "security_opt": ["seccomp=unconfined", "apparmor=unconfined"]}
 
 
 def _root_filesystem() -> bytes:

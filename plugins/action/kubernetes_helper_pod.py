@@ -60,7 +60,7 @@ class ActionModule(_kubernetes_action.KubernetesAction):
             self._create(args, [_helper_pod.manifest(name, args["namespace"], node, run, owner, args) for name, node in wanted.items()])
             self._until_running(args, run, wanted)
         except BaseException as error:
-            left = self._clean_up(args, run, guard)
+            left = self._clean_up(args, run, list(wanted), guard)
             if left and isinstance(error, AnsibleError):
                 raise AnsibleActionFail(f"{str(error).rstrip('.')}. What was made could not be deleted either: {left}") from error
             raise
@@ -72,11 +72,11 @@ class ActionModule(_kubernetes_action.KubernetesAction):
         if not args["name"] and not args["run"]:
             deleted = self._delete_orphans(args)
             return {"changed": bool(deleted), "deleted": deleted}
-        pods = [pod for pod in self._helpers(args, args["run"]) if args["name"] in (None, pod["metadata"]["name"])]
-        others = self._delete(args, pods, args["run"])
-        if pods and not others and args["guard"] and not self._task.check_mode:
+        names = [name for name in _names(self._helpers(args, args["run"])) if args["name"] in (None, name)]
+        others = self._delete(args, names, args["run"])
+        if names and not others and args["guard"] and not self._task.check_mode:
             _exit_guard.disarm(args["guard"])
-        return {"changed": bool(pods), "deleted": [pod["metadata"]["name"] for pod in pods]}
+        return {"changed": bool(names), "deleted": names}
 
     def _guard(self, args: dict[str, t.Any], run: str) -> int | None:
         again = {"state": "absent", "run": run, **{name: args[name] for name in ("namespace", "kubeconfig", "context", "api_timeout") if args[name]}}
@@ -120,38 +120,41 @@ class ActionModule(_kubernetes_action.KubernetesAction):
             time.sleep(_STEP)
 
     def _delete_orphans(self, args: dict[str, t.Any]) -> list[str]:
-        orphans = [pod for pod in self._helpers(args, None) if _helper_pod.orphaned(pod)]
+        orphans = _names([pod for pod in self._helpers(args, None) if _helper_pod.orphaned(pod)])
         self._delete(args, orphans, None)
-        return [pod["metadata"]["name"] for pod in orphans]
+        return orphans
 
     def _helpers(self, args: dict[str, t.Any], run: str | None) -> list[dict[str, t.Any]]:
         labels = [f"{_helper_pod.LABEL_MANAGED}={_helper_pod.MANAGER}", *([f"{_helper_pod.LABEL_RUN}={run}"] if run else [])]
         return self.pods(f"list the helper pods in namespace {args['namespace']}", args["namespace"], labels)
 
-    def _delete(self, args: dict[str, t.Any], pods: list[dict[str, t.Any]], run: str | None) -> list[dict[str, t.Any]]:
+    def _delete(self, args: dict[str, t.Any], names: list[str], run: str | None) -> list[str]:
         """Deletes pods and waits for them to be gone; returns the other helper pods of the run that are still there."""
-        names = {pod["metadata"]["name"] for pod in pods}
         if names and not self._task.check_mode:
-            which = [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": args["namespace"]}} for name in sorted(names)]
+            which = [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": args["namespace"]}} for name in names]
             doing = f"delete helper pods in namespace {args['namespace']}"
             self.ask("k8s", doing, "the verbs get and delete on pods", state="absent", definition=which)
         deadline = time.monotonic() + _GONE_SECONDS
         while names:
-            left = self._helpers(args, run)
-            slow = sorted(names & {pod["metadata"]["name"] for pod in left})
+            left = _names(self._helpers(args, run))
+            slow = [name for name in names if name in left]
             if not slow or self._task.check_mode:
-                return [pod for pod in left if pod["metadata"]["name"] not in names]
+                return [name for name in left if name not in names]
             if time.monotonic() > deadline:
                 raise AnsibleActionFail(f"The helper pods {', '.join(slow)} were told to end {_GONE_SECONDS} s ago and are still there: see their nodes.")
             time.sleep(_STEP)
         return []
 
-    def _clean_up(self, args: dict[str, t.Any], run: str, guard: int | None) -> str:
-        """Deletes what a failed start has made; returns what kept it from that, and then the guard tries again."""
+    def _clean_up(self, args: dict[str, t.Any], run: str, names: list[str], guard: int | None) -> str:
+        """Deletes what a failed start may have made; returns what kept it from that, and then the guard tries again."""
         try:
-            self._delete(args, self._helpers(args, run), run)
+            self._delete(args, names, run)
         except AnsibleError as error:
             return str(error)
         if guard is not None:
             _exit_guard.disarm(guard)
         return ""
+
+
+def _names(pods: list[dict[str, t.Any]]) -> list[str]:
+    return [pod["metadata"]["name"] for pod in pods]
