@@ -4,7 +4,7 @@
 """Runs a command once a run of Ansible has ended, however it ends: an interrupted run has no `always`, a killed one nothing at all.
 
 As a program: _exit_guard.py PID MESSAGE COMMAND [ARGUMENT...]. It waits for the process and for its children, which
-after SIGTERM still stop and fetch captures while their parent is gone.
+after SIGTERM still stop and fetch captures while their parent is gone; it sends them one if nobody else did.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def disarm(pid: int) -> None:
 
 
 def wait(pid: int) -> None:
-    """Returns when the process and the children that it had at last have ended."""
+    """Returns when the process and the children that it had at last have ended, which they are told to do when it has."""
     running: dict[int, int] = {}
     with contextlib.suppress(ProcessLookupError):
         guarded = os.pidfd_open(pid)
@@ -60,6 +60,10 @@ def wait(pid: int) -> None:
                     running[child] = os.pidfd_open(child)
             for child in [child for child, descriptor in running.items() if _ended(descriptor, 0)]:
                 os.close(running.pop(child))
+        for descriptor in running.values():
+            # Of a parent's SIGKILL they know nothing. Told to end, they stop and fetch what they wait for.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGTERM)
         for descriptor in running.values():
             _ended(descriptor, _PATIENCE)
 
