@@ -12,6 +12,7 @@ import contextlib
 import datetime
 import hashlib
 import http.server
+import io
 import json
 import pathlib
 import re
@@ -258,7 +259,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if url.path in DISCOVERY and query == {"timeout": "32s"}:
             query = {}
         try:
-            code, answer = 200, self.api.handle(self.command, url.path, query, self.headers, body)
+            code, answer = 200, self.api.handle(self.command, url.path, query, dict(self.headers), body)
             code = 201 if self.command == "POST" else 200
         except Refused as refused:
             code, answer = refused.code, refused.status
@@ -315,7 +316,7 @@ class _Channels:
     STDIN, STDOUT, STDERR, ERROR, CLOSE = 0, 1, 2, 3, 255
     BINARY, CLOSING, PING, PONG = 2, 8, 9, 10
 
-    def __init__(self, connection: socket.socket, reader: t.BinaryIO) -> None:
+    def __init__(self, connection: socket.socket, reader: io.BufferedIOBase) -> None:
         self._connection = connection
         self._reader = reader
         self._lock = threading.Lock()

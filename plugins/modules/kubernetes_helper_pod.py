@@ -11,13 +11,13 @@ module: kubernetes_helper_pod
 short_description: Make privileged helper pods on nodes of a Kubernetes cluster, and delete them
 description:
   - A helper pod is privileged, in the node's network and PID namespaces, and has the node's C(/run). What runs in it, over the connection
-    P(kubernetes.core.kubectl#connection), sees the node's containers as root on the node does.
+    C(kubernetes.core.kubectl), sees the node's containers as root on the node does.
   - It ends by itself after O(deadline). Helper pods that have ended, or whose run of Ansible has ended on this same machine, are found
     by label and deleted before new ones are made.
   - When the run of Ansible ends before it has deleted its helper pods - interrupted, cancelled or killed - a process that was left behind
     to watch over it deletes them, once tasks that still fetch captures are done. For this the controller must be a Linux machine, and
     must itself go on - a container that is stopped with everything in it does not, and there remains O(deadline).
-  - Runs on the controller, C(localhost), through M(kubernetes.core.k8s#module) and M(kubernetes.core.k8s_info#module).
+  - Runs on the controller, C(localhost), through C(kubernetes.core.k8s) and C(kubernetes.core.k8s_info).
 version_added: 0.2.0
 author:
   - The nettap.containers authors (@nettap)
@@ -101,8 +101,6 @@ options:
     type: int
 seealso:
   - module: nettap.containers.kubernetes_pods_info
-  - plugin: kubernetes.core.kubectl
-    plugin_type: connection
 """
 
 EXAMPLES = r"""

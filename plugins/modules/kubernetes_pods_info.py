@@ -12,7 +12,7 @@ short_description: Find pods through the Kubernetes API, and the nodes and hosts
 description:
   - Looks up pods by name, by labels or by their deployment, and tells for each node which of them run there, and which host of
     the inventory that node is.
-  - Runs on the controller, C(localhost), through M(kubernetes.core.k8s_info#module).
+  - Runs on the controller, C(localhost), through C(kubernetes.core.k8s_info).
   - Pods that are named must run. Of those that O(label_selectors) or O(deployment) bring, the ones that do not run are passed over
     with a warning; it is an error if none runs.
 version_added: 0.2.0
