@@ -192,7 +192,8 @@ class KubeAPI:
             self.violations.append(f"create {resource}: {wrong}")
             raise Refused(400, "BadRequest", f"strict decoding error: {', '.join(wrong)}")
         meta = new["metadata"]
-        if (new["apiVersion"], new["kind"], meta["namespace"]) != ("v1", "Pod", namespace) or not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", meta["name"]):
+        fits = (new["apiVersion"], new["kind"], meta["namespace"]) == ("v1", "Pod", namespace)
+        if not fits or not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", meta["name"]):
             self.violations.append(f"create pods in {namespace}: {new['kind']} {meta}")
             raise Refused(422, "Invalid", "the object does not fit the request")
         for key, value in (meta.get("labels") or {}).items():
@@ -324,7 +325,8 @@ class _Channels:
     def serve(self, process: subprocess.Popen[bytes]) -> None:
         """Carry the streams of a process, and at last tell how it ended."""
         assert process.stdin and process.stdout and process.stderr
-        readers = [threading.Thread(target=self._carry, args=(stream, channel)) for stream, channel in ((process.stdout, self.STDOUT), (process.stderr, self.STDERR))]
+        outputs = ((process.stdout, self.STDOUT), (process.stderr, self.STDERR))
+        readers = [threading.Thread(target=self._carry, args=output) for output in outputs]
         writer = threading.Thread(target=self._feed, args=(process,))
         for thread in (*readers, writer):
             thread.start()
@@ -387,7 +389,8 @@ class _Channels:
                 return kind, message
 
     def _send(self, opcode: int, data: bytes) -> None:
-        size = struct.pack(">B", len(data)) if len(data) < 126 else struct.pack(">BH", 126, len(data)) if len(data) < 65536 else struct.pack(">BQ", 127, len(data))
+        length = len(data)
+        size = struct.pack(">B", length) if length < 126 else struct.pack(">BH", 126, length) if length < 65536 else struct.pack(">BQ", 127, length)
         with self._lock:
             self._connection.sendall(bytes([0x80 | opcode]) + size + data)
 
@@ -460,12 +463,13 @@ def resources(*names: str) -> list[Object]:
     ]  # fmt: skip
 
 
+APPS = {"groupVersion": "apps/v1", "version": "v1"}
 DISCOVERY: dict[str, Object] = {
     "/version": {"major": "1", "minor": "32", "gitVersion": "v1.32.4", "gitCommit": "0", "gitTreeState": "clean", "platform": "linux/amd64"},
     "/api": {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []},
     "/apis": {
         "kind": "APIGroupList", "apiVersion": "v1",
-        "groups": [{"name": "apps", "versions": [{"groupVersion": "apps/v1", "version": "v1"}], "preferredVersion": {"groupVersion": "apps/v1", "version": "v1"}}],
+        "groups": [{"name": "apps", "versions": [APPS], "preferredVersion": APPS}],
     },
     "/api/v1": {"kind": "APIResourceList", "groupVersion": "v1", "resources": resources("pods", "pods/exec")},
     "/apis/apps/v1": {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "apps/v1", "resources": resources("deployments")},

@@ -20,7 +20,8 @@ _PULL_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrIma
 _START_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff")
 # How urllib3 and the kernel say that nobody answers.
 _UNREACHABLE = re.compile(
-    r"Max retries exceeded|NewConnectionError|ConnectTimeout|ReadTimeout|NameResolutionError|Connection refused|Connection aborted|No route to host", re.IGNORECASE
+    r"Max retries exceeded|NewConnectionError|ConnectTimeout|ReadTimeout|NameResolutionError|Connection refused|Connection aborted|No route to host",
+    re.IGNORECASE,
 )
 
 
@@ -67,8 +68,8 @@ def nodes(pods: t.Sequence[Object], wanted: Wanted) -> tuple[list[Node], list[st
     """
     chosen = _named(pods, wanted) if wanted.names else [(pod, container) for pod in pods for container in _containers(pod, wanted)]
     if not chosen:
-        nothing = f"No pod matches {wanted.selection}" + (f" and has a container {' or '.join(wanted.containers)}" if wanted.containers and pods else "")
-        raise TargetError(f"{nothing}: check the selection and the namespace.")
+        container = f" and has a container {' or '.join(wanted.containers)}" if wanted.containers and pods else ""
+        raise TargetError(f"No pod matches {wanted.selection}{container}: check the selection and the namespace.")
     found: dict[str, Node] = {}
     warnings: list[str] = []
     for pod, container in chosen:
@@ -84,7 +85,8 @@ def nodes(pods: t.Sequence[Object], wanted: Wanted) -> tuple[list[Node], list[st
         if target not in node.pods:
             node.pods.append(target)
     if not found:
-        raise TargetError(f"None of the pods that match {wanted.selection} runs: {warnings[0].rpartition(':')[0]}; wait until one does, then run the play again.")
+        why = warnings[0].rpartition(":")[0]
+        raise TargetError(f"None of the pods that match {wanted.selection} runs: {why}; wait until one does, then run the play again.")
     return list(found.values()), list(dict.fromkeys(warnings))
 
 
