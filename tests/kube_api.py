@@ -260,7 +260,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if url.path in DISCOVERY and query == {"timeout": "32s"}:
             query = {}
         try:
-            code, answer = 200, self.api.handle(self.command, url.path, query, dict(self.headers), body)
+            code, answer = 200, self.api.handle(self.command, url.path, query, {name.title(): value for name, value in self.headers.items()}, body)
             code = 201 if self.command == "POST" else 200
         except Refused as refused:
             code, answer = refused.code, refused.status

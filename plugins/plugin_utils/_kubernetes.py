@@ -98,7 +98,8 @@ def _named(pods: t.Sequence[Object], wanted: Wanted) -> list[tuple[Object, str]]
         pod = by_name.get(f"{namespace}/{pod_part}")
         if pod is None:
             near = difflib.get_close_matches(f"{namespace}/{pod_part}", by_name, n=3, cutoff=0.5)
-            raise TargetError(f"There is no pod {namespace}/{pod_part}" + (f" (the nearest: {', '.join(near)})" if near else "") + ": check its name and namespace.")
+            nearest = f" (the nearest: {', '.join(near)})" if near else ""
+            raise TargetError(f"There is no pod {namespace}/{pod_part}{nearest}: check its name and namespace.")
         known = [item["name"] for item in pod["spec"]["containers"]]
         if container and container not in known:
             raise TargetError(f"Pod {namespace}/{pod_part} has no container {container} (it has {', '.join(known)}): name one of these.")
