@@ -88,6 +88,11 @@ class Running:
         """What the run has printed so far."""
         return self._output.read_text()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended by itself."""
+        return self._process.poll() is not None
+
     def interrupt(self, number: int = signal.SIGINT) -> None:
         """Send a signal to the run and its workers."""
         with contextlib.suppress(ProcessLookupError):

@@ -221,6 +221,14 @@ def address(container: docker.models.containers.Container, network: str = "") ->
     return (networks[network] if network else next(iter(networks.values())))["IPAddress"]
 
 
+def unix_socket() -> str:
+    """Return the path of the engine's socket on this machine."""
+    url = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if not url.startswith("unix://"):
+        raise EngineError(f"The engine at {url} is not reached by a socket of this machine.")
+    return url.removeprefix("unix://")
+
+
 def run(argv: list[str]) -> int:
     """Run a command beside an engine that has the image; return its exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

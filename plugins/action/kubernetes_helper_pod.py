@@ -1,0 +1,160 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Action plugin: makes helper pods on nodes of a cluster, and sees to it that none is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+import typing as t
+import uuid
+
+from ansible.errors import AnsibleActionFail, AnsibleError
+
+from ansible_collections.nettap.containers.plugins.plugin_utils import _exit_guard, _helper_pod, _kubernetes, _kubernetes_action
+
+ARGUMENTS: dict[str, dict[str, t.Any]] = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "namespace": {"type": "str", "default": "default"},
+    "node": {"type": "list", "elements": "str"},
+    "image": {"type": "str"},
+    "image_pull_policy": {"type": "str", "choices": ["Always", "IfNotPresent", "Never"], "default": "IfNotPresent"},
+    "image_pull_secrets": {"type": "list", "elements": "str"},
+    "service_account": {"type": "str"},
+    "deadline": {"type": "int", "default": 3600},
+    "start_timeout": {"type": "int", "default": 120},
+    "name": {"type": "str"},
+    "run": {"type": "str"},
+    "guard": {"type": "int"},
+    **_kubernetes_action.ARGUMENTS,
+}
+_STEP = 1.0  # seconds between looks at a pod that starts or ends
+_GONE_SECONDS = 60  # for a deleted pod to disappear: the kubelet has to confirm
+
+
+class ActionModule(_kubernetes_action.KubernetesAction):
+    """Pods are made once and used in one run of Ansible: `present` always makes new ones."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Runs the action."""
+        result = super().run(tmp, task_vars)
+        self.task_vars = task_vars or {}
+        _validated, args = self.validate_argument_spec(ARGUMENTS, required_if=[("state", "present", ("node", "image"))])
+        return {**result, **(self._present(args) if args["state"] == "present" else self._absent(args))}
+
+    def _present(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
+        if shutil.which("kubectl") is None:
+            raise AnsibleActionFail("There is no kubectl on the controller, over which tasks would run in the helper pods: install it.")
+        run = uuid.uuid4().hex[:8]
+        wanted = {f"nettap-helper-{run}-{number}": node for number, node in enumerate(dict.fromkeys(args["node"]), start=1)}
+        if self._task.check_mode:
+            return {"changed": True, "pods": [], "orphans": [], "run": run}
+        orphans = self._delete_orphans(args)
+        # Ansible's own process, of which we are a worker. Before the first pod, so that there is none without a guard.
+        owner, guard = _helper_pod.owner(os.getppid()), self._guard(args, run)
+        try:
+            self._create(args, [_helper_pod.manifest(name, args["namespace"], node, run, owner, args) for name, node in wanted.items()])
+            self._until_running(args, run, wanted)
+        except BaseException as error:
+            left = self._clean_up(args, run, list(wanted), guard)
+            if left and isinstance(error, AnsibleError):
+                raise AnsibleActionFail(f"{str(error).rstrip('.')}. What was made could not be deleted either: {left}") from error
+            raise
+        pods = [{"name": name, "node": node, "namespace": args["namespace"], "container": _helper_pod.CONTAINER} for name, node in wanted.items()]
+        return {"changed": True, "pods": pods, "orphans": orphans, "run": run, "guard": guard}
+
+    def _absent(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Deletes one pod, all of a run, or all that nobody needs any more. With the last of a run its guard goes."""
+        if not args["name"] and not args["run"]:
+            deleted = self._delete_orphans(args)
+            return {"changed": bool(deleted), "deleted": deleted}
+        names = [name for name in _names(self._helpers(args, args["run"])) if args["name"] in (None, name)]
+        others = self._delete(args, names, args["run"])
+        if names and not others and args["guard"] and not self._task.check_mode:
+            _exit_guard.disarm(args["guard"])
+        return {"changed": bool(names), "deleted": names}
+
+    def _guard(self, args: dict[str, t.Any], run: str) -> int | None:
+        again = {"state": "absent", "run": run, **{name: args[name] for name in ("namespace", "kubeconfig", "context", "api_timeout") if args[name]}}
+        command = [
+            sys.executable, "-m", "ansible", "adhoc", "localhost", "--inventory", "localhost,", "--connection", "local",
+            "--extra-vars", json.dumps({"ansible_python_interpreter": self._interpreter()}),
+            "--module-name", "nettap.containers.kubernetes_helper_pod", "--args", json.dumps(again),
+        ]
+        message = f"This run of Ansible ended before its helper pods in namespace {args['namespace']} (run {run}) were deleted: deleting them."
+        return _exit_guard.arm(os.getppid(), message, command)
+
+    def _interpreter(self) -> str:
+        """The Python that has the library kubernetes: that of this task, or Ansible's own as for an implicit localhost."""
+        return self._templar.template(self.task_vars.get("ansible_python_interpreter") or sys.executable)
+
+    def _create(self, args: dict[str, t.Any], pods: list[dict[str, t.Any]]) -> None:
+        doing = f"create helper pods in namespace {args['namespace']}"
+        self.ask("k8s", doing, "the verbs get and create on pods, in a namespace that admits privileged pods", state="present", definition=pods)
+
+    def _until_running(self, args: dict[str, t.Any], run: str, wanted: dict[str, str]) -> None:
+        deadline = time.monotonic() + args["start_timeout"]
+        while True:
+            pods = {pod["metadata"]["name"]: pod for pod in self._helpers(args, run)}
+            for name, node in wanted.items():
+                if name not in pods:
+                    raise AnsibleActionFail(f"The helper pod on node {node} was deleted by somebody else while it started: run the play again.")
+                why = _kubernetes.failure(pods[name])
+                if why and _kubernetes.pull_failed(pods[name]):
+                    raise AnsibleActionFail(f"Image {args['image']} cannot be pulled on node {node} ({why}): give one that the node can pull.")
+                if why:
+                    raise AnsibleActionFail(f"The helper pod on node {node} does not run ({why}): see what the node's kubelet and the image need.")
+            waiting = [name for name, pod in pods.items() if pod["status"].get("phase") != "Running"]
+            if not waiting:
+                return
+            if time.monotonic() > deadline:
+                why = _kubernetes.why_not_running(pods[waiting[0]])
+                raise AnsibleActionFail(
+                    f"The helper pod on node {wanted[waiting[0]]} did not run within {args['start_timeout']} s: {why}; "
+                    "see that the node is ready, or wait longer (start_timeout)."
+                )
+            time.sleep(_STEP)
+
+    def _delete_orphans(self, args: dict[str, t.Any]) -> list[str]:
+        orphans = _names([pod for pod in self._helpers(args, None) if _helper_pod.orphaned(pod)])
+        self._delete(args, orphans, None)
+        return orphans
+
+    def _helpers(self, args: dict[str, t.Any], run: str | None) -> list[dict[str, t.Any]]:
+        labels = [f"{_helper_pod.LABEL_MANAGED}={_helper_pod.MANAGER}", *([f"{_helper_pod.LABEL_RUN}={run}"] if run else [])]
+        return self.pods(f"list the helper pods in namespace {args['namespace']}", args["namespace"], labels)
+
+    def _delete(self, args: dict[str, t.Any], names: list[str], run: str | None) -> list[str]:
+        """Deletes pods and waits for them to be gone; returns the other helper pods of the run that are still there."""
+        if names and not self._task.check_mode:
+            which = [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": args["namespace"]}} for name in names]
+            doing = f"delete helper pods in namespace {args['namespace']}"
+            self.ask("k8s", doing, "the verbs get and delete on pods", state="absent", definition=which)
+        deadline = time.monotonic() + _GONE_SECONDS
+        while names:
+            left = _names(self._helpers(args, run))
+            slow = [name for name in names if name in left]
+            if not slow or self._task.check_mode:
+                return [name for name in left if name not in names]
+            if time.monotonic() > deadline:
+                raise AnsibleActionFail(f"The helper pods {', '.join(slow)} were told to end {_GONE_SECONDS} s ago and are still there: see their nodes.")
+            time.sleep(_STEP)
+        return []
+
+    def _clean_up(self, args: dict[str, t.Any], run: str, names: list[str], guard: int | None) -> str:
+        """Deletes what a failed start may have made; returns what kept it from that, and then the guard tries again."""
+        try:
+            self._delete(args, names, run)
+        except AnsibleError as error:
+            return str(error)
+        if guard is not None:
+            _exit_guard.disarm(guard)
+        return ""
+
+
+def _names(pods: list[dict[str, t.Any]]) -> list[str]:
+    return [pod["metadata"]["name"] for pod in pods]

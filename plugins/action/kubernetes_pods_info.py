@@ -1,0 +1,79 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Action plugin: finds pods through the Kubernetes API, and the nodes and inventory hosts that they run on."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ansible.errors import AnsibleActionFail
+from ansible.utils.display import Display
+
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
+from ansible_collections.nettap.containers.plugins.plugin_utils import _kubernetes, _kubernetes_action
+
+ARGUMENTS: dict[str, dict[str, t.Any]] = {
+    "namespace": {"type": "str", "default": "default"},
+    "pod": {"type": "list", "elements": "str"},
+    "label_selectors": {"type": "list", "elements": "str"},
+    "deployment": {"type": "str"},
+    "container": {"type": "list", "elements": "str"},
+    "match_inventory": {"type": "bool", "default": True},
+    "node_variable": {"type": "str", "default": "kubernetes_node"},
+    **_kubernetes_action.ARGUMENTS,
+}
+
+
+class ActionModule(_kubernetes_action.KubernetesAction):
+    """Reads only."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Runs the action."""
+        result = super().run(tmp, task_vars)
+        self.task_vars = task_vars or {}
+        ways = ("pod", "label_selectors", "deployment")
+        _validated, args = self.validate_argument_spec(ARGUMENTS, mutually_exclusive=[ways], required_one_of=[ways])
+        try:
+            found, warnings = self._find(args)
+            if args["match_inventory"]:
+                _kubernetes.place(found, self._inventory(args["node_variable"]), args["node_variable"])
+        except NettapError as error:
+            raise AnsibleActionFail(str(error)) from error
+        for warning in warnings:
+            Display().warning(warning)
+        return {**result, "changed": False, "nodes": [dataclasses.asdict(node) for node in found]}
+
+    def _find(self, args: dict[str, t.Any]) -> tuple[list[_kubernetes.Node], list[str]]:
+        namespace = "" if args["namespace"] == "*" else args["namespace"]
+        where = f"in namespace {namespace}" if namespace else "in all namespaces"
+        if args["pod"]:
+            names = [name if "/" in name else f"{namespace or 'default'}/{name}" for name in args["pod"]]
+            pods = [pod for space in dict.fromkeys(name.split("/")[0] for name in names) for pod in self._named(space, names)]
+            return _kubernetes.nodes(pods, _kubernetes.Wanted(names=names))
+        labels = args["label_selectors"] or self._selectors(args["deployment"], namespace)
+        selection = f"{', '.join(labels)} {where}" + (f" (the pods of deployment {args['deployment']})" if args["deployment"] else "")
+        pods = self.pods(f"list the pods {where}", namespace, labels)
+        return _kubernetes.nodes(pods, _kubernetes.Wanted(containers=args["container"] or (), selection=selection))
+
+    def _named(self, namespace: str, names: list[str]) -> list[dict[str, t.Any]]:
+        """The pods of a namespace; only the one if only one is wanted, for which a right to that one is enough."""
+        wanted = {name.split("/")[1] for name in names if name.split("/")[0] == namespace}
+        [only] = wanted if len(wanted) == 1 else [""]
+        doing = f"look up pod {namespace}/{only}" if only else f"list the pods in namespace {namespace}"
+        return self.pods(doing, namespace, fields=[f"metadata.name={only}"] if only else ())
+
+    def _selectors(self, deployment: str, namespace: str) -> list[str]:
+        if not namespace:
+            raise AnsibleActionFail(f"Deployment {deployment} needs its namespace: give one instead of all.")
+        doing, right = f"look up deployment {namespace}/{deployment}", "the verb get on deployments"
+        found = self.ask("k8s_info", doing, right, api_version="apps/v1", kind="Deployment", name=deployment, namespace=namespace)["resources"]
+        if not found:
+            raise AnsibleActionFail(f"There is no deployment {deployment} in namespace {namespace}: check its name and the namespace.")
+        return _kubernetes.selectors(found[0]["spec"]["selector"])
+
+    def _inventory(self, variable: str) -> dict[str, dict[str, t.Any]]:
+        """The variables by which a node is known, of every host."""
+        hostvars = self.task_vars["hostvars"]
+        return {name: {key: hostvars[name].get(key) for key in (variable, "ansible_host")} for name in self.task_vars["groups"]["all"]}

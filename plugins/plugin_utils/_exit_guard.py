@@ -1,0 +1,100 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs a command once a run of Ansible has ended, however it ends: an interrupted run has no `always`, a killed one nothing at all.
+
+As a program: _exit_guard.py PID MESSAGE COMMAND [ARGUMENT...]. It waits for the process and for its children, which
+after SIGTERM still stop and fetch captures while their parent is gone; it sends them one if nobody else did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+
+_LOOK = 0.5  # seconds between looks for new children: workers that matter live longer
+_PATIENCE = 600  # seconds for children to finish
+
+
+def arm(pid: int, message: str, command: list[str]) -> int | None:
+    """Starts the guard of a process and returns its PID; None where the system cannot tell of a process's end (pidfd_open(2))."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    with contextlib.ExitStack() as stack:
+        # What it has to say is for those who read what the run has printed. It may be a file, or closed.
+        said = stack.enter_context(open(os.devnull, "wb"))
+        with contextlib.suppress(OSError):
+            said = stack.enter_context(open(f"/proc/{pid}/fd/2", "ab"))
+        process = subprocess.Popen(  # it outlives us; pylint: disable=consider-using-with
+            [sys.executable, os.path.abspath(__file__), str(pid), message, *command],
+            stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
+        )
+    process.returncode = 0  # not ours to wait for: no warning that it still runs
+    return process.pid
+
+
+def disarm(pid: int) -> None:
+    """Ends a guard, which is not needed any more. A PID that is no guard's (any more) is left alone."""
+    with contextlib.suppress(OSError):
+        guard = os.pidfd_open(pid)
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as stream:
+                if os.path.abspath(__file__).encode() in stream.read().split(b"\0"):
+                    signal.pidfd_send_signal(guard, signal.SIGTERM)
+        finally:
+            os.close(guard)
+
+
+def wait(pid: int) -> None:
+    """Returns when the process and the children that it had at last have ended, which they are told to do when it has."""
+    running: dict[int, int] = {}
+    with contextlib.suppress(ProcessLookupError):
+        guarded = os.pidfd_open(pid)
+        while not _ended(guarded, _LOOK):
+            for child in children(pid) - running.keys():
+                with contextlib.suppress(ProcessLookupError):
+                    running[child] = os.pidfd_open(child)
+            for child in [child for child, descriptor in running.items() if _ended(descriptor, 0)]:
+                os.close(running.pop(child))
+        for descriptor in running.values():
+            # Of a parent's SIGKILL they know nothing. Told to end, they stop and fetch what they wait for.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+        for descriptor in running.values():
+            _ended(descriptor, _PATIENCE)
+
+
+def _ended(descriptor: int, patience: float) -> bool:
+    return bool(select.select([descriptor], [], [], patience)[0])
+
+
+def children(pid: int) -> set[int]:
+    """PIDs of the children of a process; the kernel's own list (/proc/PID/task/TID/children) is not in every kernel."""
+    found = set()
+    for name in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            if name.isdigit():
+                with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as stream:
+                    if int(stream.read().rpartition(")")[2].split()[1]) == pid:
+                        found.add(int(name))
+    return found
+
+
+def main(pid: int, message: str, command: list[str]) -> None:
+    """Waits, then runs the command; its words are told only when it fails."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    wait(pid)
+    sys.stderr.write(f"{message}\n")
+    sys.stderr.flush()
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode != 0:
+        sys.stderr.write(done.stdout)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])

@@ -1,0 +1,90 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the action plugins that ask the Kubernetes API share: they do so through the modules of kubernetes.core."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import typing as t
+
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.nettap.containers.plugins.plugin_utils import _exit_guard, _kubernetes
+
+# Everything else (host, token, certificates) is in the kubeconfig, or in the environment as K8S_AUTH_*, for kubectl too.
+ARGUMENTS: dict[str, dict[str, t.Any]] = {"kubeconfig": {"type": "path"}, "context": {"type": "str"}, "api_timeout": {"type": "int", "default": 30}}
+
+
+class _TimedOut(Exception):
+    """An API that took our connection, or not even that, and did not answer."""
+
+
+class KubernetesAction(ActionBase):
+    """Runs in a worker process of the controller, which is where the API is asked."""
+
+    _requires_connection = True
+    _supports_async = False
+    _supports_check_mode = True
+    task_vars: dict[str, t.Any]
+
+    def ask(self, module: str, doing: str, right: str, **args: t.Any) -> dict[str, t.Any]:
+        """Runs a module of kubernetes.core; what fails becomes one sentence of what it was `doing` and which `right` that takes."""
+        options = self._task.args
+        common = {name: options[name] for name in ("kubeconfig", "context") if options.get(name)}
+        if "kubeconfig" in common:
+            common["kubeconfig"] = os.path.expanduser(common["kubeconfig"])
+        seconds = int(options.get("api_timeout") or ARGUMENTS["api_timeout"]["default"])
+        try:
+            with _at_most(seconds):
+                result = self._execute_module(module_name=f"kubernetes.core.{module}", module_args={**common, **args}, task_vars=self.task_vars)
+        except _TimedOut:
+            raise AnsibleActionFail(
+                f"The Kubernetes API did not answer within {seconds} s when asked to {doing}: check the network to it, kubeconfig and context."
+            ) from None
+        except AnsibleError as error:
+            if "kubernetes.core" in str(error) and "not found" in str(error):
+                raise AnsibleActionFail(
+                    "The collection kubernetes.core is missing on the controller: install it with 'ansible-galaxy collection install kubernetes.core'."
+                ) from error
+            raise
+        if not result.get("failed"):
+            return result
+        if "required Python library" in str(result.get("msg")):
+            raise AnsibleActionFail("The Python library kubernetes is missing on the controller, for the Python that runs this task: pip install kubernetes.")
+        raise AnsibleActionFail(_kubernetes.explain(result, doing, right))
+
+    def pods(self, doing: str, namespace: str | None = None, labels: t.Sequence[str] = (), fields: t.Sequence[str] = ()) -> list[dict[str, t.Any]]:
+        """Pods of a namespace, or of all."""
+        asked = {"kind": "Pod", "namespace": namespace or None, "label_selectors": list(labels), "field_selectors": list(fields)}
+        return self.ask("k8s_info", doing, "the verb list on pods", **asked)["resources"]
+
+
+@contextlib.contextmanager
+def _at_most(seconds: int) -> t.Iterator[None]:
+    """Raises _TimedOut, and ends what the block has started, when it takes longer: the Kubernetes client has no limit of its own."""
+
+    def late(*_arguments: object) -> None:
+        raise _TimedOut
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    except _TimedOut:
+        signal.alarm(0)
+        _end_children(os.getpid())
+        raise
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _end_children(pid: int) -> None:
+    for child in _exit_guard.children(pid):
+        _end_children(child)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGTERM)

@@ -1,0 +1,166 @@
+"""What is made of Kubernetes objects and of the API's errors; and to which run a helper pod belongs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from ansible_collections.nettap.containers.plugins.module_utils._errors import TargetError
+from ansible_collections.nettap.containers.plugins.plugin_utils import _exit_guard, _helper_pod, _kubernetes
+from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import Node, Wanted
+
+
+def pod(name="web-1", node="n1", phase="Running", containers=("app", "sidecar"), **status):
+    return {
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"nodeName": node, "containers": [{"name": container} for container in containers]},
+        "status": {"phase": phase, "hostIP": f"10.0.0.{node[1:]}", **status},
+    }
+
+
+def test_pods_by_node():
+    found, warnings = _kubernetes.nodes([pod(), pod("web-2", "n2"), pod("web-3")], Wanted(selection="app=web"))
+    assert found == [Node("n1", "10.0.0.1", ["shop/web-1", "shop/web-3"]), Node("n2", "10.0.0.2", ["shop/web-2"])] and not warnings
+
+
+def test_containers_of_selected_and_of_named_pods():
+    pods = [pod(), pod("db-1", containers=("db",))]
+    assert _kubernetes.nodes(pods, Wanted(containers=["app"], selection="x"))[0][0].pods == ["shop/web-1/app"]
+    assert _kubernetes.nodes(pods, Wanted(names=["shop/web-1/sidecar", "shop/db-1"]))[0][0].pods == ["shop/web-1/sidecar", "shop/db-1"]
+
+
+def test_some_selected_pods_may_not_run():
+    gone = pod("web-3")
+    gone["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    found, warnings = _kubernetes.nodes([pod(), pod("web-2", phase="Pending"), gone], Wanted(selection="app=web"))
+    assert [node.pods for node in found] == [["shop/web-1"]]
+    assert warnings == ["Pod shop/web-2 is Pending: it is passed over.", "Pod shop/web-3 is being deleted: it is passed over."]
+
+
+@pytest.mark.parametrize(("pods", "wanted", "message"), [
+    ([], Wanted(selection="app=web in namespace shop"), "No pod matches app=web in namespace shop: check the selection and the namespace."),
+    ([pod()], Wanted(containers=["a", "b"], selection="app=web"), "No pod matches app=web and has a container a or b: check the selection and the namespace."),
+    ([pod()], Wanted(names=["shop/wbe-1"]), "There is no pod shop/wbe-1 (the nearest: shop/web-1): check its name and namespace."),
+    ([], Wanted(names=["shop/web-1"]), "There is no pod shop/web-1: check its name and namespace."),
+    ([pod()], Wanted(names=["shop/web-1/db"]), "Pod shop/web-1 has no container db (it has app, sidecar): name one of these."),
+    ([pod(phase="Failed", reason="Evicted", message="out of disk.")], Wanted(names=["shop/web-1"]),
+     "Pod shop/web-1 is Failed (Evicted: out of disk): wait until it runs, then run the play again."),
+    ([pod(phase="Pending"), pod("web-2", phase="Pending")], Wanted(selection="app=web"),
+     "None of the pods that match app=web runs: Pod shop/web-1 is Pending; wait until one does, then run the play again."),
+])  # fmt: skip
+def test_pods_that_cannot_be_had(pods, wanted, message):
+    with pytest.raises(TargetError) as error:
+        _kubernetes.nodes(pods, wanted)
+    assert str(error.value) == message
+
+
+def test_selector_of_a_deployment():
+    expressions = [
+        {"key": "a", "operator": "In", "values": ["x", "y"]}, {"key": "b", "operator": "NotIn", "values": ["z"]},
+        {"key": "c", "operator": "Exists"}, {"key": "d", "operator": "DoesNotExist"},
+    ]  # fmt: skip
+    assert _kubernetes.selectors({"matchLabels": {"app": "web"}, "matchExpressions": expressions}) == ["app=web", "a in (x,y)", "b notin (z)", "c", "!d"]
+
+
+@pytest.mark.parametrize(("hosts", "host"), [
+    ({"a": {"kubernetes_node": "n1"}, "n1": {}}, "a"),
+    ({"n1": {"ansible_host": "192.0.2.7"}, "b": {"ansible_host": "10.0.0.1"}}, "n1"),
+    ({"b": {"ansible_host": "10.0.0.1"}}, "b"),
+    ({"10.0.0.1": {}}, "10.0.0.1"),
+])  # fmt: skip
+def test_host_of_a_node(hosts, host):
+    node = Node("n1", "10.0.0.1", ["shop/web-1"])
+    _kubernetes.place([node], hosts, "kubernetes_node")
+    assert node.host == host
+
+
+def test_node_that_is_no_host_or_several():
+    node = Node("n1", "10.0.0.1", ["shop/web-1"])
+    with pytest.raises(TargetError, match=r"Node n1 \(10.0.0.1\), where shop/web-1 runs, is not in the inventory: add a host"):
+        _kubernetes.place([node], {"a": {}}, "kubernetes_node")
+    with pytest.raises(TargetError, match="Node n1 may be any of the inventory's a, b: set the variable k8s_name to n1 on the right one"):
+        _kubernetes.place([node], {"a": {"ansible_host": "10.0.0.1"}, "b": {"ansible_host": "10.0.0.1"}}, "k8s_name")
+
+
+def test_node_without_an_address_is_not_every_host_without_one():
+    with pytest.raises(TargetError, match="address unknown"):
+        _kubernetes.place([Node("n1", "", ["shop/web-1"])], {"": {}, "a": {"ansible_host": ""}}, "kubernetes_node")
+
+
+STATUS = r'{"kind":"Status","status":"Failure","message":"pods is forbidden: User \"me\" cannot list","reason":"Forbidden","code":403}'
+
+
+@pytest.mark.parametrize(("said", "sentence"), [
+    # As bytes are shown, in which the escapes of JSON are escaped.
+    ("Exception '403\nReason: Forbidden\nHTTP response body: " + repr(STATUS.encode()),
+     'forbids this account to look (pods is forbidden: User "me" cannot list): grant it the verb list, see docs/kubernetes.md.'),
+    ("Failed to create object: " + STATUS, 'forbids this account to look (pods is forbidden: User "me" cannot list): grant it'),
+    ("HTTPSConnectionPool(host='10.0.0.1', port=6443): Max retries exceeded with url: /version", "API at 10.0.0.1:6443 cannot be reached"),
+    ("401\nReason: Unauthorized", "does not accept these credentials"),
+    ("Could not create API client: Invalid kube-config file. No configuration found.", "No usable kubeconfig was found"),
+    ("something\nelse.", "Kubernetes could not be asked to look: something else."),
+])  # fmt: skip
+def test_errors_in_one_sentence(said, sentence):
+    explained = _kubernetes.explain({"msg": said}, "look", "the verb list")
+    assert sentence in explained and "\n" not in explained
+
+
+def test_helper_pod_belongs_to_its_run():
+    made = _helper_pod.manifest("h", "ns", "n1", "r", _helper_pod.owner(os.getpid()), {"image": "i", "image_pull_policy": "Always", "deadline": 60})
+    made["status"] = {"phase": "Running"}
+    assert not _helper_pod.orphaned(made)
+    assert _helper_pod.orphaned({**made, "status": {"phase": "Failed"}})
+    with subprocess.Popen(["sleep", "60"]) as process:
+        made["metadata"]["annotations"]["nettap.containers/owner"] = _helper_pod.owner(process.pid)
+        assert not _helper_pod.orphaned(made)
+        process.kill()
+    assert _helper_pod.orphaned(made)
+    made["metadata"]["annotations"] = {}
+    assert not _helper_pod.orphaned(made)
+
+
+PARENT = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", '''
+import pathlib, signal, sys, time
+def told(*_):
+    time.sleep(0.3)
+    pathlib.Path(sys.argv[1]).write_text("child\\\\n")
+    sys.exit()
+signal.signal(signal.SIGTERM, told)
+print("ready", flush=True)
+time.sleep(60)
+''', sys.argv[1]])
+time.sleep(60)
+"""
+
+
+def test_guard_waits_for_the_children_of_a_killed_process(tmp_path):
+    log = tmp_path / "log"
+    with subprocess.Popen([sys.executable, "-c", PARENT, log], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as parent:
+        assert parent.stdout and parent.stdout.readline() == b"ready\n"
+        guard = _exit_guard.arm(parent.pid, "over", [sys.executable, "-c", f"open({str(log)!r}, 'a').write('guard\\n')"])
+        assert guard
+        time.sleep(1.5)  # two looks at the children
+        parent.kill()
+    os.waitpid(guard, 0)
+    assert log.read_text() == "child\nguard\n"
+
+
+def test_guard_is_disarmed_and_nothing_else_is(tmp_path):
+    with subprocess.Popen(["sleep", "60"]) as process:
+        guard = _exit_guard.arm(process.pid, "over", ["touch", str(tmp_path / "made")])
+        assert guard
+        deadline = time.monotonic() + 20
+        while not os.path.exists(f"/proc/{guard}/cmdline") or b"_exit_guard" not in open(f"/proc/{guard}/cmdline", "rb").read():
+            assert time.monotonic() < deadline
+        _exit_guard.disarm(process.pid)
+        _exit_guard.disarm(guard)
+        assert os.waitstatus_to_exitcode(os.waitpid(guard, 0)[1]) == -signal.SIGTERM
+        assert process.poll() is None
+        process.kill()
+    assert not (tmp_path / "made").exists()
