@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -24,11 +25,15 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 
 from engine import IMAGE, EngineError, command, root_filesystem
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Where Python finds the collection with PYTHONPATH=/opt/nettap.
+CHECKOUT = "/opt/nettap/ansible_collections/nettap/containers"
 USER = "admin"
 SUITE = "bookworm"
 # Not tcpdump, so that the role `prepare` has something to install; its libraries would take two minutes here.
@@ -144,6 +149,15 @@ def populate(root: pathlib.Path, image: pathlib.Path) -> None:
     command("mke2fs", "-q", "-t", "ext4", "-m", "0", "-d", str(root), str(image / "disk"), DISK_SIZE)
 
 
+def checkout() -> bytes:
+    """Return an archive of plugins and tests of this checkout: what tests run in the machine itself."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name in ("plugins", "tests"):
+            tar.add(ROOT / name, name, filter=lambda one: None if one.name.endswith("__pycache__") else one)
+    return archive.getvalue()
+
+
 class Machine:
     """One machine and the folder of its run."""
 
@@ -154,7 +168,7 @@ class Machine:
         self._log = self.folder / "qemu.log"
 
     def start(self) -> None:
-        """Boot it; return when all its services are up and its Docker engine has the image nettap/test."""
+        """Boot it; return when all its services are up, its Docker engine has the image nettap/test, and CHECKOUT is there."""
         image = build()
         self.stop()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -169,6 +183,7 @@ class Machine:
             self._wait_for(process)
             serve = 'CMD ["httpd", "-f", "-p", "80", "-h", "/www"]'
             self._run(f"sudo docker import --change '{serve}' - {IMAGE}", root_filesystem())
+            self._run(f"sudo mkdir -p {CHECKOUT} && sudo tar -C {CHECKOUT} -x", checkout())
         except BaseException:
             self.stop()
             raise
