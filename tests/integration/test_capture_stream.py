@@ -19,6 +19,8 @@ import pytest
 from capture_tools import PORT, TRAFFIC, capinfos, count, flood, lengths, only, reach, send, tshark
 from ssh_server import wait_for
 
+pytestmark = pytest.mark.alone
+
 MODULE = "nettap.containers.container_capture_stream"
 SECONDS = 60
 
