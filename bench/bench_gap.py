@@ -18,7 +18,9 @@ import time
 import typing as t
 
 import traffic
-from steer_lab import Container, Lab, engines_of, ping_stream, tools
+from steer_lab import Container, Lab, engines_of, tools
+
+import ping_stream  # isort: skip  (steer_lab has told Python where the programs of tests/ are)
 
 RATE = 1000
 # Seconds of the stream before and after what is done. The kernel tells a bridge of the carrier that a takeover loses up to a second later.

@@ -22,7 +22,6 @@ CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(CHECKOUT / "collections"), str(CHECKOUT / "tests")]
 
 import engine  # noqa: E402
-import ping_stream  # noqa: E402, F401
 import steering_tools as tools  # noqa: E402
 import takeover_lab  # noqa: E402
 from ansible_cli import AnsibleCLI  # noqa: E402

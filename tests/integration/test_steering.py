@@ -215,7 +215,8 @@ def test_killed_at_any_step(act, netns, veth, dataplane) -> None:
     dataplane()
     params = dict.fromkeys(_target.ARGUMENTS) | {"netns": name, "runtime": "auto"}
     request = _control.Request("nettap", "inplace", "bridge", None, "steer", "open", 0, 5, None)
-    changes = [(_rtnetlink.Netlink, "request"), (Journal, "save"), (Journal, "remove"), *((_bpf, change) for change in ("create_map", "load", "update", "delete"))]
+    changes: list[tuple[t.Any, str]] = [(_bpf, change) for change in ("create_map", "load", "update", "delete")]
+    changes += [(_rtnetlink.Netlink, "request"), (Journal, "save"), (Journal, "remove")]
 
     def run(what: str) -> None:
         with _target.resolved(params) as targets:
@@ -435,7 +436,8 @@ def test_what_was_bypassed_is_given_back_whole(container, dataplane, steer, refu
     deaf = tmp_path / "deaf"
     engine = tmp_path / "engine.py"
     source = (tools.TESTS / "forwarder.py").read_text()
-    engine.write_text(source.replace("destination.send(frame)", f"(frame[12:14] == b'\\x88\\xb5' or not __import__('os').path.exists('{deaf}')) and destination.send(frame)"))
+    passes = f"(frame[12:14] == b'\\x88\\xb5' or not __import__('os').path.exists('{deaf}'))"
+    engine.write_text(source.replace("destination.send(frame)", f"{passes} and destination.send(frame)"))
     dataplane(engine=[tools.FORWARDER[0], str(engine), "vth0", "vth1"])
     link = one(steer(web))["host_peer"]
     steer(web, state="bypassed")

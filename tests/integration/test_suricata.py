@@ -14,14 +14,12 @@ import collections.abc as c
 import contextlib
 import json
 import os
-import pathlib
 import re
 import signal
 import socket
 import struct
 import subprocess
 import threading
-import time
 import typing as t
 
 import pytest
