@@ -343,7 +343,8 @@ class Containerd:
                                       preexec_fn=docker_engine.end_with_parent)  # fmt: skip
         self.undo.callback(daemon.wait, SECONDS)
         self.undo.callback(daemon.terminate)
-        assert wait_for(lambda: subprocess.run(["ctr", "version"], capture_output=True, check=False).returncode == 0, SECONDS), (folder / "containerd.log").read_text()
+        answers = wait_for(lambda: subprocess.run(["ctr", "version"], capture_output=True, check=False).returncode == 0, SECONDS)
+        assert answers, (folder / "containerd.log").read_text()
 
 
 # --- CRI-O
@@ -370,7 +371,8 @@ class Crio:
         sandbox = uuid.uuid4().hex * 2
         common = {"io.container.manager": "cri-o", "io.kubernetes.cri-o.SandboxID": sandbox, "io.kubernetes.cri-o.Namespace": "shop",
                   "io.kubernetes.cri-o.KubeName": name, "io.kubernetes.pod.name": name, **PODS}  # fmt: skip
-        first = {**common, "io.kubernetes.cri-o.ContainerType": "sandbox", "io.kubernetes.cri-o.Labels": json.dumps({**labels, "io.kubernetes.container.name": "POD"}),
+        first = {**common, "io.kubernetes.cri-o.ContainerType": "sandbox",
+                 "io.kubernetes.cri-o.Labels": json.dumps({**labels, "io.kubernetes.container.name": "POD"}),
                  "io.kubernetes.cri-o.Name": f"k8s_POD_{name}_shop_{PODS['io.kubernetes.pod.uid']}_0"}  # fmt: skip
         second = {**common, "io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.container.name": "app",
                   "io.kubernetes.cri-o.Labels": json.dumps({**{key: labels[key] for key in labels if key != "app"}, "io.kubernetes.container.name": "app"}),
@@ -395,7 +397,8 @@ class Crio:
         (bundle / "config.json").write_text(json.dumps(config))
         pid_file = bundle / "pidfile"
         if runs:
-            command("conmon", "--cid", identifier, "--cuuid", identifier, "--name", identifier[:12], "--bundle", str(bundle), "--container-pidfile", str(pid_file),
+            command("conmon", "--cid", identifier, "--cuuid", identifier, "--name", identifier[:12], "--bundle", str(bundle),
+                    "--container-pidfile", str(pid_file),
                     "--runtime", shutil.which("runc", path=os.environ["PATH"] + ":/usr/sbin") or RUNC, "--log-path", f"k8s-file:{self.folder}/{identifier}.log",
                     "--exit-dir", str(self.folder), "--persist-dir", str(bundle), "--socket-dir-path", str(self.folder))  # fmt: skip
             self.undo.callback(command, "runc", "delete", "--force", identifier)

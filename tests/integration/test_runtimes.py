@@ -318,7 +318,8 @@ def test_nsenter(fleet: labs.Fleet, run_module: Module, kind: str) -> None:
     done = succeeded(run_module("container_nsenter", {"container": [box.name], "argv": ["readlink", "/proc/self/ns/net"]}))
     assert done["stdout"] == os.readlink(f"/proc/{box.pid()}/ns/net")
     namespaces = ["user", "net", "mnt"] if kind in ROOTLESS else ["net", "mnt"]
-    done = succeeded(run_module("container_nsenter", {"container": [box.name], "namespaces": namespaces, "argv": ["/bin/busybox", "wget", "-q", "-O", "-", "http://127.0.0.1/"]}))
+    argv = ["/bin/busybox", "wget", "-q", "-O", "-", "http://127.0.0.1/"]
+    done = succeeded(run_module("container_nsenter", {"container": [box.name], "namespaces": namespaces, "argv": argv}))
     assert done["stdout"] == "<h1>nettap</h1>"
 
 

@@ -239,7 +239,8 @@ def test_bolt_that_is_written_meanwhile(tmp_path: pathlib.Path) -> None:
 
 def entry(state: int, **config: t.Any) -> tuple[str, str]:
     static = f"/var/lib/containers/storage/overlay-containers/{ID}/userdata"
-    return (json.dumps({"id": ID, "name": "web", "rootfsImageName": "docker.io/library/web:1", "labels": {"app": "web"}, "staticDir": static, **config}),
+    image = "docker.io/library/web:1"
+    return (json.dumps({"id": ID, "name": "web", "rootfsImageName": image, "labels": {"app": "web"}, "staticDir": static, **config}),
             json.dumps({"state": state, "pid": 42, "runDir": f"/run/containers/storage/overlay-containers/{ID}/userdata", "configPath": f"{static}/config.json"}))
 
 
@@ -256,7 +257,8 @@ def test_podman_of_today(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
     storage.mkdir()
     with sqlite3.connect(storage / "db.sql") as made:
         made.executescript(
-            "CREATE TABLE DBConfig (ID INTEGER, SchemaVersion INTEGER, OS TEXT, StaticDir TEXT, TmpDir TEXT, GraphRoot TEXT, RunRoot TEXT, GraphDriver TEXT, VolumeDir TEXT);"
+            "CREATE TABLE DBConfig (ID INTEGER, SchemaVersion INTEGER, OS TEXT, StaticDir TEXT, TmpDir TEXT, GraphRoot TEXT, RunRoot TEXT,"
+            " GraphDriver TEXT, VolumeDir TEXT);"
             "CREATE TABLE ContainerConfig (ID TEXT PRIMARY KEY, Name TEXT, PodID TEXT, JSON TEXT);"
             "CREATE TABLE ContainerState (ID TEXT PRIMARY KEY, State INTEGER, ExitCode INTEGER, JSON TEXT);"
         )
@@ -303,7 +305,9 @@ def test_user_s_database_that_is_none_hides_nothing(tmp_path: pathlib.Path, monk
 def test_podman_with_storage_elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As containers-storage.conf(5) has it."""
     user = _podman.pwd.getpwuid(os.geteuid())
-    (tmp_path / "storage.conf").write_text('[storage]\ndriver = "overlay"\n# graphroot = "/no"\ngraphroot = "/data/containers"\nrootless_storage_path = "$HOME/c/$UID"\n')
+    (tmp_path / "storage.conf").write_text(
+        '[storage]\ndriver = "overlay"\n# graphroot = "/no"\ngraphroot = "/data/containers"\nrootless_storage_path = "$HOME/c/$UID"\n'
+    )
     monkeypatch.setattr(_podman, "CONFIGURATIONS", (f"{tmp_path}/none.conf", f"{tmp_path}/storage.conf"))
     monkeypatch.setattr(_podman, "_users", lambda: {0, 4242})
     monkeypatch.setattr(_podman.pwd, "getpwuid", lambda uid: {4242: user}[uid])

@@ -30,7 +30,8 @@ class Bundle:
         """Whether it has a network namespace of its own: with a path it may be that of another container, so the host's."""
         linux = self._config.get("linux")
         namespaces = linux.get("namespaces") if isinstance(linux, dict) else None
-        return isinstance(namespaces, list) and any(one.get("type") == "network" and not str(one.get("path", "")).startswith("/proc/") for one in namespaces if isinstance(one, dict))
+        network = [one for one in namespaces if isinstance(one, dict) and one.get("type") == "network"] if isinstance(namespaces, list) else []
+        return any(not str(one.get("path", "")).startswith("/proc/") for one in network)
 
 
 def state(pid: int, identity: Identity) -> str:

@@ -59,7 +59,8 @@ def of_others(namespace_fd: int, macs: t.Mapping[str, t.Collection[str]]) -> set
     are in use in networks that do not meet, as those of every user of rootless Podman."""
     with Netlink(namespace_fd) as netlink:
         entries = [attributes_of(message, NDMSG.size) for message in netlink.dump(RTM_GETNEIGH, bytes(NDMSG.size))]
-    known = {str(ipaddress.ip_address(entry[NDA_DST])): entry[NDA_LLADDR].hex(":") for entry in entries if NDA_DST in entry and len(entry.get(NDA_LLADDR, b"")) == 6}
+    entries = [entry for entry in entries if NDA_DST in entry and len(entry.get(NDA_LLADDR, b"")) == 6]
+    known = {str(ipaddress.ip_address(entry[NDA_DST])): entry[NDA_LLADDR].hex(":") for entry in entries}
     return {address for address, allowed in macs.items() if address in known and known[address] not in allowed}
 
 
