@@ -239,9 +239,9 @@ def test_bolt_that_is_written_meanwhile(tmp_path: pathlib.Path) -> None:
 
 def entry(state: int, **config: t.Any) -> tuple[str, str]:
     static = f"/var/lib/containers/storage/overlay-containers/{ID}/userdata"
-    image = "docker.io/library/web:1"
+    image, run = "docker.io/library/web:1", f"/run/containers/storage/overlay-containers/{ID}/userdata"
     return (json.dumps({"id": ID, "name": "web", "rootfsImageName": image, "labels": {"app": "web"}, "staticDir": static, **config}),
-            json.dumps({"state": state, "pid": 42, "runDir": f"/run/containers/storage/overlay-containers/{ID}/userdata", "configPath": f"{static}/config.json"}))
+            json.dumps({"state": state, "pid": 42, "runDir": run, "configPath": f"{static}/config.json"}))
 
 
 @pytest.mark.parametrize(
