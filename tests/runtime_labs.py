@@ -75,7 +75,12 @@ class Box:
         return int(text.rpartition(")")[2].split()[1])
 
     def send(self, lengths: t.Iterable[int]) -> None:
-        """Send a datagram of each length from inside to the gateway."""
+        """Send a datagram of each length from inside to the gateway.
+
+        Until the kernel has seen a new link's carrier, within a second, what is sent goes nowhere, and no capture sees it.
+        """
+        links = ["nsenter", f"--net=/proc/{self.pid()}/ns/net", "ip", "-oneline", "link", "show", "up"]
+        assert wait_for(lambda: "DOWN " not in command(*links), SECONDS)
         fd = os.open(f"/proc/{self.pid()}/ns/net", os.O_RDONLY)
         try:
             with _netns.entered(fd):
