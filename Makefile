@@ -1,7 +1,7 @@
 # `make` alone tells what there is. Loops and logic are in scripts/.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint sanity molecule vm integration bench deps clean run-venv pytest-venv test-venv
+.PHONY: help demo test beside unit lint sanity molecule vm integration bench deps clean run-venv pytest-venv test-venv
 
 # Every target works in the virtual environment that it first makes, if it is not there.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -16,10 +16,14 @@ help: ## Show this list
 demo: run-venv ## Capture a container's traffic on this machine, and show the file
 	scripts/demo
 
-# The emulated machine is slow, not timed: it runs beside what is neither. Steering's gaps are measured with nothing beside them.
+# The emulated machine is slow: it runs beside all that is not timed.
 test: unit lint ## All tests, the cheap ones first
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target sanity vm
-	$(MAKE) --no-print-directory molecule integration
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target beside vm
+	$(MAKE) --no-print-directory molecule
+	.venv/bin/pytest tests/integration -m alone
+
+beside: sanity
+	.venv/bin/pytest tests/integration -m 'not alone'
 
 unit: pytest-venv deps ## Pure logic, on the newest and the oldest Python
 	.venv/bin/pytest tests/unit

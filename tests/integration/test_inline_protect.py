@@ -30,6 +30,8 @@ from engine import address
 from ping_stream import PingStream, Result
 from suricata_role import SuricataRole
 
+pytestmark = pytest.mark.alone
+
 Container = docker.models.containers.Container
 RunModule = t.Callable[..., t.Dict[str, t.Any]]
 GOOD, EVIL, WORSE = "/", "/?evil", "/?worse"

@@ -25,6 +25,8 @@ from engine import address, ip
 from killer import in_a_process
 from ping_stream import PingStream
 
+pytestmark = pytest.mark.alone
+
 LINKS = {"bridge": ["vth0", "vth1"], "tag": ["vth"]}
 Container = docker.models.containers.Container
 

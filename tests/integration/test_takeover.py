@@ -24,6 +24,8 @@ from ansible_collections.nettap.containers.plugins.module_utils._steering import
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal
 from killer import in_a_process
 
+pytestmark = pytest.mark.alone
+
 numbers = itertools.count(1)
 MakeLab = t.Callable[..., labs.Lab]
 RICH = f"""
