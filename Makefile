@@ -18,7 +18,7 @@ demo: run-venv ## Capture a container's traffic on this machine, and show the fi
 
 # The emulated machine is slow: it runs beside all that is not timed.
 test: unit lint ## All tests, the cheap ones first
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target beside vm
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=line beside vm
 	$(MAKE) --no-print-directory molecule
 	.venv/bin/pytest tests/integration -m alone
 

@@ -52,7 +52,11 @@ class Lab:
             self._bridge, pool = stack.enter_context(engine.network())
             self._prefix = pool.rpartition(".")[0]
             self._undo = stack.pop_all()
-        self.client = self.container().name
+        try:
+            self.client = self.container().name
+        except BaseException:
+            self._undo.close()
+            raise
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -65,6 +69,7 @@ class Lab:
         engine.ip("netns", "add", name)
         self._undo.callback(engine.ip, "netns", "delete", name)
         engine.ip("link", "add", link, "mtu", str(MTU), "txqueuelen", "0", "type", "veth", "peer", "name", "eth0", "mtu", str(MTU), "netns", name)
+        self._undo.callback(engine.ip, "link", "delete", link)  # with the namespace it would go in the kernel's own time
         engine.ip("link", "set", link, "master", self._bridge, "up")
         engine.ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
         engine.ip("-n", name, "link", "set", "lo", "up")
@@ -74,7 +79,7 @@ class Lab:
     def reflector(self, mode: str = "bridge", topology: str = "inplace") -> str:
         """Makes a dataplane whose engine is the kernel; returns its name."""
         name = self._dataplane(mode, topology)
-        _lifecycle.present(name, topology, mode, None, None, False, 0, False)
+        _lifecycle.present(name, topology, mode, None, None, False, 0, None, False)
         takeover_lab.reflect(name, mode)
         return name
 
@@ -98,7 +103,7 @@ class Lab:
 
     def _run(self, *argv: str) -> str:
         name = self._dataplane("bridge", "inplace")
-        _lifecycle.present(name, "inplace", "bridge", None, argv, False, 60, False)
+        _lifecycle.present(name, "inplace", "bridge", None, argv, False, 60, None, False)
         return name
 
     def steer(self, dataplane: str, *containers: Container) -> float:

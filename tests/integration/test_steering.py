@@ -227,6 +227,7 @@ def test_killed_at_any_step(act, netns, veth, dataplane) -> None:
 
     assert in_a_process(lambda: run("steer"), changes)
     assert in_a_process(lambda: run("release"), changes)
+    tools.settle()
     before = tools.snapshot()  # the service links keep their filters, as long as the dataplane is there
     step, ended = 0, False
     while not ended:

@@ -187,6 +187,7 @@ def test_link_local_address_is_the_same(lab: MakeLab, mode: int, secret: str) ->
     assert link_local(made.state()) == local
     takeover.restore()
     time.sleep(1.2)
+    labs.settle(made)
     assert not differences(forget_dynamic(before), forget_dynamic(made.state()))
 
 
