@@ -79,7 +79,7 @@ class Lab:
     def reflector(self, mode: str = "bridge", topology: str = "inplace") -> str:
         """Makes a dataplane whose engine is the kernel; returns its name."""
         name = self._dataplane(mode, topology)
-        _lifecycle.present(name, topology, mode, None, None, False, 0, None, False)
+        _lifecycle.present(name, topology, mode)
         takeover_lab.reflect(name, mode)
         return name
 
@@ -103,7 +103,7 @@ class Lab:
 
     def _run(self, *argv: str) -> str:
         name = self._dataplane("bridge", "inplace")
-        _lifecycle.present(name, "inplace", "bridge", None, argv, False, 60, None, False)
+        _lifecycle.present(name, "inplace", "bridge", engine=argv, timeout=60)
         return name
 
     def steer(self, dataplane: str, *containers: Container) -> float:

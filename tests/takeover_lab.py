@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import collections.abc as c
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils import _netns
+from ansible_collections.nettap.containers.plugins.module_utils._dataplane._namespace import Dataplane, ServiceLink
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal, Record
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover import Takeover
 
@@ -40,29 +40,6 @@ SHOWN = {
 PING_INTERVAL = 0.002  # seconds
 # Of `ip -d -j`: what counts up or is the kernel's current state, not a setting.
 VOLATILE = {"used", "confirmed", "updated", "refcnt", "probes", "expires", "operstate", "cstamp", "tstamp", "promiscuity", "allmulti"}
-
-
-@dataclasses.dataclass(frozen=True)
-class ServiceLink:
-    """A service link as _dataplane describes it."""
-
-    name: str
-    ifindex: int
-    engine: str
-    engine_ifindex: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Dataplane:
-    """A dataplane's namespace as _dataplane describes it."""
-
-    name: str
-    fd: int
-    path: str
-    topology: str
-    mode: str
-    mtu: int
-    links: tuple[ServiceLink, ...]
 
 
 def run(*argv: str, inside: str = "", given: str = "") -> str:
@@ -122,8 +99,8 @@ class Lab:
             run("ethtool", "-K", steering, "tx", "off", "gro", "on", inside=self.plane)
             run("ethtool", "-K", engine, "tx", "off", inside=self.plane)
         links = {link["ifname"]: link["ifindex"] for link in json.loads(run("ip", "-n", self.plane, "-j", "link"))}
-        return Dataplane(self.plane, self.fds[self.plane], f"/run/netns/{self.plane}", "takeover", mode, mtu,
-                         tuple(ServiceLink(a, links[a], b, links[b]) for a, b in pairs))
+        inode = os.fstat(self.fds[self.plane]).st_ino
+        return Dataplane(self.plane, self.fds[self.plane], inode, "takeover", mode, mtu, tuple(ServiceLink(a, links[a], b, links[b]) for a, b in pairs))
 
     def reflect(self) -> None:
         """Be the engine."""

@@ -171,7 +171,9 @@ def shown_filters(link: str) -> list[Found]:
     for text in re.split(r"^filter ", command("tc", "-n", "nettap", "-s", "filter", "show", "dev", link, "ingress"), flags=re.MULTILINE):
         if "  match " not in text:
             continue  # the head of a pref, or a hash table
-        protocol, pref = re.match(r"(?:parent \S+ )?protocol (\S+) pref (\d+) u32 ", text).groups()  # type: ignore[union-attr]
+        head = re.match(r"(?:parent \S+ )?protocol (\S+) pref (\d+) u32 ", text)
+        assert head, text
+        protocol, pref = head.groups()
         match: dict[int, str] = {}
         for value, mask, offset in re.findall(r"match (\w{8})/(\w{8}) at (-?\d+)", text):
             for number in range(4):

@@ -20,7 +20,7 @@ import sys
 import time
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils import _archive, _keeper, _process
+from ansible_collections.nettap.containers.plugins.module_utils import _archive, _files, _keeper, _process
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 
 _FOLDER = "/run/nettap/services"
@@ -67,9 +67,9 @@ class Service:
             return False
         self.stop()
         if _systemd():
-            self._start_unit()
+            self._start_unit(self.argv)
         else:
-            self._start_keeper()
+            self._start_keeper(self.argv)
         return True
 
     def stop(self) -> bool:
@@ -113,12 +113,11 @@ class Service:
         except FileNotFoundError:
             return []
 
-    def _start_unit(self) -> None:
+    def _start_unit(self, argv: list[str]) -> None:
         os.makedirs(_UNITS, exist_ok=True)
         path = os.path.join(_UNITS, self._unit)
-        argv = self.argv or []
         program = " ".join(f'"{argument.translate(_QUOTED)}"' for argument in [shutil.which(argv[0]) or argv[0], *argv[1:]])
-        text = (f"# argv {json.dumps(self.argv)}\n[Unit]\nDescription={self.description}\nStartLimitIntervalSec=0\n\n"
+        text = (f"# argv {json.dumps(argv)}\n[Unit]\nDescription={self.description}\nStartLimitIntervalSec=0\n\n"
                 f"[Service]\nExecStart={program}\nRestart={'always' if self.always else 'on-failure'}\n"
                 f"RestartSec={_keeper.PAUSE}\nTimeoutStopSec={_keeper.STOP_SECONDS:.0f}\n")
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644), "w", encoding="utf-8") as stream:
@@ -128,25 +127,22 @@ class Service:
         if done.returncode:
             raise NettapError(f"The service {self._unit} did not start ({done.stderr.strip()}); see {self.log()}.")
 
-    def _start_keeper(self) -> None:
+    def _start_keeper(self, argv: list[str]) -> None:
         os.makedirs(_FOLDER, mode=0o700, exist_ok=True)
         archive = os.path.join(_FOLDER, f"{self.name}.pyz")
         log = os.path.join(_FOLDER, f"{self.name}.log")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(archive, flags, 0o600), "wb") as code, open(os.open(log, flags | os.O_APPEND, 0o600), "wb") as output:
-            code.write(_archive.build(_keeper))
-            code.flush()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        _files.replace(archive, _archive.build(_keeper))
+        with open(os.open(log, flags, 0o600), "wb") as output:
             # It outlives us; and module_utils know no AnsibleModule whose run_command they could call.
             process = subprocess.Popen(  # pylint: disable=consider-using-with,ansible-bad-function
-                [sys.executable, "-I", archive, "always" if self.always else "on-failure", *self.argv],  # type: ignore[misc]
+                [sys.executable, "-I", archive, "always" if self.always else "on-failure", *argv],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/",
                 env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
             )
         started = _process.start_time(process.pid)
         process.returncode = 0  # not ours to wait for: no warning that it still runs
-        with open(os.open(self._state + ".new", flags, 0o600), "w", encoding="utf-8") as stream:
-            json.dump({"pid": process.pid, "started": started, "argv": self.argv}, stream)
-        os.replace(self._state + ".new", self._state)
+        _files.replace_json(self._state, {"pid": process.pid, "started": started, "argv": argv})
 
     def _load(self) -> dict[str, t.Any]:
         try:

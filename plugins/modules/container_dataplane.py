@@ -169,8 +169,8 @@ def main() -> None:
     try:
         if params["state"] == "present":
             result = _lifecycle.present(
-                params["name"], params["topology"], params["mode"], params["mtu"], params["engine"], params["restart"], params["engine_timeout"],
-                params["engine_socket"], module.check_mode,
+                params["name"], params["topology"], params["mode"], mtu=params["mtu"], engine=params["engine"], restart=params["restart"],
+                timeout=params["engine_timeout"], control=params["engine_socket"], check=module.check_mode,
             )
         else:
             result = _lifecycle.absent(params["name"], module.check_mode)

@@ -18,8 +18,8 @@ import docker.models.containers
 import pytest
 import steering_tools as tools
 import takeover_lab
-from ansible_collections.nettap.containers.plugins.module_utils import _netns, _target
-from ansible_collections.nettap.containers.plugins.module_utils._steering import _bpf, _control, _rtnetlink
+from ansible_collections.nettap.containers.plugins.module_utils import _netns, _rtnetlink, _target
+from ansible_collections.nettap.containers.plugins.module_utils._steering import _bpf, _control
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal
 from engine import address, ip
 from killer import in_a_process

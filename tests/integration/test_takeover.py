@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import dataclasses
+import functools
 import itertools
 import os
 import pathlib
@@ -18,9 +19,9 @@ import typing as t
 import engine as docker_engine
 import pytest
 import takeover_lab as labs
-from ansible_collections.nettap.containers.plugins.module_utils import _netns
+from ansible_collections.nettap.containers.plugins.module_utils import _netns, _rtnetlink
 from ansible_collections.nettap.containers.plugins.module_utils._errors import SteeringError
-from ansible_collections.nettap.containers.plugins.module_utils._steering import _refusal, _rtnetlink, _sysctl, _u32
+from ansible_collections.nettap.containers.plugins.module_utils._steering import _refusal, _sysctl, _u32
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal
 from killer import in_a_process
 
@@ -142,7 +143,7 @@ def run_ping(lab: labs.Lab) -> None:
     """Both ways, both families."""
     for namespace, addresses in ((lab.box, (labs.PEER4, labs.PEER6)), (lab.peer, (labs.BOX4, labs.BOX6))):
         for address in addresses:
-            wait_for(lambda namespace=namespace, address=address: labs.ping(namespace, address, 3))  # type: ignore[misc]
+            wait_for(functools.partial(labs.ping, namespace, address, 3))
 
 
 def test_kernels_that_choose_the_index(lab: MakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,7 +360,7 @@ def test_an_orphan_that_is_hardware_goes_to_the_host(lab: MakeLab, monkeypatch: 
     ("", "eth9", "no interface eth9"),
     ("", "lo", "is the loopback"),
     ("qdisc add dev eth0 clsact", "eth0", "clsact qdisc"),
-    ("qdisc add dev eth0 root netem delay 1ms", "eth0", "netem qdisc"),
+    ("qdisc add dev eth0 root tbf rate 1gbit burst 128kb latency 50ms", "eth0", "tbf qdisc"),
     ("qdisc add dev eth0 root pfifo_fast", "eth0", "qdisc"),
     ("link add br0 type bridge\nlink set eth0 master br0", "eth0", "is a port of br0"),
     ("link add br0 type bridge", "br0", "is a bridge"),
@@ -370,9 +371,7 @@ def test_an_orphan_that_is_hardware_goes_to_the_host(lab: MakeLab, monkeypatch: 
 def test_refusals(lab: MakeLab, setup: str, interface: str, words: str) -> None:
     made = lab()
     for line in setup.splitlines():
-        done = labs.subprocess.run(["tc" if line.startswith("qdisc") else "ip", "-n", made.box, *line.split()], capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"this kernel cannot: {done.stderr.strip()}")
+        labs.run("tc" if line.startswith("qdisc") else "ip", "-n", made.box, *line.split())
     before = made.state()
     record = made.record()
     record.interface = interface
@@ -448,7 +447,7 @@ def test_tag_mode_end_to_end_or_refused(lab: MakeLab) -> None:
     takeover = made.takeover(made.record())
     if _u32.missing(tag=True, drop=False):
         assert "act_pedit" in str(takeover.refusal())
-        pytest.skip("this kernel lacks act_pedit")
+        return  # the virtual machine's kernel has it: see extensions/molecule/vm
     before = made.state()
     takeover.apply()
     run_ping(made)

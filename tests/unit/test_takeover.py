@@ -11,8 +11,9 @@ import struct
 import typing as t
 
 import pytest
-from ansible_collections.nettap.containers.plugins.module_utils._steering import _refusal, _rtnetlink, _snapshot
-from ansible_collections.nettap.containers.plugins.module_utils._steering._rtnetlink import attribute
+from ansible_collections.nettap.containers.plugins.module_utils import _rtnetlink
+from ansible_collections.nettap.containers.plugins.module_utils._rtnetlink import attribute
+from ansible_collections.nettap.containers.plugins.module_utils._steering import _refusal, _snapshot
 
 ETH0 = _rtnetlink.Link(2, "eth0", "veth", 1, _rtnetlink.IFF_UP, "02:42:ac:11:00:02", 1500, 1000, 0, 0, 7, 0, 6, 0, 0, "")
 

@@ -13,7 +13,8 @@ import struct
 import typing as t
 
 import pytest
-from ansible_collections.nettap.containers.plugins.module_utils._steering import _rtnetlink, _u32
+from ansible_collections.nettap.containers.plugins.module_utils import _rtnetlink
+from ansible_collections.nettap.containers.plugins.module_utils._steering import _u32
 from ansible_collections.nettap.containers.plugins.module_utils._steering._u32 import DESTINATION, ETH_P_ALL, ETH_P_IP, ETH_P_IPV6, SOURCE
 from ansible_collections.nettap.containers.plugins.module_utils._steering._u32 import Filter, match_mac, write_mac
 

@@ -15,6 +15,7 @@ import stat
 import time
 import typing as t
 
+from ansible_collections.nettap.containers.plugins.module_utils import _files
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import check_name
 from ansible_collections.nettap.containers.plugins.module_utils._errors import StorageError
 
@@ -173,14 +174,7 @@ def reserve(directory: str, segments: int) -> None:
 
 def save(directory: str, state: t.Mapping[str, t.Any]) -> None:
     """Replaces session.json whole: a reader sees the old or the new one, whenever the writer is killed."""
-    path = os.path.join(directory, STATE)
     if state["status"] != "running":
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(directory, _RESERVE))
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path + ".new")  # of a killed writer
-    with open(os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "w", encoding="utf-8") as stream:
-        json.dump(state, stream, indent=1)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(path + ".new", path)
+    _files.replace_json(os.path.join(directory, STATE), state)

@@ -23,8 +23,10 @@ import struct
 import subprocess
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils import _links, _netns
+from ansible_collections.nettap.containers.plugins.module_utils import _netns
+from ansible_collections.nettap.containers.plugins.module_utils import _rtnetlink as rt
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError, MissingError
+from ansible_collections.nettap.containers.plugins.module_utils._rtnetlink import Netlink, NetlinkError, attribute
 
 # Frames up to this size come through (jumbo frames of the usual 9000 bytes and more); engines size their buffers by it.
 MTU = 9216
@@ -137,12 +139,12 @@ def remove(name: str) -> bool:
         namespace = open_namespace(name)
         if namespace is not None:
             try:
-                for fd in (host, namespace.fd):
-                    with _links.connect(fd) as netlink:
-                        ours = {names[0 if fd == host else 1] for mode in _ENDS for names in _names(name, mode)}
-                        for message in netlink.get_links():
-                            if message.get_attr("IFLA_IFNAME") in ours and (fd != host or _leads_to(netlink, message, namespace.fd)):
-                                netlink.link("del", index=message["index"])
+                with Netlink(host) as outside, Netlink(namespace.fd) as inside:
+                    for ours, theirs in (names for mode in _ENDS for names in _names(name, mode)):
+                        for netlink, link in ((outside, outside.links().get(ours)), (inside, inside.links().get(theirs))):
+                            # Only a link whose other end is in the namespace is a service link of it.
+                            if link is not None and (netlink is inside or link.netnsid is not None and link.netnsid == outside.nsid(namespace.fd)):
+                                netlink.delete_link(link.index)
             finally:
                 namespace.close()
     finally:
@@ -169,17 +171,21 @@ def _names(name: str, mode: str) -> list[tuple[str, str]]:
 def _make_links(name: str, fd: int, topology: str, mode: str, mtu: int) -> None:
     host = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with _links.connect(fd) as inside, _links.connect(host) as outside:
+        with Netlink(fd) as inside, Netlink(host) as outside:
             _disable_ipv6(fd, "default")
             steering = outside if topology == "inplace" else inside
             for ours, theirs in _names(name, mode):
-                if theirs in _indices(inside):  # left by a call that was killed
-                    inside.link("del", index=_indices(inside)[theirs])
-                if ours in _indices(steering):
+                left = inside.link(theirs)
+                if left is not None:  # by a call that was killed
+                    inside.delete_link(left.index)
+                if steering.link(ours) is not None:
                     raise DataplaneError(f"A link {ours} is there already, and is not the dataplane {name}'s: remove it, or give another dataplane_netns.")
-                peer = {"ifname": theirs, "mtu": mtu, **({"net_ns_fd": fd} if topology == "inplace" else {})}
                 # Down until all is done: it must not speak before it is told not to.
-                steering.link("add", ifname=ours, kind="veth", mtu=mtu, peer=peer)
+                pair = rt.veth(rt.end(ours, mtu), rt.end(theirs, mtu, attribute(rt.IFLA_NET_NS_FD, fd)))
+                try:
+                    steering.request(rt.RTM_NEWLINK, pair, rt.NLM_F_CREATE | rt.NLM_F_EXCL)
+                except NetlinkError as error:
+                    raise DataplaneError(f"The kernel does not make the veth {ours} (MTU {mtu}) for the dataplane {name}: {error}.") from error
                 where = host if topology == "inplace" else fd
                 _disable_ipv6(where, ours)
                 # Redirecting to this end's egress makes the kernel finish checksums and cut segments: engines see real packets.
@@ -188,8 +194,8 @@ def _make_links(name: str, fd: int, topology: str, mode: str, mtu: int) -> None:
                 # that only if its other end cannot hand it such packets ready made (veth_skb_is_eligible_for_gro in drivers/net/veth.c).
                 _offload(where, ours, _ETHTOOL_SGRO, True)
                 _offload(fd, theirs, _ETHTOOL_STXCSUM, False)
-                inside.link("set", index=_indices(inside)[theirs], state="up")
-                steering.link("set", index=_indices(steering)[ours], state="up")
+                for netlink, link in ((inside, theirs), (steering, ours)):
+                    netlink.set_link(netlink.links()[link].index, flags=rt.IFF_UP, change=rt.IFF_UP)
     finally:
         os.close(host)
 
@@ -198,40 +204,26 @@ def _read(name: str, namespace: _netns.Namespace) -> Dataplane | None:
     """What is there; None where the namespace has no service link (yet)."""
     host = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with _links.connect(namespace.fd) as inside, _links.connect(host) as outside:
-            theirs = {message.get_attr("IFLA_IFNAME"): message for message in inside.get_links()}
-            by_index = {message["index"]: message for message in theirs.values()}
-            mode = next((mode for mode, ends in _ENDS.items() if all(end in theirs for dummy, end in ends)), None)
+        with Netlink(namespace.fd) as inside, Netlink(host) as outside:
+            theirs = inside.links()
+            mode = next((mode for mode, ends in _ENDS.items() if all(end in theirs for _ours, end in ends)), None)
             if mode is None:
                 return None
             links = []
             topology = "takeover"
-            for dummy, end in _ENDS[mode]:
-                message = theirs[end]
-                netnsid = message.get_attr("IFLA_LINK_NETNSID")
-                if netnsid is None:
-                    ours = by_index[message.get_attr("IFLA_LINK")]
-                else:
+            for _ours, end in _ENDS[mode]:
+                link = theirs[end]
+                if link.netnsid is not None:
                     topology = "inplace"
-                    found = outside.get_links(message.get_attr("IFLA_LINK")) if inside.get_netnsid(fd=host)["nsid"] == netnsid else []
-                    ours = next(iter(found), None)
-                    if ours is None:
-                        raise DataplaneError(f"The other end of {end} in the dataplane {name} is not on the host: "
-                                             f"make it anew (container_dataplane: state absent, then present).")
-                links.append(ServiceLink(ours.get_attr("IFLA_IFNAME"), ours["index"], end, message["index"]))
-            return Dataplane(name, namespace.fd, namespace.inode, topology, mode, theirs[_ENDS[mode][0][1]].get_attr("IFLA_MTU"), tuple(links))
+                where = inside if link.netnsid is None else outside if link.netnsid == inside.nsid(host) else None
+                ours = where.link(link.link) if where is not None and link.link else None
+                if ours is None:
+                    raise DataplaneError(f"The other end of {end} in the dataplane {name} is not on the host: "
+                                         f"make it anew (container_dataplane: state absent, then present).")
+                links.append(ServiceLink(ours.name, ours.index, end, link.index))
+            return Dataplane(name, namespace.fd, namespace.inode, topology, mode, theirs[_ENDS[mode][0][1]].mtu, tuple(links))
     finally:
         os.close(host)
-
-
-def _indices(netlink: t.Any) -> dict[str, int]:
-    return {message.get_attr("IFLA_IFNAME"): message["index"] for message in netlink.get_links()}
-
-
-def _leads_to(netlink: t.Any, message: t.Any, fd: int) -> bool:
-    """Whether a link's other end is in the namespace: only such a one is a service link of it."""
-    netnsid = message.get_attr("IFLA_LINK_NETNSID")
-    return netnsid is not None and netlink.get_netnsid(fd=fd)["nsid"] == netnsid
 
 
 def _disable_ipv6(fd: int, link: str) -> None:

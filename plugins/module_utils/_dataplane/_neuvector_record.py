@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import glob
 import json
 import os
-import time
 import typing as t
 
+from ansible_collections.nettap.containers.plugins.module_utils import _files
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane._neuvector_policy import EMPTY, Config
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
 from ansible_collections.nettap.containers.plugins.module_utils._process import Process
@@ -48,22 +47,10 @@ class Store:
     @contextlib.contextmanager
     def locked(self) -> t.Iterator[None]:
         """Holds all records alone: the batches of two tasks must not mix, or dp loses both. Makes the folder (0700)."""
-        os.makedirs(self._root, mode=0o700, exist_ok=True)
-        fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            deadline = time.monotonic() + _PATIENCE
-            while True:
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # on the folder: a killed task leaves no lock behind
-                    break
-                except BlockingIOError as error:
-                    if time.monotonic() > deadline:
-                        raise DataplaneError(f"Another task has been configuring a dataplane for {_PATIENCE:.0f} s: wait for it.") from error
-                time.sleep(0.01)
+        busy = DataplaneError(f"Another task has been configuring a dataplane for {_PATIENCE:.0f} s: wait for it.")
+        with _files.held(self._root, _PATIENCE, busy):
             self._sweep()
             yield
-        finally:
-            os.close(fd)
 
     def load(self) -> Record:
         """The record, or an empty one. Raises DataplaneError for a damaged one."""
@@ -77,12 +64,7 @@ class Store:
 
     def save(self, record: Record) -> None:
         """Replaces the record whole: whenever the writer is killed, the old or the new one is there."""
-        fd = os.open(self._path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with open(fd, "w", encoding="utf-8") as stream:
-            json.dump(dataclasses.asdict(record), stream, indent=1)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(self._path + ".new", self._path)
+        _files.replace_json(self._path, dataclasses.asdict(record))
 
     def remove(self) -> None:
         """Forgets the record: nothing of ours is left in dp."""

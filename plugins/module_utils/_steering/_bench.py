@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 import typing as t
@@ -117,11 +118,11 @@ def container(record: Record) -> _netns.Namespace | None:
     """The open namespace of a record's container, found by its process, its path, or any other process in it."""
     candidates: list[t.Callable[[], _netns.Namespace]] = []
     if record.pid is not None and record.process_alive():
-        candidates.append(lambda: _netns.open_process(record.pid or 0))
+        candidates.append(functools.partial(_netns.open_process, record.pid))
     elif record.pid is None:
-        candidates.append(lambda: _netns.open_path(record.netns_path))
+        candidates.append(functools.partial(_netns.open_path, record.netns_path))
     # Of a pod, the container that was named may have ended while others go on.
-    candidates += [lambda pid=pid: _netns.open_process(pid) for pid in _netns.processes(record.inode)]  # type: ignore[misc]
+    candidates += [functools.partial(_netns.open_process, pid) for pid in _netns.processes(record.inode)]
     for candidate in candidates:
         with contextlib.suppress(NamespaceError):
             namespace = candidate()

@@ -13,9 +13,9 @@ import socket
 import struct
 import typing as t
 
+from ansible_collections.nettap.containers.plugins.module_utils import _rtnetlink as rt
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, SteeringError
-from ansible_collections.nettap.containers.plugins.module_utils._steering import _rtnetlink as rt
-from ansible_collections.nettap.containers.plugins.module_utils._steering._rtnetlink import NetlinkError, attribute, attributes_of, text
+from ansible_collections.nettap.containers.plugins.module_utils._rtnetlink import NetlinkError, attribute, attributes_of, text
 
 OWN = "nettap:"  # how the names of our filters begin
 

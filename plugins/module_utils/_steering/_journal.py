@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import shutil
 import time
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils import _process
+from ansible_collections.nettap.containers.plugins.module_utils import _files, _process
 from ansible_collections.nettap.containers.plugins.module_utils._errors import SteeringError
 
 ROOT = "/run/nettap/steering"
@@ -89,21 +88,9 @@ class Journal:
     @contextlib.contextmanager
     def locked(self, patience: float = PATIENCE) -> t.Iterator[None]:
         """Holds the dataplane alone: tasks and its watchdog take turns. Makes the folder (0700). Raises SteeringError after so many seconds."""
-        os.makedirs(self.path, mode=0o700, exist_ok=True)
-        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            deadline = time.monotonic() + patience
-            while True:
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # on the folder: a killed task leaves no lock behind
-                    break
-                except BlockingIOError as error:
-                    if time.monotonic() > deadline:
-                        raise Busy(f"Another task has been steering by {os.path.basename(self.path)} for {patience:.0f} s: wait for it.") from error
-                time.sleep(0.01)
+        busy = Busy(f"Another task has been steering by {os.path.basename(self.path)} for {patience:.0f} s: wait for it.")
+        with _files.held(self.path, patience, busy):
             yield
-        finally:
-            os.close(fd)
 
     def records(self) -> list[Record]:
         """All records, in the order of containers' names. Raises SteeringError for a damaged one."""
@@ -123,13 +110,7 @@ class Journal:
 
     def save(self, record: Record) -> None:
         """Replaces a record whole: whenever the writer is killed, the old or the new one is there."""
-        path = os.path.join(self.path, record.key + ".json")
-        fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with open(fd, "w", encoding="utf-8") as stream:
-            json.dump(dataclasses.asdict(record), stream, indent=1)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(path + ".new", path)
+        _files.replace_json(os.path.join(self.path, record.key + ".json"), dataclasses.asdict(record))
         self._sync()
 
     def remove(self, record: Record) -> None:

@@ -35,7 +35,8 @@ def describe(name: str) -> dict[str, t.Any]:
 
 
 def present(
-    name: str, topology: str, mode: str, mtu: int | None, engine: t.Sequence[str] | None, restart: bool, timeout: float, control: str | None, check: bool
+    name: str, topology: str, mode: str, *, mtu: int | None = None, engine: t.Sequence[str] | None = None, restart: bool = False, timeout: float = 0,
+    control: str | None = None, check: bool = False,
 ) -> Outcome:
     """Makes what is missing, runs the engine if one is given, and waits until it forwards. Raises NettapError, and what it made is gone again."""
     before = describe(name)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import errno
 import struct
 
-from ansible_collections.nettap.containers.plugins.module_utils._steering import _rtnetlink as rt
+from ansible_collections.nettap.containers.plugins.module_utils import _rtnetlink as rt
+from ansible_collections.nettap.containers.plugins.module_utils._rtnetlink import Link, Netlink, NetlinkError
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _u32
-from ansible_collections.nettap.containers.plugins.module_utils._steering._rtnetlink import Link, Netlink, NetlinkError
 
 SHARED_MAC = ("ipvlan", "ipvtap")
 MASTERS = ("bridge", "bond", "team", "vrf", "hsr", "batadv", "openvswitch", "macsec")

@@ -17,9 +17,9 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils import _netns
-from ansible_collections.nettap.containers.plugins.module_utils._steering import _rtnetlink as rt
+from ansible_collections.nettap.containers.plugins.module_utils import _rtnetlink as rt
+from ansible_collections.nettap.containers.plugins.module_utils._rtnetlink import Netlink, NetlinkError, attribute, attributes, attributes_of
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _sysctl
-from ansible_collections.nettap.containers.plugins.module_utils._steering._rtnetlink import Netlink, NetlinkError, attribute, attributes, attributes_of
 
 Snapshot = t.Dict[str, t.Any]
 

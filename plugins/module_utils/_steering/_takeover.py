@@ -21,37 +21,16 @@ import os
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils import _netns
+from ansible_collections.nettap.containers.plugins.module_utils import _rtnetlink as rt
+from ansible_collections.nettap.containers.plugins.module_utils._dataplane._namespace import Dataplane
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, SteeringError
+from ansible_collections.nettap.containers.plugins.module_utils._rtnetlink import Link, Netlink, NetlinkError, attribute
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _refusal, _snapshot, _sysctl, _u32
-from ansible_collections.nettap.containers.plugins.module_utils._steering import _rtnetlink as rt
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Record
-from ansible_collections.nettap.containers.plugins.module_utils._steering._rtnetlink import Link, Netlink, NetlinkError, attribute
 from ansible_collections.nettap.containers.plugins.module_utils._steering._u32 import ETH_P_ALL, ETH_P_IP, ETH_P_IPV6, Filter, match_mac, write_mac
 
 PREF_IPV6, PREF_IP, PREF_ALL = 10000, 10001, 10002  # NeuVector's, and one before them
 _PLANNED = (-1, -2)  # stand for the indices that vex and vin will have
-
-
-class ServiceLink(t.Protocol):
-    """A link between the steering's end and the engine's, both in the dataplane's namespace."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def ifindex(self) -> int: ...
-
-
-class Dataplane(t.Protocol):
-    """The namespace of an engine: fd, mtu (bytes) of its service links, and those; of two the first is the container's side."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def fd(self) -> int: ...
-    @property
-    def mtu(self) -> int: ...
-    @property
-    def links(self) -> tuple[t.Any, ...]: ...
 
 
 class Takeover:
@@ -207,7 +186,9 @@ class Takeover:
                            "complete": False, "snapshot": snapshot}
         self.save(record)
         free = max(other.index for other in plane.links().values()) + 1
-        pair = rt.veth(_other_than(link.index, free + 1), self.vin, free, self.spare, link)
+        queue = attribute(rt.IFLA_TXQLEN, link.txqlen)
+        pair = rt.veth(rt.end(self.vin, link.mtu, queue, index=_other_than(link.index, free + 1)),
+                       rt.end(self.spare, link.mtu, queue, attribute(rt.IFLA_ADDRESS, rt.mac_bytes(link.mac)), index=free))
         plane.request(rt.RTM_NEWLINK, pair, rt.NLM_F_CREATE | rt.NLM_F_EXCL)
         links = plane.links()
         vin, spare = links[self.vin], links[self.spare]

@@ -18,9 +18,9 @@ import struct
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils import _netns
+from ansible_collections.nettap.containers.plugins.module_utils import _rtnetlink
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NamespaceError
-from ansible_collections.nettap.containers.plugins.module_utils._steering import _rtnetlink
-from ansible_collections.nettap.containers.plugins.module_utils._steering._rtnetlink import Netlink, NetlinkError, attribute, attributes_of
+from ansible_collections.nettap.containers.plugins.module_utils._rtnetlink import Netlink, NetlinkError, attribute, attributes_of
 
 TC_H_INGRESS, TC_H_MIN_INGRESS = 0xFFFFFFF1, 0xFFF2  # parent of the ingress qdisc, its (and clsact's) filters
 INGRESS_HANDLE = 0xFFFF0000

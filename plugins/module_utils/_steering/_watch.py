@@ -11,7 +11,7 @@ import os
 import sys
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils import _archive, _process, _service
+from ansible_collections.nettap.containers.plugins.module_utils import _archive, _files, _process, _service
 from ansible_collections.nettap.containers.plugins.module_utils._errors import SteeringError
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _journal, _watchdog
 
@@ -32,9 +32,7 @@ def start(name: str, control: str | None) -> None:
     if service.argv_running() == service.argv and _alive(read(name)):
         return
     service.stop()
-    with open(os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as stream:
-        stream.write(code)
-    os.replace(path + ".new", path)
+    _files.replace(path, code)
     service.start()
     if not _service.wait(lambda: _alive(read(name)), _READY_SECONDS):
         said = service.tail()

@@ -11,7 +11,6 @@ nothing is steered any more.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import socket
@@ -19,7 +18,7 @@ import sys
 import time
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils import _inotify, _netns, _process
+from ansible_collections.nettap.containers.plugins.module_utils import _files, _inotify, _netns, _process
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _engine, _neuvector
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane._namespace import Dataplane
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
@@ -268,9 +267,7 @@ class Watchdog:
     def _say(self, reason: str, healthy: bool) -> None:
         """Leaves word for container_steering_info, and in the log."""
         path = os.path.join(self._bench.journal.path, STATE)
-        with open(os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w", encoding="utf-8") as stream:
-            json.dump({"pid": os.getpid(), "started": _process.start_time(os.getpid()), "healthy": healthy, "reason": reason, "since": time.time()}, stream)
-        os.replace(path + ".new", path)
+        _files.replace_json(path, {"pid": os.getpid(), "started": _process.start_time(os.getpid()), "healthy": healthy, "reason": reason, "since": time.time()})
         self._note(reason)
 
     def _note(self, text: str) -> None:

@@ -239,12 +239,11 @@ def mac_bytes(value: str) -> bytes:
     return bytes.fromhex(value.replace(":", ""))
 
 
-def veth(index: int, name: str, peer_index: int, peer: str, model: Link) -> bytes:
-    """Payload of the RTM_NEWLINK that makes a veth pair with MTU and queue length of another link; the peer has its MAC too."""
+def end(name: str, mtu: int, *more: bytes, index: int = 0) -> bytes:
+    """One end of a new veth: its MTU in bytes, further attributes, and its index where the kernel is not to choose."""
+    return IFINFOMSG.pack(0, 0, index, 0, 0) + attribute(IFLA_IFNAME, name) + attribute(IFLA_MTU, mtu) + b"".join(more)
 
-    def end(number: int, label: str) -> bytes:
-        sizes = attribute(IFLA_MTU, model.mtu) + attribute(IFLA_TXQLEN, model.txqlen)
-        return IFINFOMSG.pack(0, 0, number, 0, 0) + attribute(IFLA_IFNAME, label) + sizes
 
-    data = attribute(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, end(peer_index, peer) + attribute(IFLA_ADDRESS, mac_bytes(model.mac))))
-    return end(index, name) + attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, "veth") + data)
+def veth(near: bytes, far: bytes) -> bytes:
+    """Payload of the RTM_NEWLINK that makes a veth of two ends; far may have IFLA_NET_NS_FD."""
+    return near + attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, "veth") + attribute(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, far)))

@@ -1,0 +1,49 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that are replaced whole, and folders that one process at a time holds."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+import typing as t
+
+
+def replace(path: str, content: bytes) -> None:
+    """Replaces a file (0600): a reader sees the old or the new one, whenever the writer is killed."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path + ".new")  # of a killed writer
+    with open(os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(path + ".new", path)
+
+
+def replace_json(path: str, state: t.Mapping[str, t.Any]) -> None:
+    """Replaces a file by what json.load() reads as state."""
+    replace(path, json.dumps(state, indent=1).encode())
+
+
+@contextlib.contextmanager
+def held(folder: str, patience: float, busy: Exception) -> t.Iterator[None]:
+    """Holds a folder alone, and makes it (0700) where it is not there. Raises busy after so many seconds."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # on the folder: a killed task leaves no lock behind
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise busy from error
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(fd)
