@@ -15,7 +15,7 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils import _netns
-from ansible_collections.nettap.containers.plugins.module_utils._steering._rtnetlink import RTM_GETNEIGH, Netlink, attributes_of
+from ansible_collections.nettap.containers.plugins.module_utils._rtnetlink import RTM_GETNEIGH, Netlink, attributes_of
 from ansible_collections.nettap.containers.plugins.module_utils._steering._snapshot import NDA_DST, NDA_LLADDR, NDMSG
 
 _INTERVAL = 0.1  # seconds between two rounds of pings
