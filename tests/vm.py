@@ -1,4 +1,4 @@
-"""A virtual machine with systemd, sshd, Docker and a stock kernel: a managed node as in the field, on any Linux machine.
+"""A virtual machine with systemd, sshd, Docker, containerd, Podman and a stock kernel: a managed node as in the field, on any Linux machine.
 
     python tests/vm.py start FOLDER              build the image, if need be, and boot it
     python tests/vm.py ssh FOLDER [COMMAND…]     a shell in it, or one command
@@ -41,6 +41,8 @@ PACKAGES = [
     "linux-image-cloud-amd64", "initramfs-tools", "kmod", "systemd", "systemd-sysv", "libpam-systemd", "dbus", "udev", "procps",
     # Where the kernel has AppArmor, Docker starts a container only if it can load its profile.
     "apparmor", "docker.io", "iptables",
+    # Its user manager is where a container without root has its cgroup.
+    "podman", "netavark", "slirp4netns", "uidmap", "dbus-user-session",
     "openssh-server", "sudo", "iproute2", "ethtool", "curl", "ca-certificates",
     "python3", "python3-apt", "python3-docker", "python3-pyroute2",
     f"suricata/{SUITE}-backports", f"libhtp2/{SUITE}-backports",
