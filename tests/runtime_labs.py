@@ -27,7 +27,6 @@ import socket
 import subprocess
 import tarfile
 import tempfile
-import time
 import typing as t
 import uuid
 
@@ -40,7 +39,7 @@ PORT = 40000
 HYBRID = not os.path.exists("/sys/fs/cgroup/cgroup.controllers")
 RUNC = "/usr/sbin/runc"
 PAUSE = ["sleep", "6000"]
-SERVE = ["httpd", "-f", "-p", "80", "-h", "/www"]
+SERVE = ("httpd", "-f", "-p", "80", "-h", "/www")
 SECONDS = 30
 STATE, ROOT = "/run/containerd", "/var/lib/containerd"
 CRIO = pathlib.Path("/run/containers/storage/overlay-containers")
@@ -469,14 +468,3 @@ class Fleet:
     def _add(self, lab: t.Any) -> t.Any:
         self.undo.callback(lab.close)
         return lab
-
-
-def until_running(pid: t.Callable[[], int], before: int) -> int:
-    """Wait until a container has another process than before, and return it."""
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        now = pid()
-        if now not in (0, before):
-            return now
-        time.sleep(0.02)
-    raise AssertionError("It did not come back.")

@@ -52,7 +52,9 @@ options:
     description:
       - The container runtime to ask. V(auto) asks every one that is found on the host.
       - V(docker) is asked over its socket. Of the others the state on disk is read, so that neither a client nor a service of theirs is needed.
-      - V(podman) is root's and that of every user who has processes, V(containerd) also that of k3s, RKE2 and MicroK8s.
+      - V(podman) is root's and that of every user who has processes. What a user's tells is read as that user, and asked last, so that
+        nobody's container is taken for another of that name.
+      - V(containerd) is also that of k3s, RKE2 and MicroK8s.
       - V(podman), V(containerd) and V(crio) were added in nettap.containers 0.2.0.
     type: str
     choices: [auto, containerd, crio, docker, podman]
@@ -71,4 +73,5 @@ requirements:
   - Linux 5.3 or newer and Python 3.9 or newer on the host
   - root on the host (C(become=true))
   - the Docker SDK for Python (docker 5.0.3 or newer) on the host, to look up Docker containers
+  - Python's C(sqlite3) on the host, to look up containers of Podman 4.8 or newer
 """

@@ -48,7 +48,7 @@ class Identity:
         found = set()
         for path in self.records:
             names = _RECORDED[os.path.basename(path)]
-            content = _untrusted.json_object(path)
+            content = _untrusted.json_object(path, self.owner)
             if all(isinstance(content.get(name), int) for name in names):
                 found.add((content[names[0]], content[names[1]]))
         return found

@@ -9,13 +9,14 @@ import contextlib
 import dataclasses
 import difflib
 import fnmatch
+import os
 import socket
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils import _netns
 from ansible_collections.nettap.containers.plugins.module_utils._errors import MissingError, NamespaceError, TargetError
 from ansible_collections.nettap.containers.plugins.module_utils._runtimes import RUNTIMES
-from ansible_collections.nettap.containers.plugins.module_utils._runtimes._container import Container, Runtime
+from ansible_collections.nettap.containers.plugins.module_utils._runtimes._container import Container, Runtime, abbreviates
 
 # The argument spec of plugins/doc_fragments/_target.py, shared by every module.
 ARGUMENTS: dict[str, dict[str, t.Any]] = {
@@ -31,6 +32,7 @@ ARGUMENTS: dict[str, dict[str, t.Any]] = {
 EXCLUSIVE = [("container", "pod", "pid", "netns"), ("labels", "pid", "netns")]
 KINDS = ("container", "labels", "pod", "pid", "netns")
 _GLOB = "*?["
+_TRIES = 5  # looks at a container that keeps restarting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +105,8 @@ def _open_containers(options: t.Mapping[str, t.Any]) -> t.Iterator[Target]:
     present = [engine for engine in engines if engine.present() or wanted != "auto"]
     if not present and not options["allow_missing"]:
         looked = ", ".join(f"{engine.name} at {engine.address}" for engine in engines)
-        raise TargetError(f"No container engine was found on {socket.gethostname()} (looked for {looked}): install or start one, or give docker_host.")
+        raise TargetError(f"No container engine was found on {socket.gethostname()} (looked for {looked}): install or start one, or give docker_host."
+                          f"{_unprivileged()}")
     known = _unique([(engine, container) for engine in present for container in engine.containers()])
     chosen = select([container for _engine, container in known], options)
     for engine, container in known:
@@ -118,29 +121,32 @@ def _unique(known: t.Sequence[tuple[Runtime, Container]]) -> list[tuple[Runtime,
     """Each ID once: an engine may be asked in two ways (Podman over a Docker socket too). What a user has told comes last,
     so that nobody hides another's container by claiming its ID."""
     found: dict[str, tuple[Runtime, Container]] = {}
-    for entry in sorted(known, key=lambda entry: bool(entry[1].identity and entry[1].identity.owner)):
+    for entry in sorted(known, key=lambda entry: entry[1].told_by_user):
         found.setdefault(entry[1].id, entry)
     return list(found.values())
 
 
 def _open_container(engine: Runtime, container: Container, named: bool) -> Target | None:
     """Opens one container. One that stops between look-up and entry is an error if it was named, else it is simply not running."""
-    found = engine.inspect(container)
-    try:
-        if found is None or not found.running:
-            raise NamespaceError("it is not running any more.")
-        namespace = _netns.open_process(found.pid, found.identity)
-    except NamespaceError as error:
-        again = engine.inspect(container)
-        if again is not None and again.running and found is not None and again.pid == found.pid:
-            raise  # it runs, and yet cannot be entered: that must be known
-        if again is not None and again.running:
-            return _open_container(engine, container, named)  # restarted meanwhile
-        if named:
-            raise TargetError(f"Container {container.name} ({engine.name}) stopped between look-up and entry ({error}): "
-                              "start it, then run the task again.") from error
-        return None
-    return Target(found, namespace)
+    problem: NamespaceError | None = None
+    for _try in range(_TRIES):
+        found = engine.inspect(container)
+        try:
+            if found is None or not found.running:
+                raise NamespaceError("it is not running any more.")
+            return Target(found, _netns.open_process(found.pid, found.identity))
+        except NamespaceError as error:
+            problem = error
+            again = engine.inspect(container)
+            if again is None or not again.running:
+                break
+            # It runs, and yet cannot be entered: that must be known, unless a user has but claimed it.
+            if found is not None and again.pid == found.pid and (named or not container.told_by_user):
+                raise
+    if named:
+        raise TargetError(f"Container {container.name} ({engine.name}) stopped between look-up and entry ({problem}): "
+                          "start it, then run the task again.") from problem
+    return None
 
 
 def select(containers: t.Sequence[Container], options: t.Mapping[str, t.Any]) -> dict[tuple[str, str], bool]:
@@ -167,17 +173,23 @@ def select(containers: t.Sequence[Container], options: t.Mapping[str, t.Any]) ->
 
 
 def _match(pattern: str, containers: t.Sequence[Container]) -> tuple[list[Container], bool]:
-    """Name before ID before unique ID prefix before glob, as engines do."""
-    for named in (lambda container: container.name == pattern, lambda container: container.id == pattern):
-        exact = [container for container in containers if named(container)]
-        if exact:
-            return exact, True
-    prefixed = [container for container in containers if pattern and container.id.startswith(pattern)]
-    if len(prefixed) > 1:
-        several = ", ".join(f"{container.name} ({container.id[:12]})" for container in prefixed)
-        raise TargetError(f"{pattern!r} is the start of several containers' IDs: {several}; give more digits, or the name.")
-    if prefixed:
-        return prefixed, True
+    """Name before ID before unique ID prefix before glob, as engines do.
+
+    What a user alone has told of is asked last, for a user may name a container as somebody else's is named.
+    """
+    trusted = [container for container in containers if not container.told_by_user]
+    for some in (trusted, containers):
+        for named in (lambda container: container.name == pattern, lambda container: container.id == pattern):
+            exact = [container for container in some if named(container)]
+            if exact:
+                return exact, True
+    for some in (trusted, containers):
+        prefixed = [container for container in some if abbreviates(pattern, container.id)]
+        if len(prefixed) > 1:
+            several = ", ".join(f"{container.name} ({container.id[:12]})" for container in prefixed)
+            raise TargetError(f"{pattern!r} is the start of several containers' IDs: {several}; give more digits, or the name.")
+        if prefixed:
+            return prefixed, True
     if any(character in pattern for character in _GLOB):
         # A sandbox is no container that anybody has asked for: it has the network of the others of its pod.
         return [container for container in containers if fnmatch.fnmatchcase(container.name, pattern) and not container.sandbox], False
@@ -185,14 +197,16 @@ def _match(pattern: str, containers: t.Sequence[Container]) -> tuple[list[Contai
 
 
 def _match_pod(pattern: str, containers: t.Sequence[Container]) -> tuple[list[Container], bool]:
-    """NAMESPACE/NAME is all of a pod, NAMESPACE/NAME/CONTAINER one of it; each part may be a glob."""
+    """NAMESPACE/NAME is all of a pod, NAMESPACE/NAME/CONTAINER one of it; each part may be a glob. A user's pod does not join another's of that name."""
     parts = pattern.split("/")
     if len(parts) not in (2, 3) or not all(parts):
         raise TargetError(f"{pattern!r} names no pod: give NAMESPACE/NAME or NAMESPACE/NAME/CONTAINER.")
+    real = {container.pod for container in containers if not container.told_by_user}
     found = []
     for container in containers:
         known = [*container.pod.split("/"), container.pod_container or ""] if container.pod else []
-        if known and all(fnmatch.fnmatchcase(*pair) for pair in zip(known, parts)) and not (len(parts) == 3 and container.sandbox):
+        claimed = container.told_by_user and container.pod in real
+        if known and not claimed and all(fnmatch.fnmatchcase(*pair) for pair in zip(known, parts)) and not (len(parts) == 3 and container.sandbox):
             found.append(container)
     return found, not any(character in pattern for character in _GLOB)
 
@@ -215,4 +229,9 @@ def _nothing(pattern: str, labels: t.Mapping[str, str], containers: t.Sequence[C
     running = sorted({(container.pod if pods else container.name) or "" for container in containers if container.running} - {""})
     near = difflib.get_close_matches(pattern, running, n=3, cutoff=0.5) or running[:5]
     hint = f"the nearest of {len(running)} running: {', '.join(near)}" if near else f"no {kind} runs there"
-    return f"No {kind} on {host} matches {looked} ({hint})."
+    return f"No {kind} on {host} matches {looked} ({hint}).{_unprivileged()}"
+
+
+def _unprivileged() -> str:
+    """What somebody may have forgotten who finds nothing."""
+    return " Only root sees the containers of Podman, containerd and CRI-O: use become: true." if os.geteuid() else ""

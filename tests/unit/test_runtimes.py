@@ -5,19 +5,24 @@
 
 from __future__ import annotations
 
+import collections.abc as c
+import contextlib
 import json
 import os
 import pathlib
+import pwd
 import sqlite3
 import struct
+import tempfile
+import time
 import typing as t
 
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils import _identity, _untrusted
 from ansible_collections.nettap.containers.plugins.module_utils._errors import EngineError
 from ansible_collections.nettap.containers.plugins.module_utils._identity import Identity
-from ansible_collections.nettap.containers.plugins.module_utils._runtimes import _bolt, _bundle, _pod, _podman
-from ansible_collections.nettap.containers.plugins.module_utils._runtimes._container import Container
+from ansible_collections.nettap.containers.plugins.module_utils._runtimes import _bolt, _bundle, _containerd, _pod, _podman
+from ansible_collections.nettap.containers.plugins.module_utils._runtimes._container import Container, abbreviates
 
 ID = "c572f689cd395f3621ab86b7b72341e3c7f3b46045b4b18fd89266984c1fa173"
 SIZE = 4096
@@ -77,10 +82,13 @@ def test_owner_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- what another user may have put there
 
 
-@pytest.mark.parametrize(("content", "pid"), [("42", 42), ("42\n", 42), ("", 0), ("-1", 0), ("x", 0), ("1 2", 0), ("9" * 5000, 0)])
+@pytest.mark.parametrize(("content", "pid"), [("42", 42), ("42\n", 42), ("", 0), ("-1", 0), ("x", 0), ("1 2", 0), ("9" * 5000, 0),
+                                             ("4194304", 1 << 22), ("4194305", 0), ("99999999999", 0)])  # fmt: skip
 def test_pid_file(tmp_path: pathlib.Path, content: str, pid: int) -> None:
     (tmp_path / "pid").write_text(content)
     assert _untrusted.pid(f"{tmp_path}/pid") == pid
+    assert _untrusted.pid(f"{tmp_path}/pid", os.geteuid()) == pid
+    assert _untrusted.pid(f"{tmp_path}/pid", os.geteuid() + 1) == 0  # another's file, to which a user's link leads
 
 
 def test_what_is_no_file(tmp_path: pathlib.Path) -> None:
@@ -92,6 +100,31 @@ def test_what_is_no_file(tmp_path: pathlib.Path) -> None:
     for text in ("[]", "nonsense", '"x"', "[" * 100000):
         (tmp_path / "json").write_text(text)
         assert _untrusted.json_object(f"{tmp_path}/json") == {}
+
+
+@pytest.fixture(name="limits")
+def make_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less patience than in the field."""
+    monkeypatch.setattr(_untrusted, "_SECONDS", 1)
+
+
+def somebody() -> int:
+    """A user without root: ourselves, if we are none."""
+    return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else os.geteuid()
+
+
+def test_asked_as_a_user(limits: None) -> None:
+    uid = somebody()
+    groups = os.getgroups() if uid == os.geteuid() else []
+    assert _untrusted.asked_as(uid, lambda: [os.getresuid(), os.getgroups()]) == [[uid] * 3, groups]
+    failing: list[c.Callable[[], t.Any]] = [
+        lambda: time.sleep(60), lambda: bytes(2 << 30).count(1), lambda: "x" * (17 << 20), lambda: os._exit(0), lambda: [][1], lambda: object(),
+    ]  # fmt: skip
+    for work in failing:
+        begun = time.monotonic()
+        with pytest.raises(OSError, match=f"cannot be read as the user with UID {uid}"):
+            _untrusted.asked_as(uid, work)
+        assert time.monotonic() - begun < 30
 
 
 # --- bundles and pods
@@ -115,6 +148,17 @@ def test_bundle(tmp_path: pathlib.Path, config: dict[str, t.Any], isolated: bool
     (tmp_path / "config.json").write_text(json.dumps(config))
     bundle = _bundle.Bundle(f"{tmp_path}/config.json")
     assert bundle.isolated is isolated and bundle.annotations == {}
+
+
+@pytest.mark.parametrize(("isolated", "elsewhere", "state"), [(False, False, "running"), (True, False, "exited"), (True, True, "running")])
+def test_process_in_the_host_s_namespace(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, isolated: bool, elsewhere: bool, state: str) -> None:
+    """A container that has a namespace of its own is not there: whoever claims so is not listed as running."""
+    pid = os.getpid()
+    started = _bundle._process.start_time(pid)
+    (tmp_path / "status").write_text(json.dumps({"pid": pid, "process-start-time": started}))
+    (tmp_path / "other").touch()
+    monkeypatch.setattr(_bundle._netns, "host_path", lambda: f"{tmp_path}/other" if elsewhere else f"/proc/{pid}/ns/net")
+    assert _bundle.state(pid, Identity(ID, records=(f"{tmp_path}/status",), isolated=isolated)) == state
 
 
 KUBELET = {"io.kubernetes.pod.namespace": "shop", "io.kubernetes.pod.name": "web"}
@@ -149,6 +193,17 @@ def test_containers_have_the_labels_of_their_pod() -> None:
     app = Container("crio", "2", "c", pod="a/b", labels={"kind": "container"})
     other = Container("crio", "3", "o", pod="a/c", labels={})
     assert [one.labels for one in _pod.completed([app, sandbox, other])] == [{"app": "x", "kind": "container"}, sandbox.labels, {}]
+    before = Container("crio", "4", "s", pod="a/b", sandbox=True, labels={"app": "old"}, state="exited")  # of the pod of that name before
+    for order in ([app, sandbox, before], [before, sandbox, app]):
+        assert next(one for one in _pod.completed(order) if one.id == "2").labels == {"app": "x", "kind": "container"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "identifier", "holds"),
+    [(ID, ID, True), (ID[:4], ID, True), ("web", "web", True), ("web", "web-admin", False), ("", ID, False), ("c", "c572", False), (ID + "0", ID, False)],
+)
+def test_abbreviation(pattern: str, identifier: str, holds: bool) -> None:
+    assert abbreviates(pattern, identifier) is holds
 
 
 # --- databases
@@ -170,9 +225,9 @@ def page(number: int, flags: int, elements: t.Sequence[tuple[t.Any, ...]]) -> by
     return struct.pack("=QHHI", number, flags, len(elements), 0) + head + data
 
 
-def meta(number: int, root: int, transaction: int, good: bool = True) -> bytes:
+def meta(number: int, root: int, transaction: int, good: bool = True, size: int = SIZE) -> bytes:
     """A meta page."""
-    fields = (0xED0CDAED, 2, SIZE, 0, root, 0, 2, 9, transaction)
+    fields = (0xED0CDAED, 2, size, 0, root, 0, 2, 9, transaction)
     return struct.pack("=QHHI", number, 4, 0, 0) + struct.pack("=IIIIQQQQQQ", *fields, _bolt._checksum((*fields, 0)) ^ (not good))
 
 
@@ -214,6 +269,9 @@ def test_bolt(tmp_path: pathlib.Path, metas: tuple[bytes, bytes], found: dict[by
         [meta(0, 3, 6), meta(1, 900, 7)],
         [meta(0, 3, 6), meta(1, 3, 7), b"", page(3, 1, [(b"a", 3)])],  # a branch that leads to itself
         [meta(0, 3, 6), meta(1, 3, 7), b"", page(3, 2, [(1, b"a", b"short")])],
+        [meta(0, 3, 6), meta(1, 3, 7), b"", page(3, 1, [(b"a", 4)] * 200), page(4, 1, [(b"a", 4)] * 200)],  # more than there are
+        [meta(0, 3, 6, size=0), b"", b"", page(3, 2, [])],
+        [meta(0, 3, 6, size=700), b"", b"", page(3, 2, [])],
     ],
 )
 def test_bolt_that_is_damaged(tmp_path: pathlib.Path, pages: list[bytes]) -> None:
@@ -237,6 +295,43 @@ def test_bolt_that_is_written_meanwhile(tmp_path: pathlib.Path) -> None:
     assert _bolt.read(path, choose) == NEW and seen == [{b"old": b"1"}, NEW]
 
 
+def leaf(number: int, entries: t.Mapping[str, t.Any]) -> bytes:
+    """A page of keys and values; dicts are buckets in that very page."""
+    rows = [(1, key.encode(), struct.pack("=QQ", 0, 0) + leaf(0, value)) if isinstance(value, dict) else (0, key.encode(), str(value).encode())
+            for key, value in sorted(entries.items())]  # fmt: skip
+    return page(number, 2, rows)
+
+
+# --- containerd
+
+
+def test_containerds_of_a_host(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """k3s and RKE2 have one state folder and a root folder each; containerd's own may be configured; IDs are unique in a namespace of one."""
+    places = {name: tmp_path / name for name in ("state", "root", "k3s", "k3s-root", "rke2-root")}
+    (tmp_path / "config.toml").write_text(f'version = 2\nroot = "{places["root"]}"\nstate = \'{places["state"]}\'\n[grpc]\nroot = "/no"\n')
+    monkeypatch.setattr(_containerd, "CONFIGURATION", f"{tmp_path}/config.toml")
+    monkeypatch.setattr(_containerd, "PLACES", {str(places["k3s"]): [str(places["k3s-root"]), str(places["rke2-root"])]})
+    assert not _containerd.Containerd().present()
+    for task in ("state/default/web", "state/default/db", "state/other/web", "state/moby/no", "k3s/other/web", "k3s/other/app"):
+        state, _slash, name = task.partition("/")
+        os.makedirs(places[state] / _containerd.TASKS / name)
+    for root, namespaces in (("root", {"default": {"web": {"image": "i:1", "labels": {"app": "web"}}, "stopped": {"image": "i:2"}}}),
+                             ("rke2-root", {"other": {"app": {"image": "i:3", "labels": {"app": "app"}}}})):  # fmt: skip
+        metadata = places[root] / _containerd.METADATA
+        metadata.parent.mkdir(parents=True)
+        tree = {"v1": {name: {"containers": containers} for name, containers in namespaces.items()}}
+        database(metadata, meta(0, 3, 6), meta(1, 3, 5), page(2, 16, []), leaf(3, tree))
+    engine = _containerd.Containerd()
+    assert engine.present()
+    assert {one.id: (one.image, dict(one.labels), one.running) for one in engine.containers()} == {
+        "default/web": ("i:1", {"app": "web"}, False), "db": (None, {}, False), "stopped": ("i:2", {}, False), "app": ("i:3", {"app": "app"}, False),
+        f"{places['state']}/other/web": (None, {}, False), f"{places['k3s']}/other/web": (None, {}, False),
+    }  # fmt: skip
+
+
+# --- Podman
+
+
 def entry(state: int, **config: t.Any) -> tuple[str, str]:
     static = f"/var/lib/containers/storage/overlay-containers/{ID}/userdata"
     image, run = "docker.io/library/web:1", f"/run/containers/storage/overlay-containers/{ID}/userdata"
@@ -244,18 +339,10 @@ def entry(state: int, **config: t.Any) -> tuple[str, str]:
             json.dumps({"state": state, "pid": 42, "runDir": run, "configPath": f"{static}/config.json"}))
 
 
-@pytest.mark.parametrize(
-    ("state", "alive", "told", "running"),
-    [
-        (3, True, "running", True), (5, True, "paused", True), (8, True, "running", True), (3, False, "exited", False), (5, False, "exited", False),
-        (6, False, "exited", False), (1, False, "configured", False), (2, False, "created", False), (99, False, "unknown", False),
-    ],
-)  # fmt: skip
-def test_podman_of_today(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, state: int, alive: bool, told: str, running: bool) -> None:
+def podman_sqlite(path: pathlib.Path, config: t.Any, state: t.Any) -> None:
     """Podman 4.8 and newer keeps SQLite (libpod/sqlite_state.go has the schema); the Podman of the integration tests has bbolt."""
-    storage = tmp_path / "storage"
-    storage.mkdir()
-    with sqlite3.connect(storage / "db.sql") as made:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(sqlite3.connect(path)) as made:
         made.executescript(
             "CREATE TABLE DBConfig (ID INTEGER, SchemaVersion INTEGER, OS TEXT, StaticDir TEXT, TmpDir TEXT, GraphRoot TEXT, RunRoot TEXT,"
             " GraphDriver TEXT, VolumeDir TEXT);"
@@ -263,54 +350,153 @@ def test_podman_of_today(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
             "CREATE TABLE ContainerState (ID TEXT PRIMARY KEY, State INTEGER, ExitCode INTEGER, JSON TEXT);"
         )
         made.execute("INSERT INTO DBConfig VALUES (1, 1, 'linux', '', '/run/user/1000/libpod/tmp', '', '', '', '')")
-        config, now = entry(state)
         made.execute("INSERT INTO ContainerConfig VALUES (?, 'web', NULL, ?)", (ID, config))
-        made.execute("INSERT INTO ContainerState VALUES (?, ?, 0, ?)", (ID, state, now))
-    made.close()
-    monkeypatch.setattr(_podman, "_storages", lambda: iter([(1000, str(storage))]))
+        made.execute("INSERT INTO ContainerState VALUES (?, 3, 0, ?)", (ID, state))
+        made.commit()
+
+
+def podman_bolt(path: pathlib.Path, containers: t.Mapping[str, t.Any], more: t.Mapping[str, t.Any]) -> None:
+    """What older ones keep."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    database(path, meta(0, 3, 6), meta(1, 3, 5), page(2, 16, []), leaf(3, {"ctr": containers, "runtime-config": more}))
+
+
+@pytest.fixture(name="storage")
+def make_storage(monkeypatch: pytest.MonkeyPatch, limits: None) -> c.Iterator[pathlib.Path]:
+    """The storage of a user without root, who comes there."""
+    with tempfile.TemporaryDirectory(prefix="nettap-", dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        monkeypatch.setattr(_podman, "_owners", lambda: iter([somebody()]))
+        monkeypatch.setattr(_podman, "_storage", lambda uid, own=True: folder)
+        yield pathlib.Path(folder)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "bbolt"])
+@pytest.mark.parametrize(
+    ("state", "alive", "told", "running"),
+    [
+        (3, True, "running", True), (5, True, "paused", True), (8, True, "running", True), (3, False, "exited", False), (5, False, "exited", False),
+        (6, False, "exited", False), (1, False, "configured", False), (2, False, "created", False), (99, False, "unknown", False),
+    ],
+)  # fmt: skip
+def test_podman(storage: pathlib.Path, monkeypatch: pytest.MonkeyPatch, kind: str, state: int, alive: bool, told: str, running: bool) -> None:
+    config, now = entry(state)
+    if kind == "sqlite":
+        podman_sqlite(storage / "db.sql", config, now)
+    else:
+        podman_bolt(storage / "libpod/bolt_state.db", {ID: {"config": config, "state": now}}, {"tmp-dir": "/run/user/1000/libpod/tmp"})
     monkeypatch.setattr(_bundle, "state", lambda _pid, _identity: "running" if alive else "exited")
     engine = _podman.Podman()
     assert engine.present()
     found, = engine.containers()
     assert (found.runtime, found.id, found.name, found.image, found.labels) == ("podman", ID, "web", "docker.io/library/web:1", {"app": "web"})
     assert (found.state, found.running, found.pid, found.record) == (told, running, 42, None)
-    assert found.identity is not None and found.identity.owner == 1000
+    assert found.identity is not None and found.identity.owner == somebody() and found.told_by_user
     assert found.identity.records == (f"/run/user/1000/runc/{ID}/state.json", f"/run/user/1000/crun/{ID}/status")
+    assert found.identity.pid_file == f"/run/containers/storage/overlay-containers/{ID}/userdata/pidfile"
     assert engine.inspect(found) == found
+    (storage / ("db.sql" if kind == "sqlite" else "libpod/bolt_state.db")).write_text("nonsense" * 100)
+    assert engine.inspect(found) is None  # the user has spoilt it meanwhile
+
+
+@pytest.mark.parametrize(
+    ("config", "state", "told"),
+    [
+        ({"id": 7, "labels": [], "rootfsImageName": {}}, {"pid": {}, "state": []}, ("7", 0, "unknown")),
+        ({"id": ID, "pid_file": "/x"}, {"pid": "7", "runDir": 5, "configPath": "\0"}, (ID, 0, "unknown")),
+        ({"id": ID, "staticDir": "\ud800"}, {"pid": -1, "state": 3}, (ID, 0, "exited")),
+        ({"id": ID}, {"pid": 10**300, "state": 3}, (ID, 0, "exited")),
+    ],
+)
+def test_podman_with_odd_entries(storage: pathlib.Path, config: dict[str, t.Any], state: dict[str, t.Any], told: tuple[str, int, str]) -> None:
+    podman_sqlite(storage / "db.sql", json.dumps(config), json.dumps(state))
+    found, = _podman.Podman().containers()
+    assert (found.id, found.pid, found.state) == told
 
 
 def test_podman_whose_database_is_none(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root's: that must be known."""
     (tmp_path / "db.sql").write_text("nonsense" * 100)
-    monkeypatch.setattr(_podman, "_storages", lambda: iter([(0, str(tmp_path))]))
+    monkeypatch.setattr(_podman, "_owners", lambda: iter([0]))
+    monkeypatch.setattr(_podman, "_storage", lambda uid, own=True: str(tmp_path))
     with pytest.raises(EngineError, match=rf"Podman's database {tmp_path}/db\.sql cannot be read \("):
         _podman.Podman().containers()
 
 
-def test_user_s_database_that_is_none_hides_nothing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody without root may keep root from all other containers, nor make the look-up wait."""
-    os.makedirs(tmp_path / "libpod")
-    (tmp_path / "libpod" / "bolt_state.db").write_bytes(b"x" * 9000)
-    monkeypatch.setattr(_podman, "_storages", lambda: iter([(1000, str(tmp_path))]))
+def endless(storage: pathlib.Path) -> None:
+    """A table that is a question without an end."""
+    with contextlib.closing(sqlite3.connect(storage / "db.sql")) as made:
+        made.executescript("CREATE VIEW ContainerConfig AS WITH RECURSIVE n(ID) AS (SELECT 1 UNION ALL SELECT ID + 1 FROM n) SELECT ID, ID AS JSON FROM n;"
+                           "CREATE VIEW ContainerState AS SELECT 0 AS ID, '' AS JSON;")  # fmt: skip
+
+
+def piped(storage: pathlib.Path) -> None:
+    """SQLite opens a journal and waits for its writer."""
+    podman_sqlite(storage / "db.sql", *entry(3))
+    os.mkfifo(storage / "db.sql-journal")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda storage: podman_bolt(storage / "libpod/bolt_state.db", {"x": {"config": {}, "state": {}}}, {}),
+        lambda storage: podman_bolt(storage / "libpod/bolt_state.db", {"x": "config state"}, {}),
+        lambda storage: podman_bolt(storage / "libpod/bolt_state.db", {ID: dict(zip(("config", "state"), entry(3)))}, {"tmp-dir": {}}),
+        lambda storage: database(storage / "db.sql", b"x" * 9000),
+        lambda storage: podman_sqlite(storage / "db.sql", None, None),
+        lambda storage: podman_sqlite(storage / "db.sql", 7, 7),
+        lambda storage: podman_sqlite(storage / "db.sql", "[" * 100000, "{}"),
+        lambda storage: os.symlink("/dev/zero", storage / "db.sql"),
+        lambda storage: os.symlink("/etc/shadow", storage / "db.sql"),
+        piped,
+        endless,
+    ],
+)
+def test_user_s_database_that_is_none_hides_nothing(storage: pathlib.Path, spoil: c.Callable[[pathlib.Path], None]) -> None:
+    """Nobody without root may keep root from all other containers, nor make the look-up wait or fill its memory."""
+    os.makedirs(storage / "libpod")
+    spoil(storage)
+    begun = time.monotonic()
     assert _podman.Podman().containers() == []
-    broken: tuple[dict[str, t.Any], ...] = ({"pid": {}, "state": []}, {"pid": "7", "runDir": 5, "configPath": "\0"}, {"pid": -1, "state": 3})
-    for state in broken:
-        monkeypatch.setattr(_podman, "_entries", lambda *_arguments, state=state: [({"id": 7, "labels": [], "rootfsImageName": {}}, state, "")])
-        found, = _podman.Podman().containers()
-        assert (found.id, found.pid, found.running) == ("7", 0, False)
+    assert time.monotonic() - begun < 30
+
+
+def test_pipe_is_no_database(tmp_path: pathlib.Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(EngineError):
         _bolt.read(f"{tmp_path}/pipe", lambda root: root.tree())
 
 
+def test_name_of_a_folder_is_no_setting_of_sqlite(tmp_path: pathlib.Path) -> None:
+    """What follows a ? in its addresses are settings: the file that they lead to must not be made."""
+    podman_sqlite(tmp_path / "s?mode=rwc&a=" / "db.sql", *entry(3))
+    rows, temporary = _podman._sqlite(f"{tmp_path}/s?mode=rwc&a=/db.sql")
+    assert (rows[0][0], temporary) == (ID, "/run/user/1000/libpod/tmp") and not (tmp_path / "s").exists()
+
+
 def test_podman_with_storage_elsewhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As containers-storage.conf(5) has it."""
-    user = _podman.pwd.getpwuid(os.geteuid())
+    user = pwd.struct_passwd(("u", "x", 4242, 4242, "", str(tmp_path / "home"), ""))
     (tmp_path / "storage.conf").write_text(
-        '[storage]\ndriver = "overlay"\n# graphroot = "/no"\ngraphroot = "/data/containers"\nrootless_storage_path = "$HOME/c/$UID"\n'
+        '[storage]\ndriver = "overlay"\n# graphroot = "/no"\ngraphroot = "/data/containers"\nrootless_storage_path = "$HOME/c/${UID}"\n'
     )
     monkeypatch.setattr(_podman, "CONFIGURATIONS", (f"{tmp_path}/none.conf", f"{tmp_path}/storage.conf"))
-    monkeypatch.setattr(_podman, "_users", lambda: {0, 4242})
+    monkeypatch.setattr(_podman, "_users", lambda: {0, 7, 4242})
     monkeypatch.setattr(_podman.pwd, "getpwuid", lambda uid: {4242: user}[uid])
-    assert list(_podman._storages()) == [(0, "/data/containers"), (4242, f"{user.pw_dir}/c/4242")]
+    home = tmp_path / "home"
+    assert [_podman._storage(uid) for uid in (0, 4242)] == ["/data/containers", f"{home}/c/4242"]
+    assert list(_podman._owners()) == []  # a user without a place for Podman is not asked
+    own = home / _podman.USER_CONFIGURATION
+    own.parent.mkdir(parents=True)
+    for text, folder in (('graphroot = "$HOME/mine"', f"{home}/mine"), ('rootless_storage_path = "/srv/$USER"', "/srv/u"), ("", f"{home}/c/4242")):
+        own.write_text(text)
+        assert _podman._storage(4242) == folder
+        assert _podman._storage(4242, own=False) == f"{home}/c/4242"
+    own.write_bytes(b'graphroot = "\xff"')
+    assert _podman._storage(4242) == "\udcff"
+    assert list(_podman._owners()) == [4242]
     monkeypatch.setattr(_podman, "CONFIGURATIONS", ())
-    assert list(_podman._storages()) == [(0, _podman.STORAGE), (4242, f"{user.pw_dir}/{_podman.USER_STORAGE}")]
+    own.unlink()
+    assert [_podman._storage(uid) for uid in (0, 4242)] == [_podman.STORAGE, f"{home}/{_podman.USER_STORAGE}"]
+    (home / _podman.USER_STORAGE).mkdir(parents=True)
+    assert list(_podman._owners()) == [4242]

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from ansible_collections.nettap.containers.plugins.doc_fragments import _target as fragment
 from ansible_collections.nettap.containers.plugins.module_utils import _target
-from ansible_collections.nettap.containers.plugins.module_utils._errors import EngineError, TargetError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import EngineError, NamespaceError, TargetError
 from ansible_collections.nettap.containers.plugins.module_utils._identity import Identity
 from ansible_collections.nettap.containers.plugins.module_utils._runtimes import RUNTIMES, _docker
 from ansible_collections.nettap.containers.plugins.module_utils._runtimes._container import Container
@@ -130,6 +130,29 @@ def test_nobody_hides_another_s_container() -> None:
     engine = FakeEngine(None)
     for given in ([fake, WEB1, DB], [WEB1, fake, DB], [WEB1, twin, DB]):
         assert [one for _engine, one in _target._unique([(engine, one) for one in given])] == [WEB1, DB]
+
+
+def test_nobody_hides_another_s_container_by_its_name() -> None:
+    """A user's container that is named as another's, or as its ID is, is not the one that is meant, nor is one of two."""
+    mine = Identity("e" * 64, owner=1000)
+    for name in (WEB1.name, WEB1.id):
+        fake = dataclasses.replace(container(name, "eee", runtime="podman"), identity=mine)
+        for given in ([fake, WEB1, DB], [WEB1, DB, fake]):
+            assert _target.select(given, {"container": [name]}) == {("docker", WEB1.id): True}
+            assert _target.select(given, {"container": ["eee"]}) == {("podman", fake.id): True}
+    start = dataclasses.replace(container("x", "abc1f", runtime="podman"), identity=mine)
+    assert _target.select([start, WEB1], {"container": ["abc1"]}) == {("docker", WEB1.id): True}
+    joined = dataclasses.replace(container("x", "eee", runtime="podman"), identity=mine, pod=SANDBOX.pod, pod_container="app")
+    for pod, chosen in ((SANDBOX.pod, SANDBOX), (APP.name, APP)):
+        assert _target.select([joined, SANDBOX, APP], {"pod": [pod]}) == {("containerd", chosen.id): True}
+    assert _target.select([joined], {"pod": [SANDBOX.pod]}) == {("podman", joined.id): True}
+
+
+def test_somebody_s_own_id_is_a_name() -> None:
+    """containerd's IDs are chosen: web is no abbreviation of web-admin."""
+    admin = Container("containerd", "web-admin", "web-admin")
+    assert _target.select([admin], {"container": ["web"], "allow_missing": True}) == {}
+    assert _target.select([admin, Container("containerd", "web", "web")], {"container": ["web"]}) == {("containerd", "web"): True}
 
 
 # --- pods
@@ -256,6 +279,42 @@ def test_engine_that_is_not_there(monkeypatch: pytest.MonkeyPatch, there: bool, 
         with pytest.raises((TargetError, EngineError)) as caught, _target.resolved(options):
             pass
         assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("owner", "named", "words"), [(1000, False, None), (1000, True, "doubtful"), (None, False, "doubtful")])
+def test_container_that_runs_and_cannot_be_entered(monkeypatch: pytest.MonkeyPatch, owner: int | None, named: bool, words: str | None) -> None:
+    """That is an error, unless nobody but a user has told of it: a claim must not spoil everybody's glob."""
+    claimed = dataclasses.replace(WEB1, pid=1, identity=Identity(WEB1.id, owner=owner))
+
+    def refuse(*_arguments: object) -> None:
+        raise NamespaceError("doubtful")
+
+    monkeypatch.setattr(_target._netns, "open_process", refuse)
+    if words is None:
+        assert _target._open_container(FakeEngine(None), claimed, named) is None
+    else:
+        with pytest.raises(NamespaceError, match=words):
+            _target._open_container(FakeEngine(None), claimed, named)
+
+
+def test_container_that_keeps_restarting(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine(None)
+    pids = iter(range(1, 1000))
+    monkeypatch.setattr(engine, "inspect", lambda one: dataclasses.replace(one, pid=next(pids)))
+
+    def refuse(*_arguments: object) -> None:
+        raise NamespaceError("ended.")
+
+    monkeypatch.setattr(_target._netns, "open_process", refuse)
+    with pytest.raises(TargetError, match=r"Container web-1 \(fake\) stopped between look-up and entry \(ended\.\)"):
+        _target._open_container(engine, WEB1, True)
+    assert _target._open_container(engine, WEB1, False) is None
+
+
+def test_becoming_root_that_was_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_target.os, "geteuid", lambda: 1000)
+    with pytest.raises(TargetError, match="use become: true"):
+        _target.select([WEB1], {"container": ["x"]})
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,9 @@ class Container:
         """What may be its processes now, by its cgroup or, where it has none, by its engine's word."""
         if self.cgroup:
             return _cgroup.processes(self.cgroup)
-        return [pid for pid in [_untrusted.pid(self.identity.pid_file)] if pid] if self.identity and self.identity.pid_file else []
+        if self.identity is None or self.identity.pid_file is None:
+            return []
+        return [pid for pid in [_untrusted.pid(self.identity.pid_file, self.identity.owner)] if pid]
 
     def returns_to_view(self) -> bool:
         """Whether its return can be seen."""

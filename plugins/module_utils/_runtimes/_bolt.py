@@ -26,6 +26,7 @@ _BUCKET_LEAF = 0x01
 _BUCKET = struct.Struct("=QQ")  # root page, sequence
 _META = struct.Struct("=IIIIQQQQQQ")  # magic, version, page size, flags, root page, sequence, freelist, last page, transaction, checksum
 _MAGIC, _VERSION = 0xED0CDAED, 2
+_LEAST_PAGE = 512  # bytes; a power of two, as the kernel's pages are
 _ATTEMPTS = 20
 
 
@@ -42,12 +43,16 @@ def read(path: str, choose: t.Callable[[Bucket], Tree]) -> Tree:
                 with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
                     try:
                         meta = _newest(data)
+                        if meta[2] < _LEAST_PAGE or meta[2] & (meta[2] - 1):
+                            raise ValueError(f"pages of {meta[2]} bytes")
                         found = choose(Bucket(data, meta[2], meta[4]))
                     except (struct.error, ValueError, IndexError, RecursionError) as error:
                         problem = f"it is damaged ({error})"
                         continue
                     if _newest(data)[8] == meta[8]:
                         return found
+    except PermissionError as error:
+        raise EngineError(f"The database {path} refuses access: root is needed on the host (become: true).") from error
     except (OSError, ValueError) as error:
         problem = getattr(error, "strerror", None) or str(error)
     raise EngineError(f"The database {path} cannot be read ({problem}): run the task again.")
@@ -88,11 +93,13 @@ class Bucket:
             source, start = pages.pop()
             _number, flags, count, _overflow = _PAGE.unpack_from(source, start)
             visited += 1
-            if not flags & (_BRANCH_PAGE | _LEAF_PAGE) or visited > len(self._data) // self._size:
+            if not flags & (_BRANCH_PAGE | _LEAF_PAGE):
                 raise ValueError("a page that is none of the tree")
             for index in range(count):
                 element = start + _PAGE.size + index * _LEAF.size  # both kinds have the same size
                 if flags & _BRANCH_PAGE:
+                    if visited + len(pages) > len(self._data) // self._size:
+                        raise ValueError("more pages than there are")
                     pages.append((self._data, _BRANCH.unpack_from(source, element)[2] * self._size))
                     continue
                 kind, position, key_size, value_size = _LEAF.unpack_from(source, element)

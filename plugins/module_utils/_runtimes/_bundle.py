@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils import _cgroup, _process, _untrusted
+from ansible_collections.nettap.containers.plugins.module_utils import _cgroup, _netns, _process, _untrusted
 from ansible_collections.nettap.containers.plugins.module_utils._errors import EngineError
 from ansible_collections.nettap.containers.plugins.module_utils._identity import Identity
 
@@ -36,10 +37,12 @@ class Bundle:
 
 def state(pid: int, identity: Identity) -> str:
     """State of a container whose engine has left this PID (0: none): a PID that is another's by now means that it has ended."""
-    started = _process.start_time(pid) if pid else None
     if not pid:
         return "created"
-    return "running" if started is not None and not identity.doubt(pid, started, _cgroup.paths(pid), False) else "exited"
+    started, host = _process.start_time(pid), False
+    with contextlib.suppress(OSError):  # it has ended, or we are not root
+        host = os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat(_netns.host_path()).st_ino
+    return "running" if started is not None and not identity.doubt(pid, started, _cgroup.paths(pid), host) else "exited"
 
 
 def folders(path: str, what: str) -> list[str]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._identity import Identity
@@ -37,6 +38,16 @@ class Container:
     def running(self) -> bool:
         """Whether it has a process, so a namespace to look into."""
         return self.state in ("running", "paused")
+
+    @property
+    def told_by_user(self) -> bool:
+        """Whether a user alone has told of it, who could have told anything."""
+        return self.identity is not None and self.identity.owner is not None
+
+
+def abbreviates(pattern: str, identifier: str) -> bool:
+    """Whether a pattern is an ID or the start of one that was generated: somebody's own ID, as containerd has them, is a name."""
+    return pattern == identifier or bool(pattern) and identifier.startswith(pattern) and bool(re.fullmatch("[0-9a-f]{64}", identifier))
 
 
 class Runtime(t.Protocol):

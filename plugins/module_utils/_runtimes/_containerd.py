@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import os
+import re
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils import _untrusted
@@ -15,17 +17,17 @@ from ansible_collections.nettap.containers.plugins.module_utils._identity import
 from ansible_collections.nettap.containers.plugins.module_utils._runtimes import _bolt, _bundle, _pod
 from ansible_collections.nettap.containers.plugins.module_utils._runtimes._container import Container
 
-# State and root folder: containerd's own, k3s's and RKE2's, MicroK8s's.
-PLACES = [
-    ("/run/containerd", "/var/lib/containerd"),
-    ("/run/k3s/containerd", "/var/lib/rancher/k3s/agent/containerd"),
-    ("/run/k3s/containerd", "/var/lib/rancher/rke2/agent/containerd"),
-    ("/var/snap/microk8s/common/run/containerd", "/var/snap/microk8s/common/var/lib/containerd"),
-]
+CONFIGURATION = "/etc/containerd/config.toml"
+STATE, ROOT = "/run/containerd", "/var/lib/containerd"  # unless the configuration has others
+# State folder, and root folders of those who share it: k3s's and RKE2's, MicroK8s's.
+PLACES = {
+    "/run/k3s/containerd": ["/var/lib/rancher/k3s/agent/containerd", "/var/lib/rancher/rke2/agent/containerd"],
+    "/var/snap/microk8s/common/run/containerd": ["/var/snap/microk8s/common/var/lib/containerd"],
+}
 TASKS = "io.containerd.runtime.v2.task"  # STATE/TASKS/NAMESPACE/ID: the bundle, with init.pid
 METADATA = "io.containerd.metadata.v1.bolt/meta.db"  # in the root folder; its buckets: containerd's metadata/buckets.go
 FOREIGN = ("moby", "plugins.moby")  # Docker's containers, which Docker is asked for
-
+_SETTING = re.compile(r"^(root|state)\s*=\s*[\"']([^\"']+)[\"']", re.MULTILINE)  # containerd-config.toml(5)
 
 Key = t.Tuple[str, str]  # namespace of containerd, ID
 
@@ -34,34 +36,37 @@ class Containerd:
     """Every containerd of the host."""
 
     name = "containerd"
-    address = PLACES[0][0]
+    address = STATE
 
     def __init__(self) -> None:
         self._bundles: dict[str, tuple[str, str]] = {}  # ID as we give it, to the folder of the bundle and containerd's own ID
 
     def present(self) -> bool:
         """See Runtime."""
-        return any(os.path.isdir(os.path.join(state, TASKS)) for state, _root in PLACES)
+        return any(os.path.isdir(os.path.join(state, TASKS)) for state in _places())
 
     def containers(self) -> list[Container]:
         """See Runtime. One that has no task is known to the metadata alone."""
-        found: dict[Key, Container] = {}
-        for state, root in PLACES:
+        known: dict[tuple[str, str, str], tuple[str | None, dict[str, str]]] = {}  # state folder, namespace and ID to image and labels
+        for state, roots in _places().items():
             tasks = os.path.join(state, TASKS)
             running = [
                 (namespace, name) for namespace in _bundle.folders(tasks, f"containerd at {state}") if namespace not in FOREIGN
                 for name in _bundle.folders(os.path.join(tasks, namespace), f"containerd at {state}")
             ]
-            stored = _stored(os.path.join(root, METADATA)) if os.path.isdir(tasks) else {}
-            several = collections.Counter(name for _namespace, name in {*running, *stored})
-            for namespace, name in dict.fromkeys([*running, *stored]):
-                if (namespace, name) not in found:
-                    # IDs are unique in a namespace only.
-                    unique = name if several[name] == 1 else f"{namespace}/{name}"
-                    self._bundles[unique] = (os.path.join(tasks, namespace, name), name)
-                    image, labels = stored.get((namespace, name), (None, {}))
-                    found[namespace, name] = self._read(unique, image, labels)
-        return _pod.completed(list(found.values()))
+            stored: dict[Key, tuple[str | None, dict[str, str]]] = {}
+            for root in roots if os.path.isdir(tasks) else []:
+                stored.update(_stored(os.path.join(root, METADATA)))
+            known.update(((state, *key), stored.get(key, (None, {}))) for key in [*running, *stored])
+        # IDs are unique in a namespace of one containerd only.
+        names = collections.Counter(name for _state, _namespace, name in known)
+        pairs = collections.Counter((namespace, name) for _state, namespace, name in known)
+        found = []
+        for (state, namespace, name), (image, labels) in known.items():
+            unique = name if names[name] == 1 else f"{namespace}/{name}" if pairs[namespace, name] == 1 else f"{state}/{namespace}/{name}"
+            self._bundles[unique] = (os.path.join(state, TASKS, namespace, name), name)
+            found.append(self._read(unique, image, labels))
+        return _pod.completed(found)
 
     def inspect(self, container: Container) -> Container | None:
         """See Runtime."""
@@ -85,6 +90,14 @@ class Containerd:
             pid=pid,
             identity=identity,
         )
+
+
+def _places() -> dict[str, list[str]]:
+    """State folders with the root folders that go with them."""
+    own = {"state": STATE, "root": ROOT}
+    with contextlib.suppress(OSError):
+        own.update(_SETTING.findall(_untrusted.content(CONFIGURATION).decode(errors="replace").split("\n[")[0]))
+    return {own["state"]: [own["root"]], **PLACES}
 
 
 def _stored(path: str) -> dict[Key, tuple[str | None, dict[str, str]]]:

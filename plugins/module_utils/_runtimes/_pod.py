@@ -36,5 +36,6 @@ def name(found: t.Mapping[str, t.Any]) -> str | None:
 
 def completed(containers: t.Sequence[Container]) -> list[Container]:
     """The containers of a pod with the pod's labels: the CRI keeps these with the sandbox."""
-    pods = {container.pod: container.labels for container in containers if container.sandbox and container.pod}
+    # A pod that was made anew has the name of the one before, of which there may still be a sandbox that has ended.
+    pods = {one.pod: one.labels for one in sorted(containers, key=lambda one: one.running) if one.sandbox and one.pod}
     return [dataclasses.replace(one, labels={**pods[one.pod], **one.labels}) if one.pod in pods and not one.sandbox else one for one in containers]

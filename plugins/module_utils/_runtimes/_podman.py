@@ -10,11 +10,12 @@ import json
 import os
 import pwd
 import re
-import sqlite3
+import string
 import typing as t
+import urllib.parse
 
 from ansible_collections.nettap.containers.plugins.module_utils import _untrusted
-from ansible_collections.nettap.containers.plugins.module_utils._errors import EngineError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, EngineError
 from ansible_collections.nettap.containers.plugins.module_utils._identity import Identity
 from ansible_collections.nettap.containers.plugins.module_utils._runtimes import _bolt, _bundle, _pod
 from ansible_collections.nettap.containers.plugins.module_utils._runtimes._container import Container
@@ -32,91 +33,70 @@ _BUSY_SECONDS = 5
 
 
 class Podman:
-    """Every Podman of the host: that of root and those of the users who have processes, since a running container is one."""
+    """Every Podman of the host: that of root and those of the users who have processes, since a running container is one.
+
+    All that a user's Podman tells is the user's to write. So it is read as that user.
+    """
 
     name = "podman"
     address = f"{STORAGE} and {USER_STORAGE} of users"
 
     def __init__(self) -> None:
-        self._places: dict[str, tuple[int, str]] = {}  # container's ID to its user and its database
+        self._users: dict[str, int] = {}  # container's ID to its user
 
     def present(self) -> bool:
         """See Runtime."""
-        return next(_databases(), None) is not None
+        return any(True for _uid in _owners())
 
     def containers(self) -> list[Container]:
         """See Runtime."""
         found = []
-        for uid, path in _databases():
+        for uid in _owners():
             # A user's damaged database, or one that is made to look so, must not keep anybody from all other containers.
             with contextlib.suppress(*([EngineError] if uid else [])):
-                for config, state, folder in _entries(path):
-                    container = self._describe(uid, config, state, folder)
-                    self._places.setdefault(container.id, (uid, path))
-                    found.append(container)
+                for facts in _told(uid):
+                    found.append(self._describe(uid, facts))
+                    self._users.setdefault(found[-1].id, uid)
         return found
 
     def inspect(self, container: Container) -> Container | None:
         """See Runtime."""
-        uid, path = self._places[container.id]
-        return next((self._describe(uid, *entry) for entry in _entries(path, container.id)), None)
+        uid = self._users[container.id]
+        with contextlib.suppress(*([EngineError] if uid else [])):
+            return next((self._describe(uid, facts) for facts in _told(uid, container.id)), None)
+        return None
 
-    def _describe(self, uid: int, config: dict[str, t.Any], state: dict[str, t.Any], run: str) -> Container:
-        name = str(config.get("id"))
-        pid_file = os.path.join(str(state.get("runDir") or config.get("staticDir")), "pidfile")
-        bundle = _bundle.Bundle(str(state.get("configPath") or ""))
-        labels = _bundle.labels(config.get("labels"))
-        identity = Identity(
-            name,
-            records=(f"{run}/runc/{name}/state.json", f"{run}/crun/{name}/status"),
-            owner=uid or None,
-            isolated=bundle.isolated,
-            pid_file=pid_file,
-        )
-        number, pid = state.get("state"), state.get("pid")
-        pid = pid if isinstance(pid, int) and pid > 0 else 0
-        told = STATES[number] if isinstance(number, int) and 0 <= number < len(STATES) else "unknown"
+    def _describe(self, uid: int, facts: dict[str, t.Any]) -> Container:
+        name = facts["id"]
+        identity = Identity(name, records=tuple(facts["records"]), owner=uid or None, isolated=facts["isolated"], pid_file=facts["pid_file"])
+        told = STATES[facts["state"]]
         if told in ALIVE:  # so it was when Podman last looked, which may be before a crash or the start of the host
-            alive = _bundle.state(pid, identity) == "running"
+            alive = _bundle.state(facts["pid"], identity) == "running"
             told = "exited" if not alive else "paused" if told == "paused" else "running"
-        pod = _pod.of(labels)
+        pod = _pod.of(facts["labels"])
         return Container(
             runtime=self.name,
             id=name,
-            name=str(config.get("name")),
-            image=str(config.get("rootfsImageName") or "") or None,
-            **{**pod, "sandbox": pod["sandbox"] or bool(config.get("isInfra", config.get("pause")))},
-            labels=labels,
+            name=facts["name"],
+            image=facts["image"],
+            **{**pod, "sandbox": pod["sandbox"] or facts["infra"]},
+            labels=facts["labels"],
             state=told,
-            pid=pid,
-            record=os.path.dirname(str(config.get("staticDir"))) if os.path.isdir(str(config.get("staticDir"))) else None,
+            pid=facts["pid"],
+            record=facts["record"],
             identity=identity,
         )
 
 
-def _databases() -> t.Iterator[tuple[int, str]]:
-    """UID and path of every Podman's database."""
-    for uid, storage in _storages():
-        yield from ((uid, path) for path in (os.path.join(storage, name) for name in (BOLT, SQLITE)) if os.path.isfile(path))
-
-
-def _storages() -> t.Iterator[tuple[int, str]]:
-    system = _settings(CONFIGURATIONS)
-    yield 0, system.get("graphroot") or STORAGE
+def _owners() -> t.Iterator[int]:
+    """Whose Podman there may be: root's, and those of users who have processes and a place for it."""
+    if any(_databases(_storage(0))):
+        yield 0
     for uid in sorted(_users() - {0}):
         with contextlib.suppress(KeyError):  # a user of a container, not of the host
-            user = pwd.getpwuid(uid)
-            own = _settings([os.path.join(user.pw_dir, USER_CONFIGURATION)])
-            common = system.get("rootless_storage_path", "").replace("$HOME", user.pw_dir).replace("$UID", str(uid)).replace("$USER", user.pw_name)
-            yield uid, own.get("graphroot") or common or os.path.join(user.pw_dir, USER_STORAGE)
-
-
-def _settings(paths: t.Iterable[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for path in paths:
-        with contextlib.suppress(OSError):
-            found.update((key.decode(), value.decode()) for key, value in _SETTING.findall(_untrusted.content(path)))
-    return found
+            home = pwd.getpwuid(uid).pw_dir
+            if os.path.lexists(os.path.join(home, USER_CONFIGURATION)) or os.path.isdir(_storage(uid, own=False)):
+                yield uid
 
 
 def _users() -> set[int]:
@@ -128,12 +108,69 @@ def _users() -> set[int]:
     return found
 
 
-def _entries(path: str, only: str | None = None) -> list[tuple[dict[str, t.Any], dict[str, t.Any], str]]:
+def _storage(uid: int, own: bool = True) -> str:
+    """The folder of a user's storage; own: as the user's configuration has it, which is to be read as that user."""
+    found = _settings(CONFIGURATIONS)
+    if uid == 0:
+        return found.get("graphroot") or STORAGE
+    user = pwd.getpwuid(uid)
+    if own:
+        mine = _settings([os.path.join(user.pw_dir, USER_CONFIGURATION)])
+        found["rootless_storage_path"] = mine.get("graphroot") or mine.get("rootless_storage_path") or found.get("rootless_storage_path", "")
+    words = {"HOME": user.pw_dir, "UID": str(uid), "USER": user.pw_name}
+    return string.Template(found.get("rootless_storage_path", "")).safe_substitute(words) or os.path.join(user.pw_dir, USER_STORAGE)
+
+
+def _settings(paths: t.Iterable[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            found.update((key.decode(), os.fsdecode(value)) for key, value in _SETTING.findall(_untrusted.content(path)))
+    return found
+
+
+def _databases(storage: str) -> list[str]:
+    return [path for path in (os.path.join(storage, name) for name in (BOLT, SQLITE)) if os.path.isfile(path)]
+
+
+def _told(uid: int, only: str | None = None) -> list[dict[str, t.Any]]:
+    """What a user's databases tell of each container, or of the one with that ID. Raises EngineError."""
+
+    def read() -> list[dict[str, t.Any]]:
+        return [_facts(*entry) for path in _databases(_storage(uid)) for entry in _entries(path, only)]
+
+    if uid == 0:
+        return read()
+    try:
+        return t.cast("list[dict[str, t.Any]]", _untrusted.asked_as(uid, read))
+    except OSError as error:
+        raise EngineError(f"The containers of Podman of the user with UID {uid} cannot be told ({error}).") from error
+
+
+def _facts(config: dict[str, t.Any], state: dict[str, t.Any], run: str) -> dict[str, t.Any]:
+    """Of a container's configuration and state what a Container is made of; run is the folder of the user's run-time state."""
+    name, static, number, pid = str(config.get("id")), str(config.get("staticDir")), state.get("state"), state.get("pid")
+    return {
+        "id": name,
+        "name": str(config.get("name")),
+        "image": str(config.get("rootfsImageName") or "") or None,
+        "labels": _bundle.labels(config.get("labels")),
+        "infra": bool(config.get("pause")),
+        "state": number if isinstance(number, int) and 0 <= number < len(STATES) else 0,
+        "pid": pid if isinstance(pid, int) and 0 < pid <= _untrusted.LARGEST_PID else 0,
+        "pid_file": str(config.get("pid_file") or os.path.join(str(state.get("runDir") or static), "pidfile")),
+        "records": [f"{run}/runc/{name}/state.json", f"{run}/crun/{name}/status"],
+        "isolated": _bundle.Bundle(str(state.get("configPath") or "")).isolated,
+        "record": os.path.dirname(static) if os.path.isdir(static) else None,
+    }
+
+
+def _entries(path: str, only: str | None) -> list[tuple[dict[str, t.Any], dict[str, t.Any], str]]:
     """Configuration and state of the containers in a database, and the folder of the user's run-time state. Raises EngineError."""
     try:
         rows, temporary = (_sqlite if path.endswith(SQLITE) else _bbolt)(path)
         found = [(json.loads(config), json.loads(state), temporary.rpartition("/libpod")[0]) for name, config, state in rows if only in (None, name)]
-    except (OSError, ValueError, sqlite3.Error) as error:
+    except (OSError, ValueError) as error:
         raise EngineError(f"Podman's database {path} cannot be read ({error}): run the task again, as root.") from error
     return [entry for entry in found if isinstance(entry[0], dict) and isinstance(entry[1], dict)]
 
@@ -148,7 +185,15 @@ def _bbolt(path: str) -> tuple[list[tuple[str, bytes, bytes]], str]:
 
 
 def _sqlite(path: str) -> tuple[list[tuple[str, bytes, bytes]], str]:
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=_BUSY_SECONDS)) as database:
-        rows = database.execute("SELECT c.ID, c.JSON, s.JSON FROM ContainerConfig c JOIN ContainerState s ON s.ID = c.ID").fetchall()
-        temporary = database.execute("SELECT TmpDir FROM DBConfig").fetchone()
+    try:
+        import sqlite3  # only here: not every Python has it, and only Podman 4.8 and newer needs it
+    except ImportError as error:
+        raise DependencyError("Podman keeps its containers in SQLite here, and this host's Python has no module sqlite3: install it "
+                              "(SUSE: python3), or set ansible_python_interpreter to one that has it.") from error
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{urllib.parse.quote(path)}?mode=ro", uri=True, timeout=_BUSY_SECONDS)) as database:
+            rows = database.execute("SELECT c.ID, c.JSON, s.JSON FROM ContainerConfig c JOIN ContainerState s ON s.ID = c.ID").fetchall()
+            temporary = database.execute("SELECT TmpDir FROM DBConfig").fetchone()
+    except sqlite3.Error as error:
+        raise ValueError(str(error)) from error
     return rows, str(temporary[0]) if temporary else ""

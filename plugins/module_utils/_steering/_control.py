@@ -15,6 +15,7 @@ import typing as t
 from ansible_collections.nettap.containers.plugins.module_utils import _links
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _engine
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, SteeringError
+from ansible_collections.nettap.containers.plugins.module_utils._runtimes._container import abbreviates
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _journal, _ping, _watch
 from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal, Record
@@ -266,7 +267,7 @@ def _steered(bench: Bench, targets: t.Sequence[Target], patterns: t.Sequence[str
     inodes = {target.namespace.inode for target in targets}
     return [
         record for record in bench.journal.records()
-        if (record.inode in inodes or any(record.name == one or record.id.startswith(one) or fnmatch.fnmatchcase(record.name, one) for one in patterns))
+        if (record.inode in inodes or any(record.name == one or abbreviates(one, record.id) or fnmatch.fnmatchcase(record.name, one) for one in patterns))
         and (not request.interface or record.interface in request.interface)
     ]
 
