@@ -194,7 +194,7 @@ class Podman:
             self("rm", "--force", "--time", "0", "--depend", identifier)
 
     def _user(self, folder: pathlib.Path) -> None:
-        name = f"nettap{os.getpid()}"
+        name = f"nettap-podman{os.getpid()}"
         command("useradd", "--create-home", "--shell", "/bin/sh", name)
         self.undo.callback(command, "userdel", "--force", "--remove", name)
         self.uid = pwd.getpwnam(name).pw_uid

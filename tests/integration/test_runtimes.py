@@ -291,7 +291,7 @@ def test_capture_of_a_pod_goes_on_when_its_container_restarts(fleet: labs.Fleet,
 def test_one_play_captures_from_all(fleet: labs.Fleet, tmp_path: pathlib.Path, cli: ansible_cli.AnsibleCLI) -> None:
     """The play that captures from Docker alone, on one host, in one run."""
     boxes = list(fleet.boxes.values())
-    run = cli.start_playbook("capture.yml", hosts={"node": {"ansible_connection": "local"}}, extra_vars={
+    run = cli.start_playbook("capture.yml", hosts={"node": ansible_cli.LOCAL}, extra_vars={
         "capture_container": [box.name for box in boxes], "capture_filter": capture_tools.TRAFFIC, "capture_duration": 0,
         "capture_packet_count": 3, "capture_path": str(tmp_path / "sessions"), "capture_dest": str(tmp_path / "captures"), "capture_merge": "segment",
     })  # fmt: skip
