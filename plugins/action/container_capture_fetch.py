@@ -54,7 +54,10 @@ class ActionModule(ActionBase):
             changed = False
             files = []
             for file in staged["staged"]:
-                dest = os.path.join(base, file["dest"])
+                dest = os.path.normpath(os.path.join(base, file["dest"]))
+                if not dest.startswith(base + os.sep):  # a host says what its files are called, not where they go
+                    raise AnsibleActionFail(f"{host} gives a capture the name {file['dest']}, which leads out of {base}, so it was not fetched: "
+                                            "see what runs on that host.")
                 if not _same(dest, file):
                     changed = True
                     if not check:

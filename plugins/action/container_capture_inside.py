@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import copy
 import functools
 import os
 import secrets
@@ -16,6 +17,7 @@ import typing as t
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible.plugins.become import BecomeBase
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _tcpdump
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import LEAST_BUFFER, Request, timestamp
@@ -39,7 +41,7 @@ ARGUMENTS = {
     "upload_to": {"type": "list", "elements": "str", "default": ["/tmp", "/var/tmp", "/run", "/dev/shm", "/"]},
 }
 _BEAT = 1.0  # seconds between two beats
-_READY = 30.0  # seconds for the keeper to make its folder, and for tcpdump to open its socket
+_READY = 30.0  # seconds for the keeper to make its folder, for tcpdump to open its socket, and for it to end
 # Seconds for which packets stay in the kernel before tcpdump sees them: what it has not seen when it is ended is lost.
 _DRAIN = 1.1
 
@@ -79,11 +81,13 @@ class ActionModule(ActionBase):
         if not users:  # root is not to be found there, and a tcpdump that does not drop privileges does not look for it
             at = argv.index("-Z")
             del argv[at:at + 2]
-        keeper = _Background(lambda: self._run(_inside.KEEP, folder, self._owner(), str(_inside.LEASE), *program.command(folder), *argv))
+        keep = [folder, self._owner(), str(_inside.LEASE), *program.command(folder), *argv]
+        keeper = _Background(functools.partial(self._apart()._run, _inside.KEEP, *keep))
+        self._reached = time.monotonic()
         try:
             self._until(folder, keeper, lambda state, _report: state != "gone", "no folder was made in it", must_be_there=False)
             for name, path in program.files.items():
-                self._beating(folder, functools.partial(self._connection.put_file, path, f"{folder}/{name}"))
+                self._beating(folder, functools.partial(self._apart()._connection.put_file, path, f"{folder}/{name}"))
             self._run(_inside.GO, folder, *({PROGRAM, LOADER} & set(program.files)))
             _state, report = self._until(folder, keeper, lambda state, report: report.ready or state.startswith("ended"), "tcpdump did not open its socket")
             if not report.ready:
@@ -92,7 +96,8 @@ class ActionModule(ActionBase):
             reason, report = self._wait(folder, request, interruption)
             stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(started))
             dest = os.path.join(os.path.abspath(os.path.expanduser(args["dest"])), file_name(self._host), f"inside-{stamp}.pcap")
-            self._beating(folder, lambda: bring(self._connection.fetch_file, f"{folder}/{_inside.PACKETS}", dest, lambda path: _complaint(path, report)))
+            fetch_file = self._apart()._connection.fetch_file
+            self._beating(folder, lambda: bring(fetch_file, f"{folder}/{_inside.PACKETS}", dest, lambda path: _complaint(path, report)))
         except _GoneError:
             raise AnsibleActionFail(f"The capture in {self._host} was given up: {self._host} could not be reached for {_inside.LEASE} s, or what was brought "
                                     "along has been removed there; its packets are lost.") from None
@@ -144,14 +149,19 @@ class ActionModule(ActionBase):
                     raise AnsibleActionFail(f"tcpdump has ended in {self._host} before its time ({state}): {report.complaint or 'it said nothing'}.")
                 return reason, report
             left = deadline - time.monotonic() if deadline is not None else _BEAT
-            if reason != "packet_count":
-                time.sleep(0.2)  # it has been stopped
-            elif interruption.happened or left <= 0:
+            if reason == "packet_count":
+                if not interruption.happened and left > 0:
+                    interruption.sleep(min(left, _BEAT))
+                    continue
                 reason = "user" if interruption.happened else "duration"
                 time.sleep(_DRAIN)
+                deadline = time.monotonic() + _READY
+            elif left <= 0:
+                raise AnsibleActionFail(f"tcpdump could not be ended in {self._host} within {_READY:.0f} s, and its packets are lost: see whether commands can "
+                                        "be run there, and run the task again.")
+            with contextlib.suppress(AnsibleConnectionFailure):  # each round: it may get lost without a word
                 self._run(_inside.STOP, folder)
-            else:
-                interruption.sleep(min(left, _BEAT))
+            time.sleep(0.2)
 
     def _until(self, folder: str, keeper: _Background, holds: t.Callable[[str, _tcpdump.Report], bool], otherwise: str,
                must_be_there: bool = True) -> tuple[str, _tcpdump.Report]:
@@ -173,6 +183,8 @@ class ActionModule(ActionBase):
             with contextlib.suppress(AnsibleConnectionFailure):  # tried again as long as the keeper waits for us
                 lines = self._run(_inside.BEAT, folder)["stdout"].splitlines()
             states = [line[len(_inside.MARK):].strip() for line in lines if line.startswith(_inside.MARK)]
+            if states:
+                self._reached = time.monotonic()
             if states and (states[0] != "gone" or not must_be_there):
                 words = [line for line in lines if not line.startswith(_inside.MARK)]
                 return states[0], _tcpdump.parse("".join(f"{line}\n" for line in words))
@@ -189,9 +201,23 @@ class ActionModule(ActionBase):
 
     def _leave(self, folder: str, keeper: _Background) -> None:
         """Has the keeper remove everything, and waits until it has; if it cannot be told, its lease runs out."""
-        with contextlib.suppress(AnsibleError):
-            self._run(_inside.LEAVE, folder)
-            keeper.wait(_inside.LEASE)
+        gone = False
+        while True:
+            with contextlib.suppress(AnsibleError):
+                gone = f"{_inside.MARK} gone" in self._run(_inside.LEAVE, folder)["stdout"]
+            # The end of its thread alone says nothing: it may be the connection's.
+            if gone and keeper.ended or time.monotonic() > self._reached + _inside.LEASE:
+                return
+            time.sleep(0.2)
+
+    def _apart(self) -> ActionModule:
+        """A copy for a thread: connection and become keep the state of the command that they run, and would mix up those of two threads."""
+        other = copy.copy(self)
+        other._connection = copy.copy(self._connection)
+        for name, value in vars(self._connection).items():
+            if isinstance(value, (BecomeBase, dict, list)):
+                setattr(other._connection, name, copy.copy(value))
+        return other
 
     def _run(self, text: str, *arguments: str) -> dict[str, t.Any]:
         return self._low_level_execute_command(_inside.script(self._shell_path, text, *arguments))

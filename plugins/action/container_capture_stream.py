@@ -38,6 +38,10 @@ _CYCLE = 0.3  # seconds from one question to the next at least: each starts a Py
 _RETRY = 1.0  # seconds between two tries of a connection that is broken
 
 
+class _UnwritableError(AnsibleActionFail):
+    """The controller's disk is full, or the like."""
+
+
 class ActionModule(ActionBase):
     """Asks the host again and again for the next piece of the stream: that passes any connection plugin, and an interrupted
     connection loses nothing. A piece comes on the standard output of a command, so no packet is staged on the host."""
@@ -54,20 +58,20 @@ class ActionModule(ActionBase):
         if args["argv"] == []:
             raise AnsibleActionFail("argv is empty: give the program that is to read the stream, and its arguments.")
         if self._task.check_mode:
-            return {**result, "changed": False}
+            return {**result, "changed": bool(args["dest"]) or args["on_close"] != "keep"}
         self._host = task_vars.get("inventory_hostname", "localhost")
-        folder = self._make_tmp_path()
-        try:
-            with Interruption() as interruption:
+        with Interruption() as interruption:
+            folder = self._make_tmp_path()
+            try:
                 figures = self._stream(args, task_vars, folder, interruption)
                 ended = self._afterwards(args, task_vars)
-                if interruption.happened:
-                    words = {"keep": "goes on", "stop": "was stopped", "remove": "was removed"}[args["on_close"]]
-                    interruption.announce(f"[{self._host}] interrupted: the capture session {args['name']} {words}")
-                    raise AnsibleActionFail(f"Interrupted: the capture session {args['name']} {words}.")
-        finally:
-            with contextlib.suppress(AnsibleError):  # the host is gone; what is left there is code
-                self._remove_tmp_path(folder)
+            finally:
+                with contextlib.suppress(AnsibleError):  # the host is gone; what is left there is code
+                    self._remove_tmp_path(folder)
+            if interruption.happened:
+                words = {"keep": "goes on", "stop": "was stopped", "remove": "was removed"}[args["on_close"]]
+                interruption.announce(f"[{self._host}] interrupted: the capture session {args['name']} {words}")
+                raise AnsibleActionFail(f"Interrupted: the capture session {args['name']} {words}.")
         said = figures.pop("said", None)
         result.update(figures, changed=bool(args["dest"]) or ended.get("changed", False), capture=ended.get("capture") or figures["capture"])
         if figures.get("rc"):
@@ -94,6 +98,10 @@ class ActionModule(ActionBase):
         try:
             # Without site: a question takes half the time, and nothing but the standard library is asked for.
             self._pump([staged["python"], "-I", "-S", staged["program"], pack(order)], sink, interruption, args["patience"], told)
+        except (AnsibleConnectionFailure, _UnwritableError):
+            with contextlib.suppress(AnsibleError):  # what has broken the stream is to be told
+                self._afterwards(args, task_vars)
+            raise
         finally:
             sink.close()
         told["size"] = sink.size
@@ -108,12 +116,13 @@ class ActionModule(ActionBase):
 
     def _pump(self, command: list[str], sink: Sink, interruption: Interruption, patience: float, told: dict[str, t.Any]) -> None:
         """Moves pieces until there is none any more, or nobody reads them."""
-        cursor, reached = pack({}), time.monotonic()
+        begin = cursor = pack({})
+        reached = time.monotonic()
         while not interruption.happened:
             begun = time.monotonic()
             try:
                 sink.check()
-                answer = self._ask([*command, cursor])
+                answer = self._ask([*command, cursor], cursor != begin)
                 reached = time.monotonic()
                 sink.write(base64.b64decode(answer["data"]))
             except AnsibleConnectionFailure as error:
@@ -126,7 +135,7 @@ class ActionModule(ActionBase):
                 told["ended_by"] = "reader"
                 return
             except OSError as error:
-                raise AnsibleActionFail(f"The stream could not be written to {told['dest']} on the controller: {error.strerror}.") from None
+                raise _UnwritableError(f"The stream could not be written to {told['dest']} on the controller: {error.strerror}.") from None
             cursor, told["packets"] = answer["cursor"], answer["packets"]
             for place in answer["lost"]:
                 told["lost"] = sorted({*told["lost"], place})
@@ -136,8 +145,11 @@ class ActionModule(ActionBase):
                 return
             interruption.sleep(begun + _CYCLE - time.monotonic())
 
-    def _ask(self, command: list[str]) -> dict[str, t.Any]:
-        """Runs the program on the host, become and all."""
+    def _ask(self, command: list[str], answered: bool) -> dict[str, t.Any]:
+        """Runs the program on the host, become and all.
+
+        Some connections tell of their own failure by a code only: where the program has answered before, it is the connection's.
+        """
         before = self._play_context.no_log
         self._play_context.no_log = True  # else the ssh connection shows the packets at -vvv
         try:
@@ -151,7 +163,8 @@ class ActionModule(ActionBase):
                     raise AnsibleActionFail(str(answer["msg"]))
                 return answer
         words = (done["stderr"] or done["stdout"]).strip().splitlines()[-1:] or ["it said nothing"]
-        raise AnsibleActionFail(f"The session could not be followed: the program on the host ended with code {done['rc']} ({words[0]}).")
+        error = AnsibleConnectionFailure if answered else AnsibleActionFail
+        raise error(f"The session could not be followed: the program on the host ended with code {done['rc']} ({words[0]}).")
 
     def _afterwards(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         """Does what on_close says; returns what container_capture did."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -54,11 +54,16 @@ class ActionModule(ActionBase):
         """Returns the ended session; None when interrupted before."""
         host = task_vars.get("inventory_hostname", "localhost")
         reached = time.monotonic()
+        capture: dict[str, t.Any] | None = None
         while not interruption.happened:
             try:
                 told = self._module("container_capture_info", args, task_vars)
-            except AnsibleConnectionFailure as error:
-                if time.monotonic() - reached > args["patience"]:
+                # Some connections tell of their own failure by a code only: where the module has answered before, whatever fails is the connection.
+                if capture and told.get("module_stdout") is not None:
+                    words = (told.get("module_stderr") or told["module_stdout"]).strip().splitlines()[-1:] or ["it said nothing"]
+                    raise AnsibleConnectionFailure(f"The session {args['name']} could not be asked for: code {told.get('rc')} ({words[0]}).")
+            except AnsibleError as error:
+                if time.monotonic() - reached > args["patience"] or not (capture or isinstance(error, AnsibleConnectionFailure)):
                     raise
                 Display().display(f"[{host}] cannot be reached ({error}); the capture goes on, and so does the waiting.")
                 interruption.sleep(args["interval"])

@@ -34,7 +34,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - In check mode there may be no session; the task returns at once.
+      - In check mode there may be no session; the task returns at once, changed where it writes O(dest) or O(on_close) ends the session.
   diff_mode:
     support: none
   idempotent:
@@ -80,6 +80,8 @@ options:
     description:
       - What to do with the session when its reader has closed, it has ended or the play is interrupted. V(keep) leaves it as it is,
         capturing if it has not ended; V(stop) stops it and keeps its captures; V(remove) deletes it.
+      - It is done too when the connection has broken for longer than O(patience) or O(dest) cannot be written any more, if the host can be reached then;
+        but not when the stream cannot begin, or the host has another session of that name by now.
     type: str
     choices: [keep, stop, remove]
     default: keep

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 import typing as t
 
@@ -27,10 +27,11 @@ def bring(fetch_file: t.Callable[[str, str], None], source: str, dest: str, comp
             os.makedirs(os.path.dirname(dest), exist_ok=True)
         finally:
             os.umask(before)
-        fd, part = tempfile.mkstemp(prefix=f".{os.path.basename(dest)}.", suffix=".part", dir=os.path.dirname(dest))  # 0600
-        os.close(fd)
+        # In a folder of its own (0700): some connections write to the source's name beside what they are given, for all to read.
+        folder = tempfile.mkdtemp(prefix=f".{os.path.basename(dest)}.", suffix=".part", dir=os.path.dirname(dest))
     except OSError as error:
         raise AnsibleActionFail(f"The destination {dest} on the controller cannot be written: {error.strerror}.") from None
+    part = os.path.join(folder, os.path.basename(source))
     try:
         try:
             fetch_file(source, part)
@@ -41,14 +42,14 @@ def bring(fetch_file: t.Callable[[str, str], None], source: str, dest: str, comp
             if isinstance(cause, OSError):
                 raise AnsibleActionFail(f"The capture could not be written to {dest} on the controller: {cause.strerror}.") from None
             raise AnsibleActionFail(f"The transfer of {dest} broke ({error}): the old file, if any, was left as it is; run the task again.") from None
-        wrong = complaint(part)
+        # docker copies a symbolic link, or a FIFO, as what it is; and whoever has made it is not to be trusted.
+        wrong = complaint(part) if os.path.isfile(part) and not os.path.islink(part) else "it is no file"
         if wrong:
             raise AnsibleActionFail(f"{dest} did not arrive intact ({wrong}): run the task again.")
         os.chmod(part, 0o600)
         os.replace(part, dest)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def file_name(host: str) -> str:

@@ -76,7 +76,7 @@ while [ "$left" -gt 0 ] && ! [ -e "$folder/leave" ]; do
 done
 [ -z "$pid" ] || kill "$pid"
 wait
-rm -rf "$folder"
+rm -rf "$folder" || rm -rf "$folder"  # a beat may have come in between
 """
 
 # Argument: the folder. Beats, and says how it stands: gone, ready, running or ended with a code; then the command's words.
@@ -107,18 +107,21 @@ shift
 chmod 700 "$@" && echo >go && echo "nettap: gone on"
 """
 
-# Argument: the folder. Ends the command.
+# Argument: the folder. Ends the command, whose number is forgotten then: run again, it must not end another process of that number.
 STOP = """
-if ! [ -e "$1/rc" ] && read -r pid <"$1/pid"; then
+if ! [ -e "$1/rc" ] && read -r pid 2>/dev/null <"$1/pid"; then
     kill "$pid"
+    rm -f "$1/pid"
 fi
-echo "nettap: stopped"
 """
 
-# Argument: the folder. Has everything removed.
+# Argument: the folder. Has everything removed, and says gone once it is.
 LEAVE = """
-echo 2>/dev/null >"$1/leave"
-echo "nettap: leaving"
+if ! [ -e "$1" ]; then
+    echo "nettap: gone"
+elif ! [ -e "$1/leave" ]; then
+    echo 2>/dev/null >"$1/leave"
+fi
 """
 
 

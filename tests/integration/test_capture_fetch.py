@@ -174,7 +174,7 @@ def test_transfer_that_breaks(captures, container, fetch):
     def break_it() -> None:
         slow = fetch.start({"broken": {}}, ansible_sftp_extra_args="-l 8000")  # 1 MB a second
         try:
-            assert wait_for(lambda: any(path.stat().st_size for path in fetch.dest.rglob(".*.part")), 30)
+            assert wait_for(lambda: any(path.stat().st_size for path in fetch.dest.rglob(".*.part/*")), 30)
             fetch.sshd.cut()
             done = slow.wait()
         finally:

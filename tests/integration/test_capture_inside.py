@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import signal
+import subprocess
 import tarfile
 import typing as t
 import uuid
@@ -18,7 +19,7 @@ import uuid
 import engine as engine_module
 import pytest
 from capture_tools import TRAFFIC, count, everything_is_private, lengths, processes_naming, reach, send
-from ssh_server import wait_for
+from ssh_server import command, wait_for
 
 MODULE = "nettap.containers.container_capture_inside"
 SECONDS = 60
@@ -211,6 +212,34 @@ def test_refusals(container, inside, tmp_path):
         assert traces(target) == [], words
     predicted = inside(plain, check=True).wait()
     assert predicted.rc == 0 and predicted.result("Capture")["changed"] and not (tmp_path / "here").exists()
+
+
+@pytest.fixture
+def late_sudo(sshd):
+    """Give variables with which the login user becomes root by a password, a second late: time for what runs beside it to get in between."""
+    sudoers, late = pathlib.Path(f"/etc/sudoers.d/{sshd.user}"), sshd.home / "late-sudo"
+    before = sudoers.read_text()
+    late.write_text('#!/bin/sh\nsleep 1\nexec sudo "$@"\n')
+    late.chmod(0o755)
+    try:
+        command("usermod", "--password", subprocess.check_output(["openssl", "passwd", "-6", "secret"], text=True).strip(), sshd.user)
+        sudoers.write_text(before.replace("NOPASSWD: ", "") + f"Defaults:{sshd.user} timestamp_timeout=0\n")
+        yield {**sshd.host_vars, "ansible_become_exe": str(late), "ansible_become_password": "secret"}
+    finally:
+        sudoers.write_text(before)
+        command("usermod", "--password", "*", sshd.user)
+        late.unlink()
+
+
+def test_over_ssh_with_a_password(inside, late_sudo):
+    """Several commands at a time become root, each by its own prompt; it lasts longer than ssh waits for one."""
+    play = inside(None, host_vars=late_sudo, interface="lo", duration=15)
+    assert wait_for(lambda: "listening on" in "".join(path.read_text() for path in pathlib.Path("/tmp").glob(f"{MARK}*/log")), SECONDS), play.output
+    send("127.0.0.1", [1, 2, 3])
+    done = play.wait()
+    assert done.rc == 0, done.output
+    assert lengths(done.result("Capture")["files"][0]["dest"]) == [1, 2, 3]
+    assert not list(pathlib.Path("/tmp").glob(f"{MARK}*")) and not processes_naming(pathlib.Path(f"/tmp/{MARK}"))
 
 
 def test_over_ssh(inside, sshd):

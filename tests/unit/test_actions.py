@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import pathlib
+import signal
+import subprocess
+import time
+import types
 import typing as t
 
 import pytest
 import yaml
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.become.sudo import BecomeModule
 from ansible_collections.nettap.containers.plugins.action import container_capture_fetch as fetch
 from ansible_collections.nettap.containers.plugins.action import container_capture_inside as inside
 from ansible_collections.nettap.containers.plugins.action import container_capture_stream as stream
 from ansible_collections.nettap.containers.plugins.action import container_capture_wait as wait
 from ansible_collections.nettap.containers.plugins.plugin_utils import _arrival as arrival
+from ansible_collections.nettap.containers.plugins.plugin_utils import _inside
 
 
 @pytest.mark.parametrize("action", [fetch, inside, stream, wait])
@@ -98,3 +106,300 @@ def test_progress_of_several() -> None:
     assert wait.progress({"segments": []}) == []
     lines = wait.progress({"segments": [segment(container="db"), segment(), segment(interface="eth1")]})
     assert [line.partition(":")[0] for line in lines] == ["db eth0", "web eth0", "web eth1"]
+
+
+def beside(content: bytes, then: Exception | None = None) -> t.Callable[[str, str], None]:
+    """A connection's fetch_file as kubectl's and docker's: what it gets is named as its source until it is whole."""
+
+    def fetch_file(source: str, part: str) -> None:
+        path = pathlib.Path(part).with_name(pathlib.PurePath(source).name)
+        path.write_bytes(content)
+        path.chmod(0o644)
+        if then:
+            raise then
+        path.rename(part)
+
+    return fetch_file
+
+
+@pytest.mark.parametrize(
+    ("fetch_file", "complaint", "words"),
+    [
+        (beside(b"new"), None, None),
+        (beside(b"new"), "it is short", "did not arrive intact .it is short."),
+        (beside(b"ne", AnsibleConnectionFailure("cut")), None, "cut"),
+        (beside(b"ne", OSError(28, "No space left on device")), None, "could not be written to .*: No space left on device"),
+    ],
+)
+def test_arrival_touches_nothing_but_its_file(tmp_path: pathlib.Path, fetch_file: t.Any, complaint: str | None, words: str | None) -> None:
+    """Neither a file of the source's name beside it; and a transfer that breaks leaves nothing of what was captured."""
+    dest, other = tmp_path / "dest.pcap", tmp_path / "out.pcap"
+    dest.write_text("old")
+    other.write_text("mine")
+    if words:
+        with pytest.raises((AnsibleActionFail, AnsibleConnectionFailure), match=words):
+            arrival.bring(fetch_file, "/tmp/x/out.pcap", str(dest), lambda _path: complaint)
+    else:
+        arrival.bring(fetch_file, "/tmp/x/out.pcap", str(dest), lambda _path: complaint)
+        assert dest.stat().st_mode & 0o777 == 0o600
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"dest.pcap": "old" if words else "new", "out.pcap": "mine"}
+
+
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to("/etc/passwd"), os.mkfifo, os.mkdir, lambda path: None])
+def test_arrival_of_what_is_no_file(tmp_path: pathlib.Path, make: t.Callable[[pathlib.Path], None]) -> None:
+    with pytest.raises(AnsibleActionFail, match="did not arrive intact .it is no file."):
+        arrival.bring(lambda _source, part: make(pathlib.Path(part)), "/tmp/x/out.pcap", str(tmp_path / "dest"), lambda _path: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["/etc/cron.d/mine", "../other/default.pcapng", "a/../../b", "", "."])
+def test_host_does_not_choose_where_its_captures_go(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, name: str) -> None:
+    arguments = {"dest": str(tmp_path), "name": "default", "merge": "host", "compress": False, "remove": False, "path": "/x"}
+    staged = {"staged": [{"dest": name, "path": "/tmp/folder/1.staged", "size": 1, "sha256": "x"}], "capture": {"status": "stopped"}}
+    action = bare(fetch, _task=types.SimpleNamespace(check_mode=False), _connection=types.SimpleNamespace(fetch_file=None))
+    monkeypatch.setattr(fetch.ActionBase, "run", lambda *_arguments: {})
+    answers = {"validate_argument_spec": (None, arguments), "_make_tmp_path": "/tmp/folder", "_remove_tmp_path": None, "_execute_module": staged}
+    for method, value in answers.items():
+        monkeypatch.setattr(action, method, lambda *_arguments, _value=value, **_more: _value)
+    with pytest.raises(AnsibleActionFail, match=r"node gives a capture the name .*, which leads out of \S+/node, so it was not fetched"):
+        action.run(task_vars={"inventory_hostname": "node"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def bare(action: t.Any, **attributes: t.Any) -> t.Any:
+    """An action without a task."""
+    made = action.ActionModule.__new__(action.ActionModule)
+    vars(made).update(_host="inner", _shell_path="/bin/sh", _reached=time.monotonic(), **attributes)
+    return made
+
+
+def test_threads_share_no_connection() -> None:
+    """What a connection and its become know of the command that they run would be mixed up."""
+    connection = types.SimpleNamespace(become=BecomeModule(), _docker_args=["-H", "here"], _play_context=object())
+    other = bare(inside, _connection=connection)._apart()._connection
+    assert other is not connection and other._play_context is connection._play_context
+    assert (other.become is not connection.become, other._docker_args is not connection._docker_args, other._docker_args) == (True, True, ["-H", "here"])
+    connection.become = None
+    assert bare(inside, _connection=connection)._apart()._connection.become is None
+
+
+class Broken:
+    """A container whose commands get lost: by an exception, or by a code only; states are what beats tell, the last one again and again."""
+
+    def __init__(self, *lost: str, states: t.Sequence[str]) -> None:
+        self.lost, self.states = list(lost), list(states)
+        self.ran: list[str] = []
+
+    def __call__(self, text: str, *_arguments: str) -> dict[str, t.Any]:
+        name = next(name for name in ("BEAT", "STOP", "LEAVE") if getattr(_inside, name) == text)
+        self.ran.append(name)
+        assert len(self.ran) < 1000, "It goes on for ever."
+        if name == "BEAT":
+            state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+            return {"rc": 0, "stdout": f"nettap: {state}\n"}
+        how = self.lost.pop(0) if self.lost else "no"
+        if how == "raises":
+            raise AnsibleConnectionFailure("cut")
+        return {"rc": 1 if how == "code" else 0, "stdout": "nettap: gone\n" if name == "LEAVE" and how == "no" else ""}
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time goes by as it is slept."""
+    slept = [time.monotonic()]
+    monkeypatch.setattr(inside, "time", types.SimpleNamespace(monotonic=lambda: slept[0], sleep=lambda seconds: slept.append(slept.pop() + seconds)))
+
+
+@pytest.mark.parametrize("how", ["raises", "code"])
+def test_capture_that_hears_the_third_stop(hurry: None, how: str) -> None:
+    container = Broken(how, how, states=[*["running"] * 3, "ended 0"])
+    action = bare(inside, _run=container)
+    reason, _report = action._wait("/tmp/x", types.SimpleNamespace(duration=0.001), types.SimpleNamespace(happened=True))
+    assert reason == "user" and container.ran.count("STOP") == 3
+
+
+def test_capture_that_hears_no_stop(hurry: None) -> None:
+    """It is given up: what runs there ends without beats."""
+    action = bare(inside, _run=Broken(states=["running"]))
+    with pytest.raises(AnsibleActionFail, match=r"tcpdump could not be ended in inner within 30 s, and its packets are lost: see whether"):
+        action._wait("/tmp/x", types.SimpleNamespace(duration=0), types.SimpleNamespace(happened=True))
+
+
+def test_leaving_waits_for_the_container_not_for_a_thread(hurry: None) -> None:
+    container = Broken("raises", "code", "code", states=["running"])
+    bare(inside, _run=container)._leave("/tmp/x", types.SimpleNamespace(ended=True))
+    assert container.ran == ["LEAVE"] * 4
+    deaf = Broken(*["code"] * 1000, states=["running"])
+    action = bare(inside, _run=deaf)
+    action._reached = inside.time.monotonic()
+    action._leave("/tmp/x", types.SimpleNamespace(ended=True))
+    assert inside.time.monotonic() - action._reached == pytest.approx(_inside.LEASE, abs=1)
+
+
+def shell(text: str, *arguments: str) -> list[str]:
+    return ["/bin/sh", "-c", text, "nettap", *arguments]
+
+
+def test_shell_in_the_container(tmp_path: pathlib.Path) -> None:
+    """Stopped twice, ended once; gone only when it is."""
+    folder = str(tmp_path / "folder")
+
+    def said(text: str) -> str:
+        return subprocess.run(shell(text, folder), stdout=subprocess.PIPE, text=True, check=False).stdout
+
+    def until(text: str, words: str) -> None:
+        deadline = time.monotonic() + 10
+        while words not in said(text):
+            assert time.monotonic() < deadline, words
+            time.sleep(0.05)
+
+    assert said(_inside.LEAVE) == "nettap: gone\n"
+    keeper = subprocess.Popen(shell(_inside.KEEP, folder, "", "15", "sleep", "1000"))
+    try:
+        until(_inside.BEAT, "ready")
+        (tmp_path / "folder" / "go").touch()
+        until(_inside.BEAT, "running")
+        innocent = subprocess.Popen(["sleep", "1000"])
+        try:
+            said(_inside.STOP)
+            assert not (tmp_path / "folder" / "pid").exists()
+            said(_inside.STOP)
+            until(_inside.BEAT, "ended 143")
+            (tmp_path / "folder" / "pid").write_text(f"{innocent.pid}\n")  # the number is another process's by now
+            said(_inside.STOP)
+            time.sleep(0.1)
+            assert innocent.poll() is None
+        finally:
+            innocent.kill()
+            innocent.wait()
+        assert said(_inside.LEAVE) == ""
+        until(_inside.LEAVE, "gone")
+        assert keeper.wait(10) == 0 and list(tmp_path.iterdir()) == []
+    finally:
+        keeper.kill()
+        keeper.wait()
+
+
+class Following:
+    """container_capture_stream without a host: answers are what the program there says, an exception is raised, None is silence."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: t.Any, check: bool = False, **arguments: t.Any) -> None:
+        self.answers, self.arguments = list(answers), arguments
+        self.modules: list[str] = []
+        task = types.SimpleNamespace(args=arguments, check_mode=check, async_val=0, diff=False)
+        self.action = bare(stream, _task=task, _play_context=types.SimpleNamespace(no_log=False))
+        for name in ("_execute_module", "_low_level_execute_command", "_make_tmp_path", "_remove_tmp_path"):
+            monkeypatch.setattr(self.action, name, getattr(self, name[1:]))
+        monkeypatch.setattr(stream.ActionBase, "run", lambda *_arguments: {})
+        monkeypatch.setattr(self.action, "validate_argument_spec", self.validate)
+        monkeypatch.setattr(stream, "_RETRY", 0.01)
+        monkeypatch.setattr(stream, "_CYCLE", 0)
+
+    def validate(self, argument_spec: dict[str, t.Any], **_rules: t.Any) -> tuple[None, dict[str, t.Any]]:
+        return None, {**{name: option.get("default") for name, option in argument_spec.items()}, **self.arguments}
+
+    def make_tmp_path(self) -> str:
+        return "/tmp/folder"
+
+    def remove_tmp_path(self, _folder: str) -> None:
+        self.modules.append("cleaned up")
+
+    def execute_module(self, module_name: str, module_args: dict[str, t.Any], **_more: t.Any) -> dict[str, t.Any]:
+        self.modules.append(module_args.get("state") or "staged")
+        capture = {"live": True, "status": "running"}
+        return {"capture": capture, "python": "python3", "program": "follow.zip", "changed": True} if module_name == stream._MODULE else {"changed": True}
+
+    def low_level_execute_command(self, _command: str) -> dict[str, t.Any]:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        if answer is None:
+            return {"rc": 1, "stdout": "", "stderr": "error: unable to upgrade connection\n"}
+        return {"rc": 0, "stdout": stream.json.dumps(answer) + "\n", "stderr": ""}
+
+    def run(self) -> dict[str, t.Any]:
+        return self.action.run(task_vars={"inventory_hostname": "node"})
+
+
+def answer(number: int, last: bool = False) -> dict[str, t.Any]:
+    capture = {"segments": [{"packets_captured": number, "packets_followed": number}]} if last else None
+    return {"data": "eA==", "cursor": f"at {number}", "packets": number, "lost": [], "capture": capture}
+
+
+def test_stream_over_a_connection_that_breaks_by_a_code(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    """As kubectl's and docker's do, which raise nothing. The first answer is another matter: what has never run is not tried again."""
+    dest = tmp_path / "dest"
+    following = Following(monkeypatch, answer(1), None, AnsibleConnectionFailure("cut"), None, answer(2, last=True), dest=str(dest))
+    result = following.run()
+    assert (result["packets"], result["missed"], dest.read_bytes()) == (2, 0, b"xx")
+    with pytest.raises(AnsibleActionFail, match=r"ended with code 1 \(error: unable to upgrade connection\)\."):
+        Following(monkeypatch, None, dest=str(dest)).run()
+
+
+@pytest.mark.parametrize(("on_close", "ended"), [("keep", []), ("stop", ["stopped"]), ("remove", ["absent"])])
+def test_stream_that_fails_ends_its_session(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, on_close: str, ended: list[str]) -> None:
+    following = Following(monkeypatch, answer(1), None, dest=str(tmp_path / "dest"), on_close=on_close, patience=0.1)
+    with pytest.raises(AnsibleConnectionFailure, match="ended with code 1"):
+        following.run()
+    assert following.modules == ["staged", *ended, "cleaned up"]
+    following = Following(monkeypatch, answer(1), dest="/dev/full", on_close=on_close)
+    with pytest.raises(AnsibleActionFail, match="could not be written to /dev/full on the controller: No space left on device"):
+        following.run()
+    assert following.modules == ["staged", *ended, "cleaned up"]
+    following = Following(monkeypatch, {"failed": True, "msg": "Session live was started anew."}, dest=str(tmp_path / "dest"), on_close=on_close)
+    with pytest.raises(AnsibleActionFail, match="anew"):
+        following.run()
+    assert following.modules == ["staged", "cleaned up"]
+
+
+def test_stream_that_is_interrupted_before_it_begins(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    following = Following(monkeypatch, answer(1), dest=str(tmp_path / "dest"), on_close="remove")
+    monkeypatch.setattr(following.action, "_make_tmp_path", lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(AnsibleActionFail, match=r"Interrupted: the capture session default was removed\."):
+        following.run()
+    assert following.modules == ["staged", "absent", "cleaned up"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changed"),
+    [({"dest": "x"}, True), ({"argv": ["cat"]}, False), ({"argv": ["cat"], "on_close": "stop"}, True), ({"argv": ["cat"], "on_close": "remove"}, True)],
+)
+def test_stream_predicts_what_it_changes(monkeypatch: pytest.MonkeyPatch, arguments: dict[str, t.Any], changed: bool) -> None:
+    assert Following(monkeypatch, None, check=True, **arguments).run() == {"changed": changed}
+
+
+def test_live_capture_ends_by_itself() -> None:
+    """Also when the play is killed between its start and its stream."""
+    [play] = yaml.safe_load((pathlib.Path(__file__).parents[2] / "playbooks" / "live.yml").read_text())
+    assert play["tasks"][0]["block"][0]["vars"]["capture_duration"] > 0
+
+
+def test_waiting_over_a_connection_that_breaks_by_a_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As kubectl's and docker's do, which raise nothing. The first answer is another matter: what has never run is not tried again."""
+
+    def told(status: str) -> dict[str, t.Any]:
+        return {"captures": [{"status": status, "duration": 0.01, "segments": []}]}
+
+    unplaced = AnsibleError("Failed to set permissions on remote files (rc: 1, err: error: no upgrade)")  # without pipelining
+    silence = {"failed": True, "msg": "Module result deserialization failed.", "module_stdout": "", "module_stderr": "error: no upgrade\n", "rc": 1}
+
+    def waiting(*answers: t.Any, patience: float = 10) -> t.Any:
+        left = list(answers)
+
+        def execute_module(**_arguments: t.Any) -> dict[str, t.Any]:
+            answer = left.pop(0) if len(left) > 1 else left[0]
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        action = bare(wait, _execute_module=execute_module)
+        args = {"name": "default", "path": "/x", "interval": 0.01, "patience": patience}
+        return action._wait(args, {}, types.SimpleNamespace(happened=False, sleep=time.sleep))
+
+    assert waiting(told("running"), silence, unplaced, silence, told("stopped"))["status"] == "stopped"
+    with pytest.raises(AnsibleActionFail, match="deserialization"):
+        waiting(silence, told("stopped"))
+    with pytest.raises(AnsibleError, match="Failed to set permissions"):
+        waiting(unplaced, told("stopped"))
+    with pytest.raises(AnsibleConnectionFailure, match=r"The session default could not be asked for: code 1 \(error: no upgrade\)\."):
+        waiting(told("running"), silence, patience=0.1)
