@@ -65,6 +65,7 @@ class KubeAPI:
 
     pods and deployments are what it knows, by (namespace, name); requests what it was asked; violations what no
     client of ours should ask. rules is what the account may; with silent it takes connections and says nothing.
+    Pods on dead_nodes are told to end and do not.
     """
 
     def __init__(self, folder: pathlib.Path, kubelet: Kubelet) -> None:
@@ -72,6 +73,7 @@ class KubeAPI:
         self.objects: dict[str, dict[tuple[str, str], Object]] = {"pods": {}, "deployments": {}}
         self.rules = EVERYTHING
         self.silent = False
+        self.dead_nodes: set[str] = set()
         self.requests: list[str] = []
         self.violations: list[str] = []
         self.lock = threading.RLock()
@@ -212,7 +214,8 @@ class KubeAPI:
         pod = self._get(resource, namespace, name)
         if "dryRun" not in query and not pod["metadata"].get("deletionTimestamp"):
             pod["metadata"]["deletionTimestamp"] = now()
-            self._work(self._end, pod)
+            if pod["spec"]["nodeName"] not in self.dead_nodes:
+                self._work(self._end, pod)
         return pod
 
     def _work(self, work: t.Callable[[Object], None], pod: Object) -> None:

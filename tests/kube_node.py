@@ -25,7 +25,7 @@ CAPABILITIES = """CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID S
 
 
 class PaperKubelet:
-    """Pods are in the state that the test wants, and nothing runs."""
+    """Pods are in the state that the test wants, and nothing runs but what only looks whether Python does."""
 
     def __init__(self, status: Object | None = None) -> None:
         self.status = status or {"phase": "Running"}
@@ -38,8 +38,9 @@ class PaperKubelet:
         """Nothing runs."""
 
     def execute(self, pod: Object, container: str, argv: list[str]) -> subprocess.Popen[bytes]:
-        """Nothing can run."""
-        raise AssertionError("a pod of paper was to run something")
+        """Say that Python is there."""
+        assert argv == ["/bin/sh", "-c", "/usr/bin/python3 --version"], argv
+        return subprocess.Popen(["true"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 class DockerKubelet:

@@ -42,6 +42,7 @@ PAUSE = ["sleep", "6000"]
 SERVE = ("httpd", "-f", "-p", "80", "-h", "/www")
 SECONDS = 30
 STATE, ROOT = "/run/containerd", "/var/lib/containerd"
+PODMAN_ROOT = "/var/lib/containers/storage"
 CRIO = pathlib.Path("/run/containers/storage/overlay-containers")
 PODS = {"io.kubernetes.pod.namespace": "shop", "io.kubernetes.pod.uid": "6b1e3f02-7c1a-4b1e-9d6e-0a1b2c3d4e5f"}
 
@@ -154,6 +155,8 @@ class Podman:
                 self._user(folder)
             else:
                 self._clean_packet_filter()
+                if not os.path.exists(PODMAN_ROOT):
+                    self.undo.callback(self, "system", "reset", "--force")
             self.known = set(self("ps", "--all", "--quiet", "--no-trunc").split())
             had = bool(self("images", "--quiet", docker_engine.IMAGE))
             self("load", "--quiet", "--input", str(archive))

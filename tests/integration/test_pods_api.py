@@ -9,6 +9,7 @@ The account has the rights that docs/kubernetes.md gives it, and no more.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -25,6 +26,8 @@ from kube_node import IMAGE, DockerKubelet, PaperKubelet
 from ssh_server import wait_for
 
 PAPER_IMAGE = "registry.example.org/helper:1"
+# A user who is told to become root and cannot: what needs no root must not try.
+NO_SUDO = {"ANSIBLE_BECOME": "true", "ANSIBLE_BECOME_EXE": "/nonexistent/sudo", "ANSIBLE_BECOME_ALLOW_SAME_USER": "true"}
 
 
 def documented_rules() -> list[kube_api.Rule]:
@@ -77,8 +80,9 @@ def helper(start):
     """Give helper(api, **variables): what start() does, with helper pods."""
 
     def run(api, *options, **variables):
-        named = {"pod_targets_kubeconfig": str(api.kubeconfig), "pod_targets_access": "helper", "pod_node_access_image": PAPER_IMAGE}
-        return start(api, *options, env={"K8S_AUTH_KUBECONFIG": ""}, **{**named, **variables})
+        # From where the user is, as everything on the command line.
+        named = {"pod_targets_kubeconfig": os.path.relpath(api.kubeconfig, ROOT), "pod_targets_access": "helper", "pod_node_access_image": PAPER_IMAGE}
+        return start(api, *options, env={"K8S_AUTH_KUBECONFIG": "", **NO_SUDO}, **{**named, **variables})
 
     return run
 
@@ -132,7 +136,7 @@ def test_captures_on_the_nodes_of_a_deployment(node, start, pod, engine, tmp_pat
     hosts = {
         "first": {**LOCAL, "kubernetes_node": "worker-1", "capture_path": str(tmp_path / "a")},
         "second": {**LOCAL, "ansible_host": "192.0.2.2", "capture_path": str(tmp_path / "b")},
-        "other": LOCAL,
+        "other": {**LOCAL, "ansible_host": "{{ nowhere }}", "kubernetes_node": "{{ nowhere }}"},
     }
     running = start(node, hosts=hosts, pod_targets_deployment="web", capture_duration=6)
     try:
@@ -187,6 +191,7 @@ def test_interrupted_with_a_helper_pod(node, helper, pod, tmp_path, number):
     assert [lengths(file) for file in files] == [[5]], running.output
     assert f"stopped and fetched to {files[0]}" in running.output
     assert "ended before its helper pods in namespace default" in running.output
+    assert "The capture has no end of its own, but the helper pods have, at 20" in running.output
     assert not [line for line in running.output.splitlines() if "Traceback" in line]
 
 
@@ -194,7 +199,7 @@ def test_failed_capture_with_a_helper_pod(node, helper, tmp_path):
     """The pod is not what the API says: the node knows no such container."""
     node.add_pod("web-1", "worker")
     done = helper(node, pod_targets_pod=["web-1"], pod_node_access_image=IMAGE).wait()
-    assert "No container on" in sentence(done) and "default/web-1" in sentence(done)
+    assert re.fullmatch(r"No pod on .+ matches .default/web-1.+", sentence(done))
     assert not node.helpers() and wait_for(lambda: not guards(node))
 
 
@@ -283,11 +288,20 @@ def stays_pending(api):
     api.kubelet.status = {"phase": "Pending", "conditions": [{"type": "Initialized", "status": "False", "reason": "NodeNotReady", "message": "no kubelet."}]}
 
 
+def not_exec(api):
+    api.rules = [rule for rule in api.rules if "pods/exec" not in rule["resources"]]
+
+
 HELPER_ERRORS = {
     "forbidden": (
         not_create,
         'The Kubernetes API forbids this account to create helper pods in namespace default (pods is forbidden: User "test" cannot create resource "pods" '
         'in API group "" in the namespace "default"): grant it the verbs get and create on pods, in a namespace that admits privileged pods, '
+        "see docs/kubernetes.md.",
+    ),
+    "forbidden exec": (
+        not_exec,
+        "The Kubernetes API forbids this account to run /usr/bin/python3 in the helper pod on node worker: grant it the verbs create and get on pods/exec, "
         "see docs/kubernetes.md.",
     ),
     "image": (
@@ -315,6 +329,61 @@ def test_helper_pod_that_cannot_be_had(kube, helper, case):
     assert bool(made) == (case != "forbidden")
 
 
+@pytest.mark.timeout(180)
+def test_image_without_python(node, helper, tmp_path):
+    node.add_pod("web-1", "worker")
+    done = helper(node, pod_targets_pod=["web-1"], pod_node_access_image=IMAGE, pod_node_access_python="/opt/python3").wait()
+    said = sentence(done)
+    assert said.startswith("/opt/python3 does not run in the helper pod on node worker (") and "not found" in said, said
+    assert said.endswith(f": see that image {IMAGE} has it there, and that the API reaches the node's kubelet.")
+    assert not node.helpers() and wait_for(lambda: not guards(node))
+
+
+def test_api_that_falls_silent(kube, helper):
+    """The run gives up, also its clean-up; the guard does not go with what was ended for being late."""
+    kube.add_pod("web-1", "worker")
+    stays_pending(kube)
+    running = helper(kube, pod_targets_pod=["web-1"], pod_targets_api_timeout=3)
+    until(running, kube.helpers)
+    kube.silent = True
+    done = running.wait()
+    assert kube.helpers()
+    kube.silent = False
+    said = sentence(done)
+    assert said.startswith("The Kubernetes API did not answer within 3 s when asked to list the helper pods") and "could not be deleted either" in said
+    assert wait_for(lambda: not kube.helpers() and not guards(kube), 60), done.output
+
+
+def test_guard_knows_what_its_run_knows(kube, cli, tmp_path):
+    """Collections beside the playbook, the controller's Python, and that nobody need be root. And pods to capture need not be named."""
+    (tmp_path / "collections").symlink_to(ROOT / "collections")
+    (tmp_path / "ansible.cfg").touch()
+    access = {
+        "ansible.builtin.include_role": {"name": "nettap.containers.pod_node_access", "apply": {"delegate_to": "localhost"}},
+        "vars": {
+            "pod_node_access_image": PAPER_IMAGE, "pod_node_access_targets": [{"name": "worker"}], "pod_node_access_kubeconfig": str(kube.kubeconfig),
+        },
+    }  # fmt: skip
+    omitted = {"ansible.builtin.assert": {"that": "'capture_pod' not in hostvars['helper-worker']"}}
+    play = tmp_path / "play.json"
+    play.write_text(json.dumps([{"hosts": "far", "gather_facts": False, "tasks": [access, omitted]}]))
+    far = {"ansible_connection": "local", "ansible_python_interpreter": "/nonexistent/python"}
+    running = cli.start_playbook(str(play), hosts={"far": far}, env={"ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"), **NO_SUDO})
+    done = running.wait()
+    assert done.rc == 0, done.output
+    assert wait_for(lambda: not kube.helpers() and not guards(kube), 60), running.output
+
+
+def test_capture_that_outlives_its_helper_pod(kube, helper):
+    kube.add_pod("web-1", "worker")
+    done = helper(kube, pod_targets_pod=["web-1"], capture_duration=3400).wait()
+    assert sentence(done) == (
+        "A capture of 3400 s, with 300 s to start and to fetch it, does not fit into the 3600 s after which helper pods end: "
+        "set pod_node_access_deadline to 3700 or more."
+    )
+    assert not kube.requests
+
+
 def test_orphans_of_earlier_runs(kube, helper, cli, tmp_path):
     """Those that have ended, and those whose run has ended on this machine; not those of a run that goes on, here or elsewhere."""
     boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -322,17 +391,23 @@ def test_orphans_of_earlier_runs(kube, helper, cli, tmp_path):
     started = pathlib.Path(f"/proc/{os.getpid()}/stat").read_text().rpartition(")")[2].split()[19]
     owners = {
         "ended": ("elsewhere pid:[1] 1 1", "Failed"), "dead": (f"{here} {os.getpid()} 1", "Running"),
+        "gone": (f"{here} {os.getpid()} 1", "Running"), "going": (f"{here} {os.getpid()} 1", "Running"),
         "alive": (f"{here} {os.getpid()} {started}", "Running"), "foreign": ("elsewhere pid:[1] 1 1", "Running"),
     }  # fmt: skip
     for name, (owner, phase) in owners.items():
-        made = kube.add_pod(name, "worker", labels={"app.kubernetes.io/managed-by": "nettap.containers", "nettap.containers/run": name}, phase=phase)
+        made = kube.add_pod(name, "dead" if name == "going" else "worker", labels={"app.kubernetes.io/managed-by": "nettap.containers", "nettap.containers/run": name}, phase=phase)
         made["metadata"]["annotations"] = {"nettap.containers/owner": owner}
+    # On a node that is gone: told to end once, and it still has not.
+    kube.pods["default", "gone"]["metadata"]["deletionTimestamp"] = kube_api.now()
+    kube.dead_nodes = {"dead"}
     kube.add_pod("somebody's", "worker", phase="Failed")
     kube.add_pod("web-1", "worker")
     not_pulled(kube)
-    done = helper(kube, pod_targets_pod=["web-1"]).wait()
+    # None of them is waited for.
+    done = helper(kube, pod_targets_pod=["web-1"]).wait(50)
     assert "cannot be pulled" in sentence(done)
-    assert {name for _namespace, name in kube.pods} == {"alive", "foreign", "somebody's", "web-1"}
+    assert {name for _namespace, name in kube.pods} == {"alive", "foreign", "gone", "going", "somebody's", "web-1"}
+    assert {request.rpartition("/")[2] for request in kube.requests if request.startswith("DELETE") and "nettap-" not in request} == {"ended", "dead", "going"}
 
 
 def test_check_mode_makes_nothing(kube, helper):

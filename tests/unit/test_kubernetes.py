@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
+from ansible.errors import AnsibleActionFail
 from ansible_collections.nettap.containers.plugins.module_utils._errors import TargetError
-from ansible_collections.nettap.containers.plugins.plugin_utils import _exit_guard, _helper_pod, _kubernetes
+from ansible_collections.nettap.containers.plugins.plugin_utils import _exit_guard, _helper_pod, _kubernetes, _kubernetes_action
 from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import Node, Wanted
 
 
@@ -109,6 +111,63 @@ def test_errors_in_one_sentence(said, sentence):
     assert sentence in explained and "\n" not in explained
 
 
+class Asking(_kubernetes_action.KubernetesAction):
+    """A task that asks for two objects by a module that takes `lasting` seconds, in a process as they all are."""
+
+    def __init__(self, lasting, api_timeout):
+        self._task, self.task_vars = types.SimpleNamespace(args={"api_timeout": api_timeout}), {}
+        self._lasting = lasting
+
+    def run(self, tmp=None, task_vars=None):
+        return self.ask("k8s", "create pods", "a right", definition=[{}, {}])
+
+    def _execute_module(self, **_arguments):
+        self.module = subprocess.Popen(["sleep", str(self._lasting)])
+        return {"rc": self.module.wait()}
+
+
+class TaskTimeout(BaseException):
+    """What Ansible raises in a task that takes longer than its keyword `timeout`."""
+
+
+@pytest.fixture
+def task_timeout():
+    """Give start(seconds): the alarm of a task's `timeout`; the one that pytest has set is set again."""
+
+    def ring(*_arguments):
+        raise TaskTimeout
+
+    due, _interval = signal.setitimer(signal.ITIMER_REAL, 0)
+    before = signal.signal(signal.SIGALRM, ring)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+    signal.setitimer(signal.ITIMER_REAL, due)
+
+
+def test_late_module_is_ended_and_nothing_else_is():
+    task = Asking(60, api_timeout=1)
+    with subprocess.Popen(["sleep", "60"]) as guard:
+        # 1 s for each object.
+        with pytest.raises(AnsibleActionFail, match="The Kubernetes API did not answer within 2 s when asked to create pods: check the network"):
+            task.run()
+        assert task.module.wait(10) == -signal.SIGTERM
+        assert guard.poll() is None
+        guard.kill()
+
+
+@pytest.mark.parametrize(("lasting", "then"), [(60, 0), (0.2, 60)])
+def test_timeout_of_the_task_holds(task_timeout, lasting, then):
+    """While a module runs, which then ends too, and after it."""
+    task, began = Asking(lasting, api_timeout=20), time.monotonic()
+    task_timeout(1)
+    with pytest.raises(TaskTimeout):
+        task.run()
+        time.sleep(then)
+    assert 0.9 < time.monotonic() - began < 10
+    assert task.module.wait(10) == (0 if then else -signal.SIGTERM)
+
+
 def test_helper_pod_belongs_to_its_run():
     made = _helper_pod.manifest("h", "ns", "n1", "r", _helper_pod.owner(os.getpid()), {"image": "i", "image_pull_policy": "Always", "deadline": 60})
     made["status"] = {"phase": "Running"}
@@ -143,7 +202,7 @@ def test_guard_waits_for_the_children_of_a_killed_process(tmp_path):
     log = tmp_path / "log"
     with subprocess.Popen([sys.executable, "-c", PARENT, log], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as parent:
         assert parent.stdout and parent.stdout.readline() == b"ready\n"
-        guard = _exit_guard.arm(parent.pid, "over", [sys.executable, "-c", f"open({str(log)!r}, 'a').write('guard\\n')"])
+        guard = _exit_guard.arm(parent.pid, "over", [sys.executable, "-c", f"open({str(log)!r}, 'a').write('guard\\n')"], {})
         assert guard
         time.sleep(1.5)  # two looks at the children
         parent.kill()
@@ -153,7 +212,7 @@ def test_guard_waits_for_the_children_of_a_killed_process(tmp_path):
 
 def test_guard_is_disarmed_and_nothing_else_is(tmp_path):
     with subprocess.Popen(["sleep", "60"]) as process:
-        guard = _exit_guard.arm(process.pid, "over", ["touch", str(tmp_path / "made")])
+        guard = _exit_guard.arm(process.pid, "over", ["touch", str(tmp_path / "made")], {})
         assert guard
         deadline = time.monotonic() + 20
         while not os.path.exists(f"/proc/{guard}/cmdline") or b"_exit_guard" not in open(f"/proc/{guard}/cmdline", "rb").read():

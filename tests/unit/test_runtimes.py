@@ -485,6 +485,7 @@ def test_podman_with_storage_elsewhere(tmp_path: pathlib.Path, monkeypatch: pyte
         '[storage]\ndriver = "overlay"\n# graphroot = "/no"\ngraphroot = "/data/containers"\nrootless_storage_path = "$HOME/c/${UID}"\n'
     )
     monkeypatch.setattr(_podman, "CONFIGURATIONS", (f"{tmp_path}/none.conf", f"{tmp_path}/storage.conf"))
+    monkeypatch.setattr(_podman, "STORAGE", f"{tmp_path}/root")
     monkeypatch.setattr(_podman, "_users", lambda: {0, 7, 4242})
     monkeypatch.setattr(_podman.pwd, "getpwuid", lambda uid: {4242: user}[uid])
     home = tmp_path / "home"
@@ -504,3 +505,6 @@ def test_podman_with_storage_elsewhere(tmp_path: pathlib.Path, monkeypatch: pyte
     assert [_podman._storage(uid) for uid in (0, 4242)] == [_podman.STORAGE, f"{home}/{_podman.USER_STORAGE}"]
     (home / _podman.USER_STORAGE).mkdir(parents=True)
     assert list(_podman._owners()) == [4242]
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "db.sql").touch()
+    assert list(_podman._owners()) == [0, 4242]
