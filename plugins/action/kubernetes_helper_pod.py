@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -14,6 +15,9 @@ import typing as t
 import uuid
 
 from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.module_utils.common.text.converters import to_text
+from ansible.utils.collection_loader import AnsibleCollectionConfig
+from ansible.utils.display import Display
 
 from ansible_collections.nettap.containers.plugins.plugin_utils import _exit_guard, _helper_pod, _kubernetes, _kubernetes_action
 
@@ -25,6 +29,7 @@ ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "image_pull_policy": {"type": "str", "choices": ["Always", "IfNotPresent", "Never"], "default": "IfNotPresent"},
     "image_pull_secrets": {"type": "list", "elements": "str"},
     "service_account": {"type": "str"},
+    "python": {"type": "str", "default": "/usr/bin/python3"},
     "deadline": {"type": "int", "default": 3600},
     "start_timeout": {"type": "int", "default": 120},
     "name": {"type": "str"},
@@ -53,12 +58,19 @@ class ActionModule(_kubernetes_action.KubernetesAction):
         wanted = {f"nettap-helper-{run}-{number}": node for number, node in enumerate(dict.fromkeys(args["node"]), start=1)}
         if self._task.check_mode:
             return {"changed": True, "pods": [], "orphans": [], "run": run}
-        orphans = self._delete_orphans(args)
+        orphans = self._orphans(args)
+        try:
+            # Nobody waits for them: on a node that is gone, pods stay.
+            self._tell_to_end(args, orphans)
+        except AnsibleError as error:
+            Display().warning(f"Helper pods of earlier runs are left: {error}")
+            orphans = []
         # Ansible's own process, of which we are a worker. Before the first pod, so that there is none without a guard.
         owner, guard = _helper_pod.owner(os.getppid()), self._guard(args, run)
         try:
             self._create(args, [_helper_pod.manifest(name, args["namespace"], node, run, owner, args) for name, node in wanted.items()])
             self._until_running(args, run, wanted)
+            self._try_out(args, wanted)
         except BaseException as error:
             left = self._clean_up(args, run, list(wanted), guard)
             if left and isinstance(error, AnsibleError):
@@ -70,8 +82,9 @@ class ActionModule(_kubernetes_action.KubernetesAction):
     def _absent(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
         """Deletes one pod, all of a run, or all that nobody needs any more. With the last of a run its guard goes."""
         if not args["name"] and not args["run"]:
-            deleted = self._delete_orphans(args)
-            return {"changed": bool(deleted), "deleted": deleted}
+            orphans = self._orphans(args)
+            self._delete(args, orphans, None)
+            return {"changed": bool(orphans), "deleted": orphans}
         names = [name for name in _names(self._helpers(args, args["run"])) if args["name"] in (None, name)]
         others = self._delete(args, names, args["run"])
         if names and not others and args["guard"] and not self._task.check_mode:
@@ -79,18 +92,19 @@ class ActionModule(_kubernetes_action.KubernetesAction):
         return {"changed": bool(names), "deleted": names}
 
     def _guard(self, args: dict[str, t.Any], run: str) -> int | None:
-        again = {"state": "absent", "run": run, **{name: args[name] for name in ("namespace", "kubeconfig", "context", "api_timeout") if args[name]}}
+        again = {"state": "absent", "run": run, "namespace": args["namespace"], "api_timeout": args["api_timeout"], **self.access()}
+        # The Python that has the library kubernetes is the one with which this task has asked the API.
+        assert self._used_interpreter
+        variables = {"ansible_become": False, "ansible_python_interpreter": self._used_interpreter.lstrip("#!")}
         command = [
             sys.executable, "-m", "ansible", "adhoc", "localhost", "--inventory", "localhost,", "--connection", "local",
-            "--extra-vars", json.dumps({"ansible_python_interpreter": self._interpreter()}),
+            "--extra-vars", json.dumps(variables),
             "--module-name", "nettap.containers.kubernetes_helper_pod", "--args", json.dumps(again),
         ]
         message = f"This run of Ansible ended before its helper pods in namespace {args['namespace']} (run {run}) were deleted: deleting them."
-        return _exit_guard.arm(os.getppid(), message, command)
-
-    def _interpreter(self) -> str:
-        """The Python that has the library kubernetes: that of this task, or Ansible's own as for an implicit localhost."""
-        return self._templar.template(self.task_vars.get("ansible_python_interpreter") or sys.executable)
+        # Those beside the playbook are found by nobody else.
+        paths = os.pathsep.join(AnsibleCollectionConfig.collection_paths)
+        return _exit_guard.arm(os.getppid(), message, command, {"ANSIBLE_COLLECTIONS_PATH": paths})
 
     def _create(self, args: dict[str, t.Any], pods: list[dict[str, t.Any]]) -> None:
         doing = f"create helper pods in namespace {args['namespace']}"
@@ -119,10 +133,28 @@ class ActionModule(_kubernetes_action.KubernetesAction):
                 )
             time.sleep(_STEP)
 
-    def _delete_orphans(self, args: dict[str, t.Any]) -> list[str]:
-        orphans = _names([pod for pod in self._helpers(args, None) if _helper_pod.orphaned(pod)])
-        self._delete(args, orphans, None)
-        return orphans
+    def _try_out(self, args: dict[str, t.Any], wanted: dict[str, str]) -> None:
+        """Runs Python in each pod as a task does. A task that cannot makes its host unreachable: no `always` would delete the pod."""
+        loader = self._shared_loader_obj.connection_loader
+        for name, node in wanted.items():
+            connection = loader.get("kubernetes.core.kubectl", self._play_context, new_stdin=None)
+            options = {"pod": name, "namespace": args["namespace"], "container": _helper_pod.CONTAINER, **self.access()}
+            connection.set_options(var_options={f"ansible_kubectl_{option}": value for option, value in options.items()})
+            doing = f"run {args['python']} in the helper pod on node {node}"
+            with self.in_time(doing):
+                code, _output, errors = connection.exec_command(f"{shlex.quote(args['python'])} --version")
+            said = " ".join(to_text(errors).split())[:300].rstrip(".")
+            if code and "orbidden" in said:
+                raise AnsibleActionFail(_kubernetes.explain({"msg": said}, doing, "the verbs create and get on pods/exec"))
+            if code:
+                raise AnsibleActionFail(
+                    f"{args['python']} does not run in the helper pod on node {node} ({said}): "
+                    f"see that image {args['image']} has it there, and that the API reaches the node's kubelet."
+                )
+
+    def _orphans(self, args: dict[str, t.Any]) -> list[str]:
+        """Helper pods that nobody needs any more, and that nobody has told to end."""
+        return _names([pod for pod in self._helpers(args, None) if _helper_pod.orphaned(pod) and not pod["metadata"].get("deletionTimestamp")])
 
     def _helpers(self, args: dict[str, t.Any], run: str | None) -> list[dict[str, t.Any]]:
         labels = [f"{_helper_pod.LABEL_MANAGED}={_helper_pod.MANAGER}", *([f"{_helper_pod.LABEL_RUN}={run}"] if run else [])]
@@ -130,10 +162,7 @@ class ActionModule(_kubernetes_action.KubernetesAction):
 
     def _delete(self, args: dict[str, t.Any], names: list[str], run: str | None) -> list[str]:
         """Deletes pods and waits for them to be gone; returns the other helper pods of the run that are still there."""
-        if names and not self._task.check_mode:
-            which = [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": args["namespace"]}} for name in names]
-            doing = f"delete helper pods in namespace {args['namespace']}"
-            self.ask("k8s", doing, "the verbs get and delete on pods", state="absent", definition=which)
+        self._tell_to_end(args, names)
         deadline = time.monotonic() + _GONE_SECONDS
         while names:
             left = _names(self._helpers(args, run))
@@ -144,6 +173,12 @@ class ActionModule(_kubernetes_action.KubernetesAction):
                 raise AnsibleActionFail(f"The helper pods {', '.join(slow)} were told to end {_GONE_SECONDS} s ago and are still there: see their nodes.")
             time.sleep(_STEP)
         return []
+
+    def _tell_to_end(self, args: dict[str, t.Any], names: list[str]) -> None:
+        if names and not self._task.check_mode:
+            which = [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": args["namespace"]}} for name in names]
+            doing = f"delete helper pods in namespace {args['namespace']}"
+            self.ask("k8s", doing, "the verbs get and delete on pods", state="absent", definition=which)
 
     def _clean_up(self, args: dict[str, t.Any], run: str, names: list[str], guard: int | None) -> str:
         """Deletes what a failed start may have made; returns what kept it from that, and then the guard tries again."""

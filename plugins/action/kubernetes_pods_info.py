@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import typing as t
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.utils.display import Display
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
@@ -75,5 +76,10 @@ class ActionModule(_kubernetes_action.KubernetesAction):
 
     def _inventory(self, variable: str) -> dict[str, dict[str, t.Any]]:
         """The variables by which a node is known, of every host."""
-        hostvars = self.task_vars["hostvars"]
-        return {name: {key: hostvars[name].get(key) for key in (variable, "ansible_host")} for name in self.task_vars["groups"]["all"]}
+        return {name: {key: self._value(name, key) for key in (variable, "ansible_host")} for name in self.task_vars["groups"]["all"]}
+
+    def _value(self, host: str, variable: str) -> t.Any:
+        """A variable of a host; None when it cannot be had, which is no matter as long as the host is no node that is wanted."""
+        with contextlib.suppress(AnsibleError):
+            return self.task_vars["hostvars"][host].get(variable)
+        return None

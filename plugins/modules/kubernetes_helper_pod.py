@@ -13,7 +13,7 @@ description:
   - A helper pod is privileged, in the node's network and PID namespaces, and has the node's C(/run). What runs in it, over the connection
     C(kubernetes.core.kubectl), sees the node's containers as root on the node does.
   - It ends by itself after O(deadline). Helper pods that have ended, or whose run of Ansible has ended on this same machine, are found
-    by label and deleted before new ones are made.
+    by label and told to end before new ones are made.
   - When the run of Ansible ends before it has deleted its helper pods - interrupted, cancelled or killed - a process that was left behind
     to watch over it deletes them, once tasks that still fetch captures are done. For this the controller must be a Linux machine, and
     must itself go on - a container that is stopped with everything in it does not, and there remains O(deadline).
@@ -41,7 +41,7 @@ attributes:
 options:
   state:
     description:
-      - V(present) makes a helper pod on each O(node), and returns when all run. When one cannot, none is left.
+      - V(present) makes a helper pod on each O(node), and returns when all run and answer. When one cannot, none is left.
       - V(absent) deletes the pod O(name), or all of O(run), or without either all that nobody needs any more.
     type: str
     choices: [present, absent]
@@ -77,6 +77,11 @@ options:
     description:
       - Service account of the pods, where one decides what they may be. None of its tokens is given to them.
     type: str
+  python:
+    description:
+      - Path of Python in the image. It is run once in each pod, so that a missing right or program is told at once.
+    type: str
+    default: /usr/bin/python3
   deadline:
     description:
       - Seconds after which a helper pod ends by itself, whatever happens.
@@ -145,7 +150,7 @@ guard:
   returned: O(state=present), but not in check mode
   type: int
 orphans:
-  description: Helper pods of earlier runs that were deleted.
+  description: Helper pods of earlier runs that were told to end.
   returned: O(state=present)
   type: list
   elements: str
@@ -170,6 +175,7 @@ def main() -> None:
             "image_pull_policy": {"type": "str", "choices": ["Always", "IfNotPresent", "Never"], "default": "IfNotPresent"},
             "image_pull_secrets": {"type": "list", "elements": "str", "no_log": False},
             "service_account": {"type": "str"},
+            "python": {"type": "str", "default": "/usr/bin/python3"},
             "deadline": {"type": "int", "default": 3600},
             "start_timeout": {"type": "int", "default": 120},
             "name": {"type": "str"},

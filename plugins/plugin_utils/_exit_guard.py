@@ -15,13 +15,17 @@ import select
 import signal
 import subprocess
 import sys
+import typing as t
 
 _LOOK = 0.5  # seconds between looks for new children: workers that matter live longer
 _PATIENCE = 600  # seconds for children to finish
 
 
-def arm(pid: int, message: str, command: list[str]) -> int | None:
-    """Starts the guard of a process and returns its PID; None where the system cannot tell of a process's end (pidfd_open(2))."""
+def arm(pid: int, message: str, command: list[str], env: t.Mapping[str, str]) -> int | None:
+    """Starts the guard of a process, with env added to the environment, and returns its PID.
+
+    None where the system cannot tell of a process's end (pidfd_open(2)).
+    """
     if not hasattr(os, "pidfd_open"):
         return None
     with contextlib.ExitStack() as stack:
@@ -31,7 +35,7 @@ def arm(pid: int, message: str, command: list[str]) -> int | None:
             said = stack.enter_context(open(f"/proc/{pid}/fd/2", "ab"))
         process = subprocess.Popen(  # it outlives us; pylint: disable=consider-using-with
             [sys.executable, os.path.abspath(__file__), str(pid), message, *command],
-            stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True, env={**os.environ, **env},
         )
     process.returncode = 0  # not ours to wait for: no warning that it still runs
     return process.pid

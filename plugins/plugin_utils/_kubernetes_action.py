@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 import typing as t
 
 from ansible.errors import AnsibleActionFail, AnsibleError
@@ -33,18 +34,10 @@ class KubernetesAction(ActionBase):
 
     def ask(self, module: str, doing: str, right: str, **args: t.Any) -> dict[str, t.Any]:
         """Runs a module of kubernetes.core; what fails becomes one sentence of what it was `doing` and which `right` that takes."""
-        options = self._task.args
-        common = {name: options[name] for name in ("kubeconfig", "context") if options.get(name)}
-        if "kubeconfig" in common:
-            common["kubeconfig"] = os.path.expanduser(common["kubeconfig"])
-        seconds = int(options.get("api_timeout") or ARGUMENTS["api_timeout"]["default"])
+        args = {**self.access(), **args}
         try:
-            with _at_most(seconds):
-                result = self._execute_module(module_name=f"kubernetes.core.{module}", module_args={**common, **args}, task_vars=self.task_vars)
-        except _TimedOut:
-            raise AnsibleActionFail(
-                f"The Kubernetes API did not answer within {seconds} s when asked to {doing}: check the network to it, kubeconfig and context."
-            ) from None
+            with self.in_time(doing, len(args.get("definition", []))):
+                result = self._execute_module(module_name=f"kubernetes.core.{module}", module_args=args, task_vars=self.task_vars)
         except AnsibleError as error:
             if "kubernetes.core" in str(error) and "not found" in str(error):
                 raise AnsibleActionFail(
@@ -57,6 +50,26 @@ class KubernetesAction(ActionBase):
             raise AnsibleActionFail("The Python library kubernetes is missing on the controller, for the Python that runs this task: pip install kubernetes.")
         raise AnsibleActionFail(_kubernetes.explain(result, doing, right))
 
+    def access(self) -> dict[str, str]:
+        """The options kubeconfig and context, as far as they are given."""
+        given = {name: self._task.args[name] for name in ("kubeconfig", "context") if self._task.args.get(name)}
+        if "kubeconfig" in given:
+            # As for kubectl, from the folder that the user is in: kubernetes.core looks into those of roles and playbooks.
+            given["kubeconfig"] = os.path.abspath(os.path.expanduser(given["kubeconfig"]))
+        return given
+
+    @contextlib.contextmanager
+    def in_time(self, doing: str, objects: int = 1) -> t.Iterator[None]:
+        """Fails when what asks the API in the block takes longer than api_timeout for each of the objects."""
+        seconds = int(self._task.args.get("api_timeout") or ARGUMENTS["api_timeout"]["default"]) * max(1, objects)
+        try:
+            with _at_most(seconds):
+                yield
+        except _TimedOut:
+            raise AnsibleActionFail(
+                f"The Kubernetes API did not answer within {seconds} s when asked to {doing}: check the network to it, kubeconfig and context."
+            ) from None
+
     def pods(self, doing: str, namespace: str | None = None, labels: t.Sequence[str] = (), fields: t.Sequence[str] = ()) -> list[dict[str, t.Any]]:
         """Pods of a namespace, or of all."""
         asked = {"kind": "Pod", "namespace": namespace or None, "label_selectors": list(labels), "field_selectors": list(fields)}
@@ -64,27 +77,35 @@ class KubernetesAction(ActionBase):
 
 
 @contextlib.contextmanager
-def _at_most(seconds: int) -> t.Iterator[None]:
-    """Raises _TimedOut, and ends what the block has started, when it takes longer: the Kubernetes client has no limit of its own."""
+def _at_most(seconds: float) -> t.Iterator[None]:
+    """Raises _TimedOut when the block takes longer, for the Kubernetes client has no limit of its own; what it has started ends with it."""
 
     def late(*_arguments: object) -> None:
         raise _TimedOut
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
+    # What runs already, such as the guard of the helper pods, is none of the block's.
+    others, began = _exit_guard.children(os.getpid()), time.monotonic()
+    # The only alarm there is may be set, for the task's own `timeout`. The one that is due first stays, and its handler.
+    due, _interval = signal.setitimer(signal.ITIMER_REAL, 0)
+    before = signal.getsignal(signal.SIGALRM)
+    if not 0 < due <= seconds:
+        signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, min(due or seconds, seconds))
     try:
         yield
-    except _TimedOut:
-        signal.alarm(0)
-        _end_children(os.getpid())
+    except BaseException:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _end_children(os.getpid(), others)
         raise
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, max(0, due - (time.monotonic() - began)))
 
 
-def _end_children(pid: int) -> None:
+def _end_children(pid: int, but: t.Container[int] = ()) -> None:
     for child in _exit_guard.children(pid):
-        _end_children(child)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGTERM)
+        if child not in but:
+            _end_children(child)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGTERM)

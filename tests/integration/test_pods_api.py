@@ -395,7 +395,8 @@ def test_orphans_of_earlier_runs(kube, helper, cli, tmp_path):
         "alive": (f"{here} {os.getpid()} {started}", "Running"), "foreign": ("elsewhere pid:[1] 1 1", "Running"),
     }  # fmt: skip
     for name, (owner, phase) in owners.items():
-        made = kube.add_pod(name, "dead" if name == "going" else "worker", labels={"app.kubernetes.io/managed-by": "nettap.containers", "nettap.containers/run": name}, phase=phase)
+        labels = {"app.kubernetes.io/managed-by": "nettap.containers", "nettap.containers/run": name}
+        made = kube.add_pod(name, "dead" if name == "going" else "worker", labels=labels, phase=phase)
         made["metadata"]["annotations"] = {"nettap.containers/owner": owner}
     # On a node that is gone: told to end once, and it still has not.
     kube.pods["default", "gone"]["metadata"]["deletionTimestamp"] = kube_api.now()
