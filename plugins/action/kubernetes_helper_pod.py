@@ -20,6 +20,7 @@ from ansible.utils.collection_loader import AnsibleCollectionConfig
 from ansible.utils.display import Display
 
 from ansible_collections.nettap.containers.plugins.plugin_utils import _exit_guard, _helper_pod, _kubernetes, _kubernetes_action
+from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import run_pid
 
 ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -65,8 +66,8 @@ class ActionModule(_kubernetes_action.KubernetesAction):
         except AnsibleError as error:
             Display().warning(f"Helper pods of earlier runs are left: {error}")
             orphans = []
-        # Ansible's own process, of which we are a worker. Before the first pod, so that there is none without a guard.
-        owner, guard = _helper_pod.owner(os.getppid()), self._guard(args, run)
+        # Before the first pod, so that there is none without a guard.
+        owner, guard = _helper_pod.owner(run_pid()), self._guard(args, run)
         try:
             self._create(args, [_helper_pod.manifest(name, args["namespace"], node, run, owner, args) for name, node in wanted.items()])
             self._until_running(args, run, wanted)
@@ -104,7 +105,7 @@ class ActionModule(_kubernetes_action.KubernetesAction):
         message = f"This run of Ansible ended before its helper pods in namespace {args['namespace']} (run {run}) were deleted: deleting them."
         # Those beside the playbook are found by nobody else.
         paths = os.pathsep.join(AnsibleCollectionConfig.collection_paths)
-        return _exit_guard.arm(os.getppid(), message, command, {"ANSIBLE_COLLECTIONS_PATH": paths})
+        return _exit_guard.arm(run_pid(), message, command, {"ANSIBLE_COLLECTIONS_PATH": paths})
 
     def _create(self, args: dict[str, t.Any], pods: list[dict[str, t.Any]]) -> None:
         doing = f"create helper pods in namespace {args['namespace']}"

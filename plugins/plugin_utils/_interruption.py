@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import time
@@ -13,6 +14,12 @@ import types
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STEP = 0.2  # seconds between looks for an interruption
+
+
+def run_pid() -> int:
+    """Ansible's own process, of which we are a worker; also where it has ended meanwhile, and another one has become our parent."""
+    parent = multiprocessing.parent_process()
+    return parent.pid if parent is not None and parent.pid is not None else os.getppid()
 
 
 class Interruption:
@@ -24,7 +31,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self._noted = False
-        self._parent = os.getppid()
+        self._parent = run_pid()
         self._before: dict[signal.Signals, object] = {}
         self._stderr: int | None = None
 

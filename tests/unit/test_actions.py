@@ -11,6 +11,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
 import time
 import types
 import typing as t
@@ -19,6 +20,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.become.sudo import BecomeModule
+from ansible_cli import ROOT
 from ansible_collections.nettap.containers.plugins.action import container_capture_fetch as fetch
 from ansible_collections.nettap.containers.plugins.action import container_capture_inside as inside
 from ansible_collections.nettap.containers.plugins.action import container_capture_stream as stream
@@ -403,3 +405,25 @@ def test_waiting_over_a_connection_that_breaks_by_a_code(monkeypatch: pytest.Mon
         waiting(unplaced, told("stopped"))
     with pytest.raises(AnsibleConnectionFailure, match=r"The session default could not be asked for: code 1 \(error: no upgrade\)\."):
         waiting(told("running"), silence, patience=0.1)
+
+
+WORKER = """
+import multiprocessing, os, time
+from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import Interruption, run_pid
+
+def work():
+    while os.getppid() == started:
+        time.sleep(0.01)
+    print(run_pid() == started, Interruption().happened, flush=True)
+
+started = os.getpid()
+multiprocessing.get_context("fork").Process(target=work).start()
+os._exit(0)
+"""
+
+
+def test_worker_of_an_ansible_that_was_killed_knows_it() -> None:
+    """Another process has become its parent, for whose end nobody must wait."""
+    done = subprocess.run([sys.executable, "-c", WORKER], env={**os.environ, "PYTHONPATH": str(ROOT / "collections")},
+                          capture_output=True, text=True, check=True, timeout=30)  # fmt: skip
+    assert done.stdout.split() == ["True", "True"]
