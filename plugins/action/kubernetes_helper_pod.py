@@ -95,8 +95,8 @@ class ActionModule(_kubernetes_action.KubernetesAction):
     def _guard(self, args: dict[str, t.Any], run: str) -> int | None:
         again = {"state": "absent", "run": run, "namespace": args["namespace"], "api_timeout": args["api_timeout"], **self.access()}
         # The Python that has the library kubernetes is the one with which this task has asked the API.
-        assert self._used_interpreter
-        variables = {"ansible_become": False, "ansible_python_interpreter": self._used_interpreter.lstrip("#!")}
+        python = (self._used_interpreter or sys.executable).lstrip("#!")
+        variables = {"ansible_become": False, "ansible_python_interpreter": python}
         command = [
             sys.executable, "-m", "ansible", "adhoc", "localhost", "--inventory", "localhost,", "--connection", "local",
             "--extra-vars", json.dumps(variables),
