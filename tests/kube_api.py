@@ -10,10 +10,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
+import functools
 import hashlib
 import http.server
 import io
 import json
+import os
 import pathlib
 import re
 import socket
@@ -347,7 +349,7 @@ class _Channels:
 
     def _carry(self, stream: t.IO[bytes], channel: int) -> None:
         with contextlib.suppress(OSError):
-            while data := stream.read1(65536):  # type: ignore[attr-defined]
+            while data := os.read(stream.fileno(), 65536):
                 self._send(self.BINARY, bytes([channel]) + data)
 
     def _feed(self, process: subprocess.Popen[bytes]) -> None:
@@ -403,20 +405,22 @@ def now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def holds(key: str, values: list[str] | None, wanted: bool, labels: dict[str, str]) -> bool:
+    """Whether it is as wanted that a label has one of the values (None: that it is there)."""
+    return (key in labels if values is None else labels.get(key) in values) == wanted
+
+
 def parse_labels(text: str) -> list[t.Callable[[dict[str, str]], bool]]:
     """The requirements of a label selector. Raises Refused for what is none."""
     wanted: list[t.Callable[[dict[str, str]], bool]] = []
     for part in re.findall(r"(?:[^,(]|\([^)]*\))+", text):
         part = part.strip()
         if match := re.fullmatch(r"([\w./-]+)\s+(in|notin)\s+\(([^)]*)\)", part):
-            key, values, inside = match[1], [value.strip() for value in match[3].split(",")], match[2] == "in"
-            wanted.append(lambda labels, key=key, values=values, inside=inside: (labels.get(key) in values) == inside)  # type: ignore[misc]
+            wanted.append(functools.partial(holds, match[1], [value.strip() for value in match[3].split(",")], match[2] == "in"))
         elif match := re.fullmatch(r"([\w./-]+)\s*(==?|!=)\s*([\w.-]*)", part):
-            key, value, equal = match[1], match[3], match[2] != "!="
-            wanted.append(lambda labels, key=key, value=value, equal=equal: (labels.get(key) == value) == equal)  # type: ignore[misc]
+            wanted.append(functools.partial(holds, match[1], [match[3]], match[2] != "!="))
         elif match := re.fullmatch(r"(!?)([\w./-]+)", part):
-            key, there = match[2], not match[1]
-            wanted.append(lambda labels, key=key, there=there: (key in labels) == there)  # type: ignore[misc]
+            wanted.append(functools.partial(holds, match[2], None, not match[1]))
         else:
             raise Refused(400, "BadRequest", f"unable to parse requirement: {part}")
     return wanted

@@ -35,15 +35,19 @@ def held(folder: str, patience: float, busy: Exception) -> t.Iterator[None]:
     os.makedirs(folder, mode=0o700, exist_ok=True)
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # on the folder: a killed task leaves no lock behind
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise busy from error
-            time.sleep(0.01)
+        lock(fd, time.monotonic() + patience, busy)
         yield
     finally:
         os.close(fd)
+
+
+def lock(fd: int, deadline: float, busy: Exception) -> None:
+    """Locks an open folder; a killed task leaves no such lock behind. Raises busy at the deadline, by the monotonic clock."""
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise busy from error
+        time.sleep(0.01)

@@ -11,6 +11,7 @@ import os
 import signal
 import time
 import types
+import typing as t
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STEP = 0.2  # seconds between looks for an interruption
@@ -32,7 +33,7 @@ class Interruption:
     def __init__(self) -> None:
         self._noted = False
         self._parent = run_pid()
-        self._before: dict[signal.Signals, object] = {}
+        self._before: dict[signal.Signals, t.Any] = {}
         self._stderr: int | None = None
 
     def __enter__(self) -> Interruption:
@@ -44,7 +45,7 @@ class Interruption:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
         if self._stderr is not None:
             os.close(self._stderr)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -61,6 +60,7 @@ class Storage:
         if create:
             self._make()
         deadline = time.monotonic() + PATIENCE
+        busy = StorageError(f"Another task has been working on session {name} for {PATIENCE:.0f} s: wait for it, or use another name.")
         while True:
             if not self._safe():
                 yield False
@@ -76,23 +76,13 @@ class Storage:
             except OSError as error:
                 raise _unsafe(directory, error) from error
             try:
-                self._lock(fd, name, deadline)
+                _files.lock(fd, deadline, busy)
                 # Another task may have renamed or removed the folder before we got the lock.
                 if _same(fd, directory):
                     yield True
                     return
             finally:
                 os.close(fd)
-
-    def _lock(self, fd: int, name: str, deadline: float) -> None:
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise StorageError(f"Another task has been working on session {name} for {PATIENCE:.0f} s: wait for it, or use another name.") from error
-            time.sleep(0.02)
 
     def rename(self, name: str, new: str) -> None:
         """Gives a session another name, in one step."""

@@ -17,6 +17,7 @@ import threading
 import typing as t
 
 import pytest
+from ansible_collections.nettap.containers.plugins.module_utils import _files
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _storage
 from ansible_collections.nettap.containers.plugins.module_utils._capture._control import Sessions
 from ansible_collections.nettap.containers.plugins.module_utils._capture._storage import Storage, load, save
@@ -265,20 +266,20 @@ def test_waits_for_its_turn(storage: Storage) -> None:
 @pytest.mark.parametrize("replaced", [True, False])
 def test_folder_that_goes_while_it_is_waited_for(storage: Storage, monkeypatch: pytest.MonkeyPatch, create: bool, replaced: bool) -> None:
     """Another task renames or removes it before the lock is had: the lock is then on a folder that is not the session's."""
-    locked = Storage._lock
+    locked = _files.lock
     rounds: list[int] = []
 
-    def lock(self: Storage, fd: int, name: str, deadline: float) -> None:
+    def lock(fd: int, deadline: float, busy: Exception) -> None:
         rounds.append(fd)
         if len(rounds) == 1:
-            self.rename("x", "x.old")
+            storage.rename("x", "x.old")
             if replaced:
-                os.mkdir(self.directory("x"), 0o700)
-        locked(self, fd, name, deadline)
+                os.mkdir(storage.directory("x"), 0o700)
+        locked(fd, deadline, busy)
 
     os.makedirs(storage.directory("x"), mode=0o700)
     pathlib.Path(storage.directory("x"), "old").touch()
-    monkeypatch.setattr(Storage, "_lock", lock)
+    monkeypatch.setattr(_files, "lock", lock)
     with storage.locked("x", create) as there:
         assert there is (create or replaced)
         assert os.path.isdir(storage.directory("x")) is (create or replaced)
