@@ -44,6 +44,9 @@ _BEAT = 1.0  # seconds between two beats
 _READY = 30.0  # seconds for the keeper to make its folder, for tcpdump to open its socket, and for it to end
 # Seconds for which packets stay in the kernel before tcpdump sees them: what it has not seen when it is ended is lost.
 _DRAIN = 1.1
+# How often a transfer is tried, and a script is asked that ran and did not say all of it: over community.docker.docker_api, what
+# arrives together with the headers of the engine's answer is lost (as with the Docker SDK for Python), the more often the busier the controller is.
+_TRIES = 5
 
 
 class _GoneError(Exception):
@@ -116,27 +119,35 @@ class ActionModule(ActionBase):
         """The user whose the folder has to be, for files come and go as the login user; "" where that is the one who makes it."""
         if self._connection.become is None:
             return ""
-        said = self._low_level_execute_command(_inside.script(self._shell_path, _inside.USER), sudoable=False)["stdout"]
-        return next((line.rpartition(" ")[2] for line in said.splitlines() if line.startswith(_inside.MARK)), "")
+        return "".join(self._told(_inside.script(self._shell_path, _inside.USER), "user", sudoable=False)["user"])
 
     def _probe(self, places: list[str], program: Bundle) -> tuple[str, bool]:
         """Looks whether it can work at all; returns the path of a folder that can be made, and whether users have names there."""
         name = f".nettap-{secrets.token_hex(8)}"
-        done = self._low_level_execute_command(_inside.script(self._shell_path, _inside.PROBE, name, self._shell_path, *places))
-        said = [line[len(_inside.MARK):].split(None, 1) for line in done["stdout"].splitlines() if line.startswith(_inside.MARK)]
-        if not said:
-            words = " ".join((done["stderr"] or done["stdout"]).split()) or f"code {done['rc']}"
-            raise AnsibleActionFail(f"Nothing can be run in {self._host} ({words}): connections run all by a shell, {self._shell_path}. If it has one "
-                                    "elsewhere, set ansible_shell_executable; if it has none, capture from its host with nettap.containers.container_capture.")
-        known: dict[str, list[str]] = {}
-        for key, *value in said:
-            known.setdefault(key, []).extend(value)
+        known = self._told(_inside.script(self._shell_path, _inside.PROBE, name, self._shell_path, *places), "machine", "place")
         if "missing" in known:
             raise AnsibleActionFail(f"{self._host} lacks {', '.join(known['missing'])}: capture from its host with nettap.containers.container_capture.")
         program.check("".join(known["machine"]), self._host)
         if not known["place"]:
             raise AnsibleActionFail(f"{self._host} has no folder in which files can be made and run (tried {', '.join(places)}): name one with upload_to.")
         return f"{known['place'][0].rstrip('/')}/{name}", "passwd" in known
+
+    def _told(self, command: str, *keys: str, **options: bool) -> dict[str, list[str]]:
+        """What a script says, by the first words of its lines; keys are those of its first and of its last line."""
+        for _try in range(_TRIES):
+            done = self._low_level_execute_command(command, **options)
+            known: dict[str, list[str]] = {}
+            for line in done["stdout"].splitlines():
+                if line.startswith(_inside.MARK):
+                    key, *value = line[len(_inside.MARK):].split(None, 1)
+                    known.setdefault(key, []).extend(value)
+            if known.keys() >= set(keys):
+                return known
+            if done["rc"] != 0:
+                break
+        words = " ".join((done["stderr"] or done["stdout"]).split()) or f"code {done['rc']}"
+        raise AnsibleActionFail(f"Nothing can be run in {self._host} ({words}): connections run all by a shell, {self._shell_path}. If it has one "
+                                "elsewhere, set ansible_shell_executable; if it has none, capture from its host with nettap.containers.container_capture.")
 
     def _wait(self, folder: str, request: Request, interruption: Interruption) -> tuple[str, _tcpdump.Report]:
         """Returns at the end of tcpdump why it has ended, and what it said."""
@@ -182,22 +193,29 @@ class ActionModule(ActionBase):
             lines: list[str] = []
             with contextlib.suppress(AnsibleConnectionFailure):  # tried again as long as the keeper waits for us
                 lines = self._run(_inside.BEAT, folder)["stdout"].splitlines()
-            states = [line[len(_inside.MARK):].strip() for line in lines if line.startswith(_inside.MARK)]
-            if states:
+            told = [line[len(_inside.MARK):].strip() for line in lines if line.startswith(_inside.MARK)]
+            if told:
                 self._reached = time.monotonic()
-            if states and (states[0] != "gone" or not must_be_there):
+            if len(told) == 2 and (told[0] != "gone" or not must_be_there):
                 words = [line for line in lines if not line.startswith(_inside.MARK)]
-                return states[0], _tcpdump.parse("".join(f"{line}\n" for line in words))
-            if states or time.monotonic() > deadline:
+                return told[0], _tcpdump.parse("".join(f"{line}\n" for line in words))
+            if len(told) == 2 or time.monotonic() > deadline:
                 raise _GoneError
             time.sleep(_BEAT)
 
     def _beating(self, folder: str, work: t.Callable[[], object]) -> None:
-        """Does what may take long, and tells the keeper meanwhile that we live."""
-        background = _Background(work)
-        while not background.wait(_BEAT):
-            self._beat(folder)
-        background.result()
+        """Does what may take long, and tells the keeper meanwhile that we live; what fails is tried again, for all is still there."""
+        for left in reversed(range(_TRIES)):
+            background = _Background(work)
+            while not background.wait(_BEAT):
+                self._beat(folder)
+            try:
+                background.result()
+                return
+            except AnsibleError:
+                if not left:
+                    raise
+            self._beat(folder)  # comes back once the connection does
 
     def _leave(self, folder: str, keeper: _Background) -> None:
         """Has the keeper remove everything, and waits until it has; if it cannot be told, its lease runs out."""

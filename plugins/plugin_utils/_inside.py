@@ -79,14 +79,13 @@ wait
 rm -rf "$folder" || rm -rf "$folder"  # a beat may have come in between
 """
 
-# Argument: the folder. Beats, and says how it stands: gone, ready, running or ended with a code; then the command's words.
+# Argument: the folder. Beats, and says how it stands: gone, ready, running or ended with a code; then the command's words;
+# and that this was all.
 BEAT = """
 umask 077
 if ! echo 2>/dev/null >"$1/beat"; then
     echo "nettap: gone"
-    exit
-fi
-if [ -e "$1/rc" ]; then
+elif [ -e "$1/rc" ]; then
     read -r rc <"$1/rc"
     echo "nettap: ended $rc"
 elif [ -e "$1/pid" ]; then
@@ -94,10 +93,12 @@ elif [ -e "$1/pid" ]; then
 else
     echo "nettap: ready"
 fi
-[ -e "$1/log" ] || exit
-while IFS= read -r line; do
-    echo "$line"
-done <"$1/log"
+if [ -e "$1/log" ]; then
+    while IFS= read -r line; do
+        echo "$line"
+    done <"$1/log"
+fi
+echo "nettap: all"
 """
 
 # Argument: the folder, then names in it. Makes them programs and lets the command begin.

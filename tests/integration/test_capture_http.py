@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 from capture_tools import count, tshark
-from engine import address
+from engine import address, execute
 
 
 def by_module(captures, cli, options, traffic):
@@ -56,8 +56,9 @@ def test_http_between_containers(captures, cli, container, network, sshd, tmp_pa
     options = {"container": [web.name], "filter": "tcp port 80", "dest": str(tmp_path / "here"), "hosts": {"node": sshd.host_vars}}
 
     def traffic() -> None:
-        assert client.exec_run(["wget", "-q", "-O", "-", page.replace("/index", ":81/index")])[0] != 0  # left out by the filter
-        assert b"nettap" in client.exec_run(["wget", "-q", "-O", "-", page])[1]
+        assert execute(client, "wget", "-q", "-O", "-", page.replace("/index", ":81/index"))[0] == 1  # left out by the filter
+        code, text = execute(client, "wget", "-q", "-O", "-", page)
+        assert code == 0 and "nettap" in text, text
 
     done = way(captures, cli, options, traffic)
     assert done.rc == 0, done.output

@@ -30,14 +30,15 @@ IDLE = ["sleep", "100000"]
 
 @pytest.fixture
 def inside(cli, tmp_path):
-    """Give inside(container, connection=…, host_vars={}, **options): a play that captures in a container, started."""
+    """Give inside(container, connection=…, host_vars={}, env={}, **options): a play that captures in a container, started."""
     started = []
 
-    def start(container: t.Any, connection: str = "community.docker.docker", host_vars: dict | None = None, check: bool = False, **options: t.Any):
+    def start(container: t.Any, connection: str = "community.docker.docker", host_vars: dict | None = None, check: bool = False,
+              env: dict[str, str] | None = None, **options: t.Any):
         task = {"name": "Capture", MODULE: {"dest": str(tmp_path / "here"), "filter": TRAFFIC, **options}}
         play = {"hosts": "all", "gather_facts": False, "tasks": [task]}
         host = {"ansible_connection": connection, "ansible_host": container.name, **(host_vars or {})} if container else host_vars
-        started.append(cli.start_playbook([play], *(["--check"] if check else []), hosts={"inner": host}))
+        started.append(cli.start_playbook([play], *(["--check"] if check else []), hosts={"inner": host}, env=env))
         return started[-1]
 
     yield start
@@ -62,8 +63,8 @@ def traces(container: t.Any) -> list[str]:
 
 def captures_in(container: t.Any) -> bool:
     """Whether a tcpdump has its socket open in a container."""
-    code, said = container.exec_run(["sh", "-c", f"cat /{MARK}*/log"])
-    return code == 0 and b"listening on" in said
+    code, said = engine_module.execute(container, "sh", "-c", f"cat /{MARK}*/log")
+    return code == 0 and "listening on" in said
 
 
 @pytest.fixture
@@ -101,6 +102,37 @@ def test_nothing_but_busybox(container, inside, tmp_path, connection):
     assert result["changed"] and (capture["stop_reason"], capture["packets_dropped"], file["host"]) == ("packet_count", 0, "inner")
     assert pathlib.Path(file["dest"]).parent == tmp_path / "here" / "inner" and file["size"] == os.path.getsize(file["dest"])
     everything_is_private(tmp_path / "here")
+    assert traces(target) == []
+
+
+# What a busy controller does: it reads the engine's answer only when what follows the headers is there as well. Here, each third time.
+LATE = """
+import http.client, itertools, time
+Connection, numbers = http.client.HTTPConnection, itertools.count()
+ask, hear = Connection.putrequest, Connection.getresponse
+def putrequest(self, method, url, *more, **options):
+    self.late = "/exec/" in url and url.endswith("/start") and next(numbers) % 3 == 0
+    ask(self, method, url, *more, **options)
+def getresponse(self):
+    time.sleep(0.3 if self.late else 0)
+    return hear(self)
+Connection.putrequest, Connection.getresponse = putrequest, getresponse
+"""
+
+
+def test_answers_that_are_lost(container, inside, tmp_path):
+    """community.docker.docker_api loses what arrives together with the headers; nothing is concluded from what was not said."""
+    (tmp_path / "late").mkdir()
+    (tmp_path / "late/sitecustomize.py").write_text(LATE)
+    target = container(IDLE)
+    where = reach(target)
+    play = inside(target, "community.docker.docker_api", env={"PYTHONPATH": str(tmp_path / "late")}, duration=0, packet_count=8)
+    assert wait_for(lambda: captures_in(target), SECONDS), play.output
+    send(where, range(1, 9))
+    done = play.wait()
+    assert done.rc == 0, done.output
+    result = done.result("Capture")
+    assert lengths(result["files"][0]["dest"]) == list(range(1, 9)) and result["capture"]["packets_captured"] == 8
     assert traces(target) == []
 
 

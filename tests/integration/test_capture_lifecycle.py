@@ -13,7 +13,7 @@ import time
 
 import pytest
 from capture_tools import PORT, TRAFFIC, by, count, everything_is_private, flood, lengths, only, reach, send, tcpdump, tshark
-from engine import address
+from engine import address, execute
 
 
 def test_started_means_capturing(captures, container):
@@ -126,7 +126,7 @@ def test_interfaces_are_segments_of_their_own(captures, container):
     where = reach(target)
     captures.start(target, interface=["eth0", "lo", "eth0"], filter=f"icmp or {TRAFFIC}")
     send(where, [7])
-    assert target.exec_run(["ping", "-c", "2", "-W", "1", "127.0.0.1"])[0] == 0
+    assert execute(target, "ping", "-c", "2", "-W", "1", "127.0.0.1")[0] == 0
     segments = by(captures.stop(), "interface")
     assert {name: segment["device"] for name, segment in segments.items()} == {"eth0": "eth0", "lo": "lo"}
     assert lengths(*segments["eth0"]["files"]) == [7]
@@ -143,7 +143,7 @@ def test_vantage_host_listens_at_the_peer(captures, container):
     target = container()
     where = reach(target)
     # The peer is a link of this machine; the container knows its number.
-    iflink = target.exec_run(["cat", "/sys/class/net/eth0/iflink"])[1].decode()
+    iflink = execute(target, "cat", "/sys/class/net/eth0/iflink")[1]
     for name, (vantage, interface, _expected) in cases.items():
         captures.start(target, name=name, interface=interface, vantage=vantage, filter=TRAFFIC)
     send(where, [5, 6])

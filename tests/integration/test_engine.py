@@ -7,7 +7,7 @@ import subprocess
 import urllib.request
 
 import leftovers
-from engine import address
+from engine import address, execute
 from ssh_server import wait_for
 
 
@@ -21,8 +21,8 @@ def test_containers_reach_each_other(container, network):
     own = network()
     web = container(network=own.name)
     client = container(["sleep", "60"], labels={"role": "client"}, network=own.name)
-    rc, out = client.exec_run(["wget", "-q", "-O", "-", f"http://{address(web)}/"])
-    assert (rc, b"nettap" in out) == (0, True)
+    rc, out = execute(client, "wget", "-q", "-O", "-", f"http://{address(web)}/")
+    assert (rc, "nettap" in out) == (0, True)
     assert client.labels == {"role": "client"}
 
 

@@ -26,7 +26,7 @@ import suricata_role
 from ansible_cli import AnsibleCLI, Finished, Running
 from ansible_collections.nettap.containers.plugins.module_utils import _keeper
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _engine, _namespace
-from engine import address
+from engine import address, execute
 from ping_stream import PingStream, Result
 from suricata_role import SuricataRole
 
@@ -62,8 +62,8 @@ class Site:
     def client_gets(self, place: str, path: str = GOOD) -> bool:
         """Whether the container gets the page."""
         # Not with -T: Debian's static busybox crashes then.
-        code, page = self.client.exec_run(["timeout", "1", "wget", "-q", "-O", "-", f"http://{place}{path}"])
-        return code == 0 and b"nettap" in page
+        code, page = execute(self.client, "timeout", "1", "wget", "-q", "-O", "-", f"http://{place}{path}")
+        return code == 0 and "nettap" in page
 
 
 @pytest.fixture(name="site")

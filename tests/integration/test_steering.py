@@ -21,7 +21,7 @@ import takeover_lab
 from ansible_collections.nettap.containers.plugins.module_utils import _netns, _rtnetlink, _target
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _bpf, _control
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal
-from engine import address, ip
+from engine import address, execute, ip
 from killer import in_a_process
 from ping_stream import PingStream
 
@@ -246,8 +246,8 @@ def test_two_steered_containers_talk_to_each_other(container, network, dataplane
     web, client = serving(container(network=net.name)), container("sleep 1000", network=net.name)
     dataplane()
     assert len(run_module("container_steering", {"container": [web.name, client.name]})["steering"]) == 2
-    code, page = client.exec_run(["wget", "-q", "-O", "-", f"http://{address(web)}/"])
-    assert code == 0 and page
+    code, page = execute(client, "wget", "-q", "-O", "-", f"http://{address(web)}/")
+    assert code == 0 and "nettap" in page, page
     sent = {one["container"]: one["counters"] for one in info(run_module)["steering"]}
     for name in (web.name, client.name):
         assert sent[name]["in"]["returned"] >= 4 and sent[name]["out"]["returned"] >= 4

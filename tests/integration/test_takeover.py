@@ -585,7 +585,7 @@ def test_a_docker_container(container: t.Callable[..., t.Any], lab: MakeLab) -> 
 
 def docker_state(running: t.Any) -> str:
     """What busybox' ip shows inside."""
-    return "".join(running.exec_run(words.split()).output.decode() for words in ("ip addr show dev eth0", "ip route", "ip -6 route"))
+    return "".join(docker_engine.execute(running, *words.split())[1] for words in ("ip addr show dev eth0", "ip route", "ip -6 route"))
 
 
 def serves(address: str) -> bool:

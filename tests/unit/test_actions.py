@@ -186,7 +186,8 @@ def test_threads_share_no_connection() -> None:
 
 
 class Broken:
-    """A container whose commands get lost: by an exception, or by a code only; states are what beats tell, the last one again and again."""
+    """A container whose commands get lost: by an exception, or by a code only; states are what beats tell, the last one again and again,
+    and "" is one of which nothing arrives."""
 
     def __init__(self, *lost: str, states: t.Sequence[str]) -> None:
         self.lost, self.states = list(lost), list(states)
@@ -198,7 +199,7 @@ class Broken:
         assert len(self.ran) < 1000, "It goes on for ever."
         if name == "BEAT":
             state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
-            return {"rc": 0, "stdout": f"nettap: {state}\n"}
+            return {"rc": 0, "stdout": f"nettap: {state}\nnettap: all\n" if state else ""}
         how = self.lost.pop(0) if self.lost else "no"
         if how == "raises":
             raise AnsibleConnectionFailure("cut")
@@ -236,6 +237,47 @@ def test_leaving_waits_for_the_container_not_for_a_thread(hurry: None) -> None:
     action._reached = inside.time.monotonic()
     action._leave("/tmp/x", types.SimpleNamespace(ended=True))
     assert inside.time.monotonic() - action._reached == pytest.approx(_inside.LEASE, abs=1)
+
+
+LOST = ["", "nettap: running\n", "listening on eth0\nnettap: all\n", "nettap: ended 0\n"]
+WHOLE = "nettap: ended 0\n8 packets captured\n8 packets received by filter\n0 packets dropped by kernel\nnettap: all\n"
+
+
+def test_beat_of_which_a_part_is_lost(hurry: None) -> None:
+    """What is missing at its beginning or at its end is not taken for what was said."""
+    answers = [*LOST, WHOLE]
+    action = bare(inside, _run=lambda *_arguments: {"rc": 0, "stdout": answers.pop(0)})
+    state, report = action._beat("/tmp/x")
+    assert (state, report.counts["packets_captured"], answers) == ("ended 0", 8, [])
+
+
+@pytest.mark.parametrize("lost", ["", "nettap: machine x86_64\n", "nettap: place /tmp\n"])
+def test_look_around_of_which_a_part_is_lost(lost: str) -> None:
+    answers = [{"rc": 0, "stdout": text, "stderr": ""} for text in (lost, lost, "nettap: machine x86_64\nnettap: passwd\nnettap: place /tmp\n")]
+    action = bare(inside, _low_level_execute_command=lambda *_arguments: answers.pop(0))
+    folder, users = action._probe(["/tmp"], types.SimpleNamespace(check=lambda machine, host: None))
+    assert folder.startswith("/tmp/.nettap-") and users and not answers
+    silent = bare(inside, _low_level_execute_command=lambda *_arguments: {"rc": 0, "stdout": lost, "stderr": ""})
+    with pytest.raises(AnsibleActionFail, match="Nothing can be run in inner "):
+        silent._probe(["/tmp"], types.SimpleNamespace())
+
+
+@pytest.mark.parametrize("error", [AnsibleConnectionFailure("cut"), AnsibleActionFail("did not arrive intact")])
+def test_transfer_that_breaks(hurry: None, error: AnsibleError) -> None:
+    """It is tried again, for what is in the container is still there; in the end its error is told."""
+    action = bare(inside, _run=Broken("no", states=["ended 0"]))
+    ways: list[AnsibleError | None] = [error, error, None]
+
+    def work() -> None:
+        if way := ways.pop(0):
+            raise way
+
+    action._beating("/tmp/x", work)
+    assert not ways
+    ways = [error] * 10
+    with pytest.raises(type(error)):
+        action._beating("/tmp/x", work)
+    assert len(ways) == 10 - inside._TRIES
 
 
 def shell(text: str, *arguments: str) -> list[str]:
