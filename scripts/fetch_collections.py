@@ -12,7 +12,7 @@ import sys
 import tempfile
 import zipfile
 
-WANTED = ("community.docker", "community.library_inventory_filtering_v1", "kubernetes.core")
+WANTED = ("community.docker", "community.library_inventory_filtering_v1", "containers.podman", "kubernetes.core")
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "collections"
 REQUIREMENTS = ROOT / "requirements/collections.txt"

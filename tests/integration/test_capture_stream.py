@@ -280,17 +280,28 @@ def test_session_that_is_not_live(captures, container, follow):
 
 
 def test_playbook(captures, container, cli, tmp_path):
-    """It starts, follows, and leaves neither the session nor what it captured."""
+    """It starts, follows, and leaves neither the session nor what it captured; each of two at once has its own."""
     target = container()
     where = reach(target)
-    values = {"capture_container": target.name, "capture_path": str(captures.path), "capture_filter": TRAFFIC, "capture_interface": ["eth0"],
-              "live_argv": ["tshark", "-l", "-n", "-r", "-", "-c", "3", "-T", "fields", "-e", "data.len"]}  # fmt: skip
-    play = cli.start_playbook("nettap.containers.live", extra_vars=values)
-    captures.until_started("live")
-    assert only(captures.info("live"))["argv"].count("-U") == 1
+
+    def values(count: int) -> dict[str, t.Any]:
+        reader = ["tshark", "-l", "-n", "-r", "-", "-c", str(count), "-T", "fields", "-e", "data.len"]
+        return {"capture_container": target.name, "capture_path": str(captures.path), "capture_filter": TRAFFIC, "capture_interface": ["eth0"],
+                "live_argv": reader}  # fmt: skip
+
+    first, second = (cli.start_playbook("nettap.containers.live", extra_vars=values(count)) for count in (3, 5))
+    assert wait_for(lambda: captures.path.is_dir() and len(os.listdir(captures.path)) == 2, SECONDS), first.output + second.output
+    for name in os.listdir(captures.path):
+        assert re.fullmatch(r"live-[0-9]{8}T[0-9]{6}\.[0-9]{6}Z", name)
+        assert only(captures.until_started(name))["argv"].count("-U") == 1
     send(where, [11, 12, 13])
-    done = play.wait()
+    done = first.wait()
     assert done.rc == 0 and re.search(r"^\[local\] 11$(?s:.*)^\[local\] 13$", done.output, re.MULTILINE), done.output
-    assert captures.find("live") is None
-    refused = cli.playbook("nettap.containers.live", extra_vars={**values, "live_argv": ["nettap-is-not-there"]})
-    assert refused.rc == 2 and captures.find("live") is None, refused.output
+    [left] = os.listdir(captures.path)
+    assert captures.info(left)["status"] == "running"
+    send(where, [14, 15])
+    done = second.wait()
+    assert done.rc == 0 and re.search(r"^\[local\] 11$(?s:.*)^\[local\] 15$", done.output, re.MULTILINE), done.output
+    assert os.listdir(captures.path) == []
+    refused = cli.playbook("nettap.containers.live", extra_vars={**values(3), "live_argv": ["nettap-is-not-there"]})
+    assert refused.rc == 2 and os.listdir(captures.path) == [], refused.output

@@ -21,6 +21,7 @@ import pytest
 import yaml
 from ansible_cli import LOCAL, ROOT
 from capture_tools import TRAFFIC, lengths, processes_naming, reach, send
+from engine import execute
 from kube_api import KubeAPI
 from kube_node import IMAGE, DockerKubelet, PaperKubelet
 from ssh_server import wait_for
@@ -117,6 +118,25 @@ def until(running, condition) -> None:
 def guards(api) -> list[int]:
     """Processes that watch over a run with this API."""
     return [pid for pid in processes_naming(api.kubeconfig.parent) if b"_exit_guard.py" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_from_inside_by_kubectl(node, cli, container, tmp_path):
+    """What ksniff does by upload: nothing but the right to exec into the pod."""
+    target = container(["sleep", "600"])
+    where = reach(target)
+    node.add_pod(target.name, "worker")
+    node.rules = [{"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create"]}, {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]
+    task = {"name": "Capture", "nettap.containers.container_capture_inside": {
+        "filter": TRAFFIC, "duration": 0, "packet_count": 3, "dest": str(tmp_path / "here")}}  # fmt: skip
+    variables = {"ansible_connection": "kubernetes.core.kubectl", "ansible_kubectl_kubeconfig": str(node.kubeconfig),
+                 "ansible_kubectl_namespace": "default", "ansible_kubectl_pod": target.name, "ansible_kubectl_container": "app"}  # fmt: skip
+    running = cli.start_playbook([{"hosts": "all", "gather_facts": False, "tasks": [task]}], hosts={"inner": variables})
+    until(running, lambda: "listening on" in execute(target, "sh", "-c", "cat /.nettap-*/log")[1])
+    send(where, [1, 2, 3])
+    done = running.wait()
+    assert done.rc == 0, done.output
+    assert lengths(done.result("Capture")["files"][0]["dest"]) == [1, 2, 3]
+    assert len(target.top()["Processes"]) == 1 and not [entry for entry in target.diff() or [] if ".nettap-" in entry["Path"]]
 
 
 @pytest.mark.timeout(180)

@@ -15,6 +15,7 @@ import os
 import pathlib
 import socket
 import subprocess
+import time
 import typing as t
 
 import ansible_cli
@@ -287,6 +288,28 @@ def test_capture_of_a_pod_goes_on_when_its_container_restarts(fleet: labs.Fleet,
     dataclasses.replace(again, gateway=sandbox.gateway).send([102])
     captures.until(lambda capture: only(capture)["packets_captured"] == 2)
     assert capture_tools.lengths(*only(captures.stop())["files"]) == [101, 102]
+
+
+def test_from_inside_over_podman_s_connection(fleet: labs.Fleet, tmp_path: pathlib.Path, cli: ansible_cli.AnsibleCLI) -> None:
+    box = fleet.boxes["podman, root"]
+
+    def state() -> list[str]:
+        return [fleet.podman("diff", box.name), fleet.podman("top", box.name, "args")]
+
+    before = state()
+    task = {"name": "Capture", "nettap.containers.container_capture_inside": {
+        "filter": capture_tools.TRAFFIC, "duration": 0, "packet_count": 3, "dest": str(tmp_path / "captures")}}  # fmt: skip
+    run = cli.start_playbook(
+        [{"hosts": "all", "gather_facts": False, "tasks": [task]}],
+        hosts={"inner": {"ansible_connection": "containers.podman.podman", "ansible_host": box.name}}, env=fleet.podman.environment,
+    )  # fmt: skip
+    while not run.ended:  # when it has its socket open, nobody is told
+        box.send([210])
+        time.sleep(0.2)
+    done = run.wait()
+    assert done.rc == 0, done.output
+    assert capture_tools.lengths(done.result("Capture")["files"][0]["dest"]) == [210] * 3
+    assert tools.wait_for(lambda: state() == before, labs.SECONDS), state()
 
 
 def test_one_play_captures_from_all(fleet: labs.Fleet, tmp_path: pathlib.Path, cli: ansible_cli.AnsibleCLI) -> None:
