@@ -48,7 +48,9 @@ def inside(cli, tmp_path):
 
 def processes(container: t.Any) -> list[str]:
     """The command lines of all processes in a container but its first; zombies are among them."""
-    return [" ".join(row[7:]) for row in container.top()["Processes"][1:]]
+    container.reload()
+    listed = container.top(ps_args="-eww -o pid,args")["Processes"]
+    return [" ".join(words) for pid, *words in listed if int(pid) != container.attrs["State"]["Pid"]]
 
 
 def files(container: t.Any) -> list[str]:

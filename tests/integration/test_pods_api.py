@@ -136,7 +136,8 @@ def test_from_inside_by_kubectl(node, cli, container, tmp_path):
     done = running.wait()
     assert done.rc == 0, done.output
     assert lengths(done.result("Capture")["files"][0]["dest"]) == [1, 2, 3]
-    assert len(target.top()["Processes"]) == 1 and not [entry for entry in target.diff() or [] if ".nettap-" in entry["Path"]]
+    assert wait_for(lambda: len(target.top()["Processes"]) == 1), target.top()
+    assert not [entry for entry in target.diff() or [] if ".nettap-" in entry["Path"]]
 
 
 @pytest.mark.timeout(180)
