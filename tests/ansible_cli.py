@@ -102,6 +102,8 @@ class Running:
         """Kill the run, its workers and the modules that they run, whatever their groups are: none of them can clean up."""
         pids = [self._process.pid]
         for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)  # it starts nothing while its children are listed
             with contextlib.suppress(FileNotFoundError):
                 pids += [int(child) for path in pathlib.Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
         for pid in pids:

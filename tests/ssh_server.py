@@ -104,7 +104,7 @@ class SSHServer:
     def wait_for_login(self) -> bool:
         """Wait until the user runs something here; tell whether that happened in time."""
         uid = pwd.getpwnam(self.user).pw_uid
-        return wait_for(lambda: bool(processes_of(uid)), READY_SECONDS)
+        return wait_for(lambda: bool(processes_of(uid)), 60)
 
     def cut(self) -> None:
         """Cut every connection at once, as a failing network does; the server stays down until listen()."""
@@ -156,7 +156,7 @@ def processes_of(uid: int) -> list[int]:
     return found
 
 
-def wait_for(condition: t.Callable[[], bool], seconds: float = 5) -> bool:
+def wait_for(condition: t.Callable[[], bool], seconds: float = 30) -> bool:
     """Wait until a condition holds; tell whether it does."""
     deadline = time.monotonic() + seconds
     while not (holds := condition()) and time.monotonic() < deadline:

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def own_filters(link: str) -> list[str]:
     return re.findall(r"nettap:\S+", "".join(command("tc", "filter", "show", "dev", link, way) for way in ("ingress", "egress")))
 
 
-def get(address: str, path: str = "/", timeout: float = 3) -> int:
+def get(address: str, path: str = "/", timeout: float = 10) -> int:
     """Return the status of an HTTP request from here; 0 when no answer comes."""
     connection = http.client.HTTPConnection(address, timeout=timeout)
     try:
@@ -92,7 +93,7 @@ def get(address: str, path: str = "/", timeout: float = 3) -> int:
         connection.close()
 
 
-def wait_for(condition: c.Callable[[], t.Any], seconds: float = 10) -> bool:
+def wait_for(condition: c.Callable[[], t.Any], seconds: float = 30) -> bool:
     """Return whether the condition came to hold in time."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -100,6 +101,18 @@ def wait_for(condition: c.Callable[[], t.Any], seconds: float = 10) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+@contextlib.contextmanager
+def kept_down(engine: int) -> c.Iterator[None]:
+    """Kill an engine; its keeper, which is its parent, starts no new one before the block ends."""
+    keeper = int(pathlib.Path(f"/proc/{engine}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(keeper, signal.SIGSTOP)
+    try:
+        os.kill(engine, signal.SIGKILL)
+        yield
+    finally:
+        os.kill(keeper, signal.SIGCONT)
 
 
 class Transfer:

@@ -289,7 +289,7 @@ class Pinger:
         return max(later - earlier for earlier, later in zip(self.answers, self.answers[1:]))
 
 
-def settle(lab: Lab, seconds: float = 10) -> None:
+def settle(lab: Lab, seconds: float = 60) -> None:
     """Wait until no address is tentative."""
     deadline = time.monotonic() + seconds
     while any("tentative" in one for link in state(lab.box)["addr"] for one in link["addr_info"]):

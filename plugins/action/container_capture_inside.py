@@ -43,7 +43,7 @@ ARGUMENTS = {
 _BEAT = 1.0  # seconds between two beats
 _READY = 30.0  # seconds for the keeper to make its folder, for tcpdump to open its socket, and for it to end
 # Seconds for which packets stay in the kernel before tcpdump sees them: what it has not seen when it is ended is lost.
-_DRAIN = 1.1
+_DRAIN = 2.0
 # How often a transfer is tried, and a script is asked that ran and did not say all of it: over community.docker.docker_api, what
 # arrives together with the headers of the engine's answer is lost (as with the Docker SDK for Python), the more often the busier the controller is.
 _TRIES = 5

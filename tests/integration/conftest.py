@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import fcntl
+import functools
 import itertools
 import os
 import pathlib
@@ -103,6 +104,7 @@ def container(
         )
         made[-1].start()
         made[-1].reload()
+        assert ssh_server.wait_for(functools.partial(has_begun, made[-1].attrs["State"]["Pid"]))
         return made[-1]
 
     yield start
@@ -154,9 +156,24 @@ def veth(netns: c.Callable[..., str]) -> c.Iterator[c.Callable[..., tuple[str, s
                 if given:
                     docker_engine.ip(*where, "address", "add", given, "dev", link_name, "nodad")
                 docker_engine.ip(*where, "link", "set", link_name, "up")
+            for where in (["-j", "link", "show", name], ["-j", "-n", inside, "link", "show", peer]):
+                assert ssh_server.wait_for(functools.partial(is_up, *where))
             return name, peer
 
         yield make
+
+
+def has_begun(pid: int) -> bool:
+    """Whether runc has become the container's program, or that has ended: the engine says that it is started a moment before."""
+    try:
+        return not pathlib.Path(f"/proc/{pid}/comm").read_text().startswith("runc")
+    except OSError:
+        return True
+
+
+def is_up(*where: str) -> bool:
+    """Whether the kernel has seen the carrier of a link, which `ip link show` tells."""
+    return '"operstate":"UP"' in docker_engine.ip(*where)
 
 
 def remove_link(name: str) -> None:

@@ -200,7 +200,8 @@ def test_disk_that_others_fill(small_disk, container, cli, tmp_path):
         assert fetched.rc == 0, fetched.output
         file = fetched.result()["files"][0]
         found = lengths(file["dest"])  # less than tcpdump believes to have written
-        assert found == sent[: len(found)] and 3000 < len(found) == file["packets"] == count(file["dest"]) < segment["packets_captured"] == len(sent)
+        # The guard may look while packets still come: then tcpdump has not seen all.
+        assert found == sent[: len(found)] and 3000 < len(found) == file["packets"] == count(file["dest"]) < segment["packets_captured"] <= len(sent)
         assert os.listdir(captures.path) == []
 
 

@@ -19,7 +19,7 @@ def by_module(captures, cli, options, traffic):
 
 def by_command(captures, cli, options, traffic):
     """Ad hoc, by short names, from the checkout."""
-    words = f"container={options['container'][0]} filter='{options['filter']}' duration=8 wait=true path={captures.path}"
+    words = f"container={options['container'][0]} filter='{options['filter']}' duration=15 wait=true path={captures.path}"
     running = cli.start(["ansible", "all", "-m", "container_capture", "-a", words])
     captures.until_started()
     traffic()
@@ -30,7 +30,7 @@ def by_command(captures, cli, options, traffic):
 
 def by_playbook(captures, cli, options, traffic):
     names = ("container", "filter", "dest")
-    variables = {"capture_path": str(captures.path), "capture_duration": 8, "capture_interval": 1, **{f"capture_{name}": options[name] for name in names}}
+    variables = {"capture_path": str(captures.path), "capture_duration": 15, "capture_interval": 1, **{f"capture_{name}": options[name] for name in names}}
     running = cli.start_playbook("capture.yml", extra_vars=variables)
     captures.until_started()
     traffic()

@@ -22,7 +22,7 @@ def picture(captures: Captures) -> tuple[dict[str, tuple[int, int]], list[int]]:
 def test_second_run_and_check_mode(captures, container):
     target = container()
     where = reach(target)
-    begin = {"container": [target.name], "filter": TRAFFIC, "interface": ["eth0", "any"], "duration": 600}
+    begin = {"container": [target.name], "filter": TRAFFIC, "interface": ["eth0", "any"], "duration": 600, "buffer_size": 4096}
     for state, before, after in (("started", "absent", "running"), ("stopped", "running", "stopped"), ("absent", "stopped", "absent")):
         options = {"state": state, "diff": True, **(begin if state == "started" else {})}
         untouched = picture(captures)

@@ -104,7 +104,7 @@ def test_nothing_but_busybox(container, inside, tmp_path, connection):
     assert result["changed"] and (capture["stop_reason"], capture["packets_dropped"], file["host"]) == ("packet_count", 0, "inner")
     assert pathlib.Path(file["dest"]).parent == tmp_path / "here" / "inner" and file["size"] == os.path.getsize(file["dest"])
     everything_is_private(tmp_path / "here")
-    assert traces(target) == []
+    assert wait_for(lambda: traces(target) == [], SECONDS), traces(target)
 
 
 # What a busy controller does: it reads the engine's answer only when what follows the headers is there as well. Here, each third time.
@@ -135,20 +135,20 @@ def test_answers_that_are_lost(container, inside, tmp_path):
     assert done.rc == 0, done.output
     result = done.result("Capture")
     assert lengths(result["files"][0]["dest"]) == list(range(1, 9)) and result["capture"]["packets_captured"] == 8
-    assert traces(target) == []
+    assert wait_for(lambda: traces(target) == [], SECONDS), traces(target)
 
 
 def test_ends_by_duration_with_all_that_came(container, inside):
     target = container(IDLE)
     where = reach(target)
-    play = inside(target, duration=2)
+    play = inside(target, duration=10)
     assert wait_for(lambda: captures_in(target), SECONDS), play.output
     send(where, [8, 9])
     done = play.wait()
     assert done.rc == 0, done.output
     result = done.result("Capture")
     assert lengths(result["files"][0]["dest"]) == [8, 9] and result["capture"]["stop_reason"] == "duration"
-    assert traces(target) == []
+    assert wait_for(lambda: traces(target) == [], SECONDS), traces(target)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -175,7 +175,8 @@ def test_killed(container, inside, tmp_path, when):
     play = inside(target, duration=1000)
     assert wait_for(lambda: when(target), SECONDS), play.output
     for pid in processes_naming(tmp_path):  # Ansible and its worker
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     play.wait()
     assert wait_for(lambda: traces(target) == [], SECONDS), traces(target)
 
@@ -199,7 +200,7 @@ def test_nothing_but_its_program(inside, image_of, engine):
             r"Nothing can be run in inner \(.*/bin/sh.*\): connections run all by a shell, /bin/sh\. .* nettap\.containers\.container_capture\.",
             done.result("Capture")["msg"],
         ), done.output
-        assert traces(target) == []
+        assert wait_for(lambda: traces(target) == [], SECONDS), traces(target)
     finally:
         target.remove(force=True)
 
@@ -215,11 +216,12 @@ def test_shell_elsewhere(inside, image_of, engine):
             done = inside(target, host_vars={"ansible_shell_executable": "/busybox/sh"}, duration=1).wait()
             result = done.result("Capture")
             assert (done.rc == 0 and count(result["files"][0]["dest"]) == 0) if users else "There is no /etc/passwd" in result["msg"], done.output
-            assert traces(target) == []
+            assert wait_for(lambda: traces(target) == [], SECONDS), traces(target)
         finally:
             target.remove(force=True)
 
 
+@pytest.mark.timeout(300)
 def test_refusals(container, inside, tmp_path):
     """Each is one sentence that says what to do, and leaves nothing in the container."""
     plain = container(IDLE)
@@ -243,7 +245,7 @@ def test_refusals(container, inside, tmp_path):
     ):
         done = inside(target, **options).wait()
         assert done.rc == 2 and re.search(words, done.result("Capture")["msg"]), done.output
-        assert traces(target) == [], words
+        assert wait_for(lambda: traces(target) == [], SECONDS), words
     predicted = inside(plain, check=True).wait()
     assert predicted.rc == 0 and predicted.result("Capture")["changed"] and not (tmp_path / "here").exists()
 

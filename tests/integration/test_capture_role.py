@@ -45,7 +45,7 @@ def test_two_hosts_start_at_the_same_instant(play, container, tmp_path):
     with contextlib.ExitStack() as stack:
         both = {name: stack.enter_context(contextlib.closing(Captures(tmp_path / name))) for name in ("a", "b")}
         hosts = {name: {**LOCAL, "capture_path": str(captures.path)} for name, captures in both.items()}
-        running = play(target, hosts=hosts, path=None, duration=7, interval=None)
+        running = play(target, hosts=hosts, path=None, duration=20, interval=None)
         started = {name: captures.until_started()["started_at"] for name, captures in both.items()}
         assert started["a"] == started["b"]
         send(where, [1, 2, 3])
@@ -98,7 +98,7 @@ def test_capture_that_fails_in_the_middle(play, captures, container, tmp_path):
     """What was captured until then is fetched, and the play fails with the reason."""
     target, other = container(), container()
     addresses = [reach(target), reach(other)]
-    running = play(target, other, duration=4)
+    running = play(target, other, duration=15)
     started = captures.until_started()
     for number, where in enumerate(addresses, start=5):
         send(where, [number])
@@ -116,7 +116,7 @@ def test_capture_that_fails_in_the_middle(play, captures, container, tmp_path):
 def test_too_many_drops_fail_the_play(play, captures, container, tmp_path):
     target = container()
     where = reach(target)
-    running = play(target, duration=2, buffer_size=128, max_drop_percent=1)
+    running = play(target, duration=10, buffer_size=128, max_drop_percent=1)
     pid = only(captures.until_started())["pid"]
     os.kill(pid, signal.SIGSTOP)
     sent = flood(where, 2)
@@ -134,7 +134,7 @@ def test_one_host_of_two_cannot_start(play, captures, container, tmp_path):
     target = container()
     where = reach(target)
     hosts = {"good": LOCAL, "bad": {**LOCAL, "capture_docker_host": f"unix://{tmp_path}/nowhere"}}
-    running = play(target, hosts=hosts, duration=2)
+    running = play(target, hosts=hosts, duration=600, packet_count=1)
     captures.until_started()
     send(where, [7])
     done = running.wait()

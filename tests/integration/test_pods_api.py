@@ -20,7 +20,7 @@ import kube_api
 import pytest
 import yaml
 from ansible_cli import LOCAL, ROOT
-from capture_tools import TRAFFIC, lengths, processes_naming, reach, send
+from capture_tools import TRAFFIC, command_line, lengths, processes_naming, reach, send
 from engine import execute
 from kube_api import KubeAPI
 from kube_node import IMAGE, DockerKubelet, PaperKubelet
@@ -117,7 +117,7 @@ def until(running, condition) -> None:
 
 def guards(api) -> list[int]:
     """Processes that watch over a run with this API."""
-    return [pid for pid in processes_naming(api.kubeconfig.parent) if b"_exit_guard.py" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in processes_naming(api.kubeconfig.parent) if "_exit_guard.py" in command_line(pid)]
 
 
 def test_from_inside_by_kubectl(node, cli, container, tmp_path):
@@ -159,12 +159,13 @@ def test_captures_on_the_nodes_of_a_deployment(node, start, pod, engine, tmp_pat
         "second": {**LOCAL, "ansible_host": "192.0.2.2", "capture_path": str(tmp_path / "b")},
         "other": {**LOCAL, "ansible_host": "{{ nowhere }}", "kubernetes_node": "{{ nowhere }}"},
     }
-    running = start(node, hosts=hosts, pod_targets_deployment="web", capture_duration=6)
+    addresses = [reach(target) for target in containers.values()]
+    running = start(node, hosts=hosts, pod_targets_deployment="web", capture_duration=20)
     try:
         # All start at one instant, which is a few seconds ahead.
         until(running, lambda: len(list(tmp_path.glob("[ab]/default/*.pcap*"))) == 2)
-        for number, target in enumerate(containers.values(), start=1):
-            send(reach(target), [number])
+        for number, where in enumerate(addresses, start=1):
+            send(where, [number])
     finally:
         done = running.wait()
     assert done.rc == 0, done.output
@@ -177,7 +178,7 @@ def test_captures_on_the_nodes_of_a_deployment(node, start, pod, engine, tmp_pat
 def test_captures_in_a_helper_pod(node, helper, pod, engine, tmp_path):
     target = pod("web-1")
     node.add_pod("web-1", "worker")
-    running = helper(node, hosts={"unrelated": LOCAL}, pod_targets_pod=["web-1"], pod_node_access_image=IMAGE, capture_duration=8)
+    running = helper(node, hosts={"unrelated": LOCAL}, pod_targets_pod=["web-1"], pod_node_access_image=IMAGE, capture_duration=600, capture_packet_count=3)
     try:
         until(running, lambda: re.search(r"\[helper-worker\] \S+ any: 0 packets", running.output))
         [made] = node.helpers()
@@ -360,18 +361,19 @@ def test_image_without_python(node, helper, tmp_path):
     assert not node.helpers() and wait_for(lambda: not guards(node))
 
 
+@pytest.mark.timeout(300)
 def test_api_that_falls_silent(kube, helper):
     """The run gives up, also its clean-up; the guard does not go with what was ended for being late."""
     kube.add_pod("web-1", "worker")
     stays_pending(kube)
-    running = helper(kube, pod_targets_pod=["web-1"], pod_targets_api_timeout=3)
+    running = helper(kube, pod_targets_pod=["web-1"], pod_targets_api_timeout=8)
     until(running, kube.helpers)
     kube.silent = True
-    done = running.wait()
+    done = running.wait(200)
     assert kube.helpers()
     kube.silent = False
     said = sentence(done)
-    assert said.startswith("The Kubernetes API did not answer within 3 s when asked to list the helper pods") and "could not be deleted either" in said
+    assert said.startswith("The Kubernetes API did not answer within 8 s when asked to list the helper pods") and "could not be deleted either" in said
     assert wait_for(lambda: not kube.helpers() and not guards(kube), 60), done.output
 
 
@@ -426,7 +428,8 @@ def test_orphans_of_earlier_runs(kube, helper, cli, tmp_path):
     kube.add_pod("web-1", "worker")
     not_pulled(kube)
     # None of them is waited for.
-    done = helper(kube, pod_targets_pod=["web-1"]).wait(50)
+    done = helper(kube, pod_targets_pod=["web-1"]).wait()
+    assert "Helper pods of earlier runs are left" not in " ".join(done.output.split())
     assert "cannot be pulled" in sentence(done)
     assert {name for _namespace, name in kube.pods} == {"alive", "foreign", "gone", "going", "somebody's", "web-1"}
     assert {request.rpartition("/")[2] for request in kube.requests if request.startswith("DELETE") and "nettap-" not in request} == {"ended", "dead", "going"}

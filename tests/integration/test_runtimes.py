@@ -271,7 +271,8 @@ def test_capture_follows_a_restart(fleet: labs.Fleet, captures: capture_tools.Ca
     old = box.pid()
     box.restart()
     assert box.pid() != old
-    captures.until(lambda capture: [one["status"] for one in capture["segments"]] == ["stopped", "running"])
+    captures.until(lambda capture: [one["status"] for one in capture["segments"]] == ["stopped", "running"]
+                   and capture["segments"][1]["packets_captured"] is not None)  # it answers, so it listens
     box.send([102])
     captures.until(lambda capture: capture["segments"][1]["packets_captured"] == 1)
     first, second = captures.stop()["segments"]
@@ -380,12 +381,12 @@ def test_steering(fleet: labs.Fleet, run_module: Module, dataplane: c.Callable[.
     dataplane(topology)
     done = succeeded(run_module("container_steering", {"container": [box.name], "topology": topology}))
     assert done["changed"] and [(one["container"], one["runtime"], one["status"]) for one in done["steering"]] == [(box.name, box.runtime, "steered")]
-    assert tools.get(box.address) == 200
+    assert tools.wait_for(lambda: tools.get(box.address) == 200, labs.SECONDS)
     counters = run_module("container_steering_info", {})["steering"][0]["counters"]
     assert all(counters[way][what] >= 4 for way in ("in", "out") for what in ("sent", "returned"))
     assert not succeeded(run_module("container_steering", {"container": [box.name], "topology": topology}))["changed"]
     assert succeeded(run_module("container_steering", {"container": [box.name], "topology": topology, "state": "absent"}))["changed"]
-    assert tools.get(box.address) == 200
+    assert tools.wait_for(lambda: tools.get(box.address) == 200, labs.SECONDS)
     assert not tools.differences(before, tools.snapshot(box.pid()))
 
 
@@ -393,7 +394,7 @@ def test_steering_of_a_pod(fleet: labs.Fleet, run_module: Module, dataplane: c.C
     dataplane("inplace")
     done = succeeded(run_module("container_steering", {"pod": ["shop/web-7d9f"]}))
     assert [(one["container"], one["interface"]) for one in done["steering"]] == [("shop/web-7d9f", "eth0")]
-    assert tools.get(fleet.sandbox.address) == 200
+    assert tools.wait_for(lambda: tools.get(fleet.sandbox.address) == 200, labs.SECONDS)
     assert succeeded(run_module("container_steering", {"pod": ["shop/web-7d9f"], "state": "absent"}))["changed"]
 
 
@@ -411,14 +412,14 @@ def test_steering_in_place_is_refused(fleet: labs.Fleet, run_module: Module, dat
 @pytest.mark.parametrize("kind", ROOTLESS)
 def test_steering_takes_over(fleet: labs.Fleet, run_module: Module, dataplane: c.Callable[..., None], kind: str) -> None:
     box = fleet.boxes[kind]
-    assert passes(box)
+    assert tools.wait_for(lambda: passes(box), labs.SECONDS)
     before = tools.snapshot(box.pid())
     dataplane("takeover", 65520)  # slirp4netns's tap has that
     done = succeeded(run_module("container_steering", {"container": [box.name], "topology": "takeover"}))
     assert [(one["container"], one["status"]) for one in done["steering"]] == [(box.name, "steered")]
-    assert tools.wait_for(lambda: passes(box))
+    assert tools.wait_for(lambda: passes(box), labs.SECONDS)
     counters = run_module("container_steering_info", {})["steering"][0]["counters"]
     assert all(counters[way][what] >= 1 for way in ("in", "out") for what in ("sent", "returned"))
     assert succeeded(run_module("container_steering", {"container": [box.name], "topology": "takeover", "state": "absent"}))["changed"]
-    assert tools.wait_for(lambda: passes(box))
+    assert tools.wait_for(lambda: passes(box), labs.SECONDS)
     assert not tools.differences(before, tools.snapshot(box.pid()))

@@ -23,6 +23,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import E
 from ansible_collections.nettap.containers.plugins.module_utils._identity import Identity
 from ansible_collections.nettap.containers.plugins.module_utils._runtimes import _docker
 from ansible_collections.nettap.containers.plugins.module_utils._target import resolved
+from ssh_server import wait_for
 
 Running = t.Any  # a docker.models.containers.Container, of which the SDK's types say that it may have no name
 IDLE = ["sleep", "600"]
@@ -310,7 +311,7 @@ def test_engine_that_is_not_for_us(engine: docker.DockerClient) -> None:
     ],
 )
 def test_engine_that_sulks(sulking: c.Callable[[bytes | None], str], monkeypatch: pytest.MonkeyPatch, answer: bytes | None, words: str) -> None:
-    monkeypatch.setattr(_docker, "TIMEOUT", 0.2)
+    monkeypatch.setattr(_docker, "TIMEOUT", 0.2 if answer is None else 20)
     address = sulking(answer)
     text = refused(EngineError, container=["*"], docker_host=address)
     assert text.startswith(f"Docker at {address} ") and any(each in text for each in words.split("|"))
@@ -497,8 +498,9 @@ def test_cgroup_of_a_container_is_found_and_comes_back(container: c.Callable[...
     assert _cgroup.names(paths, one.id) and not _cgroup.names(_cgroup.paths(os.getpid()), one.id)
     folder = _cgroup.directory(paths, one.id)
     assert folder is not None and os.path.isdir(folder) and one.id in os.path.basename(folder)
+    assert wait_for(lambda: len(_cgroup.processes(folder)) == 2), _cgroup.processes(folder)
     known = _cgroup.processes(folder)
-    assert pid in known and len(known) == 2 and os.getpid() not in known
+    assert pid in known and os.getpid() not in known
     assert _cgroup.directory(paths, "0" * 64) is None
     one.kill()
     one.wait()

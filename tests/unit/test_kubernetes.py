@@ -160,11 +160,11 @@ def test_late_module_is_ended_and_nothing_else_is():
 def test_timeout_of_the_task_holds(task_timeout, lasting, then):
     """While a module runs, which then ends too, and after it."""
     task, began = Asking(lasting, api_timeout=20), time.monotonic()
-    task_timeout(1)
+    task_timeout(3)
     with pytest.raises(TaskTimeout):
         task.run()
         time.sleep(then)
-    assert 0.9 < time.monotonic() - began < 10
+    assert 2.9 < time.monotonic() - began < 30
     assert task.module.wait(10) == (0 if then else -signal.SIGTERM)
 
 
@@ -204,7 +204,7 @@ def test_guard_waits_for_the_children_of_a_killed_process(tmp_path):
         assert parent.stdout and parent.stdout.readline() == b"ready\n"
         guard = _exit_guard.arm(parent.pid, "over", [sys.executable, "-c", f"open({str(log)!r}, 'a').write('guard\\n')"], {})
         assert guard
-        time.sleep(1.5)  # two looks at the children
+        time.sleep(4)  # two looks at the children
         parent.kill()
     os.waitpid(guard, 0)
     assert log.read_text() == "child\nguard\n"

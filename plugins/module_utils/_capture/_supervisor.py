@@ -35,6 +35,7 @@ STOP_TIMEOUT = 10.0  # seconds from SIGTERM to SIGKILL: what tcpdump still buffe
 # Seconds to read what the kernel's ring still holds: it hands over a block that is not full only after tcpdump's read
 # timeout of 1 s, and a tcpdump that is ended before loses it.
 DRAIN_TIMEOUT = 1.5
+DRAIN_GRACE = 3.0  # more seconds, for a tcpdump that has not come to run, or that is still reading
 DRAIN_INTERVAL = 0.02
 DISK_INTERVAL = 1.0  # seconds; file systems send no event when they fill up
 RETURN_INTERVAL = 0.1  # seconds between looks for a restarted container; neither do cgroups when they appear
@@ -271,22 +272,28 @@ class Supervisor:
         else:
             self._drain(running, time.monotonic() + DRAIN_TIMEOUT)
 
-    def _drain(self, running: Running, deadline: float, goal: int | None = None, answers: int = -1) -> None:
-        """Ends a tcpdump once it has read all the packets (goal) that its socket had taken in when it was to end."""
+    def _drain(self, running: Running, deadline: float, goal: int | None = None, answers: int = -1, before: int = -1) -> None:
+        """Ends a tcpdump once it has read all the packets (goal) that its socket had taken in when it was to end.
+
+        After the deadline also when it has read none since it last answered (before): where the kernel counts packets that it
+        does not hand over, as those that loop back, the goal is never reached.
+        """
         if running.pidfd not in self.running:
             return
         report = _tcpdump.read(_session.log(self.directory, running.segment))
         if answers >= 0 and report.answers > answers:
             goal = report.arrived if goal is None else goal
-            if report.counts["packets_captured"] >= goal:
+            captured, late = report.counts["packets_captured"], time.monotonic() > deadline
+            if captured >= goal or late and captured == before:
                 self._terminate(running)
                 return
-        if time.monotonic() > deadline or not report.ready:
+            before = captured if late else -1
+        if time.monotonic() > deadline + DRAIN_GRACE or not report.ready:
             self._terminate(running)
             return
         if report.answers > answers:
             running.process.send_signal(signal.SIGUSR1)  # prints the counts
-        self._after(DRAIN_INTERVAL, lambda: self._drain(running, deadline, goal, report.answers))
+        self._after(DRAIN_INTERVAL, lambda: self._drain(running, deadline, goal, report.answers, before))
 
     def _terminate(self, running: Running) -> None:
         running.process.terminate()
