@@ -24,6 +24,13 @@ def replace(path: str, content: bytes) -> None:
     os.replace(path + ".new", path)
 
 
+def remove(path: str) -> None:
+    """Removes a file that may be there, and what a killed writer of it left."""
+    for name in (path, path + ".new"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
 def replace_json(path: str, state: t.Mapping[str, t.Any]) -> None:
     """Replaces a file by what json.load() reads as state."""
     replace(path, json.dumps(state, indent=1).encode())

@@ -88,8 +88,7 @@ class Service:
             keeper.send(signal.SIGKILL)
             keeper.wait(None)
         for suffix in ("json", "pyz", "log"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(_FOLDER, f"{self.name}.{suffix}"))
+            _files.remove(os.path.join(_FOLDER, f"{self.name}.{suffix}"))
         with contextlib.suppress(OSError):  # other services, or none ever
             os.rmdir(_FOLDER)
         return ran

@@ -23,7 +23,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._steering import
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal
 from engine import address, execute, ip
 from killer import in_a_process
-from ping_stream import PingStream
+from ping_stream import PingStream, Result
 
 pytestmark = pytest.mark.alone
 
@@ -197,7 +197,7 @@ def test_a_second_run_changes_nothing_and_check_mode_predicts(topology, containe
 def test_put_in_and_taken_out_under_load(container, dataplane, steer) -> None:
     web = serving(container())
     dataplane()
-    results = []
+    results: list[Result] = []
 
     def good() -> bool:
         """Of ten rounds; what else the machine does may spoil them."""

@@ -68,8 +68,7 @@ class Store:
 
     def remove(self) -> None:
         """Forgets the record: nothing of ours is left in dp."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
+        _files.remove(self._path)
 
     def _sweep(self) -> None:
         """Removes the records of processes that have ended, and what a killed writer left."""

@@ -115,8 +115,7 @@ class Journal:
 
     def remove(self, record: Record) -> None:
         """Forgets a record: nothing of it is left in the kernel."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self.path, record.key + ".json"))
+        _files.remove(os.path.join(self.path, record.key + ".json"))
         self._sync()
 
     def discard(self) -> None:
