@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 
-GRACE = 3.0  # seconds that the last replies get
+GRACE = 1.5  # seconds that the last replies get
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h: beyond what rmem_max allows
 
 

@@ -144,6 +144,8 @@ def test_taken_over_and_given_back(container, dataplane, steer, run_module) -> N
                 steer(web, state="absent", **made)
                 time.sleep(0.5)
             silences.append(stream.result.silence)
+            if silences[-1] < 1.3:
+                break
     assert transfer.received > 1e6
     assert (result["status"], result["topology"]) == ("steered", "takeover")
     assert min(result["counters"][way][what] for way in ("in", "out") for what in ("sent", "returned")) > 0
@@ -494,6 +496,8 @@ def test_a_dead_engine_is_bypassed_and_comes_back(topology, mode, container, dat
             assert tools.wait_for(lambda: redirecting() == 2)
             time.sleep(0.2)
         lost.append(stream.result.lost)
+        if lost[-1] < 50:
+            break
     # A tenth of a second; the best of three, for a busy machine keeps the watchdog from seeing it.
     assert min(lost) < 50, lost
     told = info(run_module)

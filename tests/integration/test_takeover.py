@@ -293,6 +293,8 @@ def test_silence(lab: MakeLab) -> None:
                 time.sleep(1.3)
             print(f"{change.__name__}: silent for {pinger.longest_silence() * 1000:.0f} ms, {pinger.sent} sent, {len(pinger.answers)} answered")
             silences.setdefault(change.__name__, []).append(pinger.longest_silence())
+        if all(some[-1] < 1.3 for some in silences.values()):
+            break
     assert all(min(some) < 1.3 for some in silences.values()), silences
 
 
