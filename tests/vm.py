@@ -1,96 +1,37 @@
 """A virtual machine with systemd, sshd, Docker, containerd, Podman and a stock kernel: a managed node as in the field, on any Linux machine.
 
-    python tests/vm.py start FOLDER              build the image, if need be, and boot it
+    python tests/vm.py start FOLDER [KERNEL]     boot it with the kernel 6.1 of Debian 12, or with its backports' 6.12
     python tests/vm.py ssh FOLDER [COMMAND…]     a shell in it, or one command
     python tests/vm.py stop FOLDER               end it
-    python tests/vm.py build                     only build the image, and tell where it is
 
 FOLDER gets what a run of its own has: the login user's key, `known_hosts`, the `port` of sshd on the loopback address
-and the console's log. The disk is never written to: what a run changes is gone with it. Building needs root. KVM is
+and the console's log. The disk (of tests/image.py) is never written to: what a run changes is gone with it. KVM is
 used only where NETTAP_VM_KVM=1 asks for it: /dev/kvm can exist and hang a guest.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import io
 import json
 import os
 import pathlib
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tarfile
-import tempfile
 import time
 
+import image
 from engine import IMAGE, EngineError, command, root_filesystem
+from image import USER
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Where Python finds the collection with PYTHONPATH=/opt/nettap.
 CHECKOUT = "/opt/nettap/ansible_collections/nettap/containers"
-USER = "admin"
 SUITE = "bookworm"
-# Not tcpdump, so that the role `prepare` has something to install; its libraries would take two minutes here.
-PACKAGES = [
-    "linux-image-cloud-amd64", "initramfs-tools", "kmod", "systemd", "systemd-sysv", "libpam-systemd", "dbus", "udev", "procps",
-    # Where the kernel has AppArmor, Docker starts a container only if it can load its profile.
-    "apparmor", "docker.io", "iptables",
-    # Its user manager is where a container without root has its cgroup.
-    "podman", "netavark", "slirp4netns", "uidmap", "dbus-user-session",
-    "openssh-server", "sudo", "iproute2", "ethtool", "curl", "ca-certificates",
-    "python3", "python3-apt", "python3-docker", "python3-pyroute2",
-    f"suricata/{SUITE}-backports", f"libhtp2/{SUITE}-backports",
-]  # fmt: skip
-# The lists of packages stay in the image: reading them in the machine is slow.
-INSTALL = ["--mode=root", "--variant=apt", "--format=directory", "--skip=cleanup/apt/lists"]
-DISK_SIZE = "4G"  # a sparse file
-SETUP = f"""#!/bin/sh -eu
-sed -n 's/ {SUITE} main/ {SUITE}-backports main/p' "$1/etc/apt/sources.list" >"$1/etc/apt/sources.list.d/backports.list"
-# An initrd with all drivers takes long to unpack where every instruction is emulated.
-mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"
-echo MODULES=list >"$1/etc/initramfs-tools/conf.d/nettap"
-printf '%s\\n' virtio_pci virtio_blk ext4 >"$1/usr/share/initramfs-tools/modules.d/nettap"
-"""
-HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
-FILES = {
-    "etc/hostname": "nettap-vm\n",
-    "etc/hosts": "127.0.0.1 localhost\n127.0.1.1 nettap-vm\n::1 localhost\n",
-    "etc/resolv.conf": "nameserver 10.0.2.3\n",  # QEMU's own
-    # No translated descriptions: half of what apt fetches.
-    "etc/apt/apt.conf.d/nettap": "Acquire::Languages \"none\";\n",
-    # By its driver, so that no link of a container is taken for it.
-    "etc/systemd/network/nettap.network": "[Match]\nDriver=virtio_net\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n",
-    # The strictest that a managed node can be: no process of a login's outlives it.
-    "etc/systemd/logind.conf.d/nettap.conf": "[Login]\nKillUserProcesses=yes\n",
-    f"etc/sudoers.d/{USER}": f"Defaults use_pty\n{USER} ALL=(ALL) NOPASSWD: ALL\n",
-    # The image holds no key: sshd's is made at the first boot, the user's comes with the machine (see tmpfiles.d(5) for `^`).
-    "etc/ssh/sshd_config.d/nettap.conf": f"HostKey {HOST_KEY}\nPasswordAuthentication no\n",
-    "etc/systemd/system/ssh.service.d/nettap.conf": f"""[Service]
-ExecStartPre=
-ExecStartPre=/bin/sh -c 'test -s {HOST_KEY} || ssh-keygen -q -t ed25519 -N "" -f {HOST_KEY}'
-ExecStartPre=/usr/sbin/sshd -t
-""",
-    "etc/tmpfiles.d/nettap.conf": f"""d /home/{USER}/.ssh 0700 {USER} {USER}
-f^ /home/{USER}/.ssh/authorized_keys 0600 {USER} {USER} - ssh.key
-""",
-    "etc/systemd/system/systemd-tmpfiles-setup.service.d/nettap.conf": "[Service]\nLoadCredential=ssh.key\n",
-}
-CUSTOMISE = f"""
-rm -f /etc/ssh/ssh_host_*
-: >/etc/machine-id
-useradd --create-home --shell /bin/bash --password '*' {USER}
-systemctl --quiet enable systemd-networkd
-systemctl --quiet disable suricata
-apt-cache gencaches
-# They would take apt's lock from a play.
-systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer
-"""
 LIFETIME = "60m"  # after which a machine is ended that nobody has stopped
 # Suricata's libraries want SSE 4.2.
 CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt"
@@ -100,55 +41,6 @@ STOP_SECONDS = 15
 
 class VMError(Exception):
     """What keeps the machine from running, in one sentence and the log's own words."""
-
-
-def cache() -> pathlib.Path:
-    """The folder that holds the images (XDG Base Directory Specification)."""
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "nettap"
-
-
-def build() -> pathlib.Path:
-    """Return the folder with `disk`, `kernel` and `initrd`; make it where no image of these inputs is there."""
-    inputs = json.dumps([SUITE, PACKAGES, DISK_SIZE, SETUP, FILES, CUSTOMISE, INSTALL])
-    image = cache() / f"vm-{hashlib.sha256(inputs.encode()).hexdigest()[:16]}"
-    cache().mkdir(parents=True, exist_ok=True)
-    with (cache() / "vm.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if image.exists():
-            return image
-        if os.geteuid() != 0:
-            raise VMError("Building the image of the virtual machine needs root.")
-        # Ours alone while the lock is held: images of other inputs, and what a killed build has left.
-        for old in cache().glob("vm-*"):
-            shutil.rmtree(old)
-        with tempfile.TemporaryDirectory(prefix="vm-building-", dir=cache()) as folder:
-            new = pathlib.Path(folder, "image")
-            new.mkdir()
-            populate(pathlib.Path(folder, "root"), new)
-            new.rename(image)
-    return image
-
-
-def populate(root: pathlib.Path, image: pathlib.Path) -> None:
-    """Install the system below root, and make disk, kernel and initrd of it in the folder image."""
-    hook = image / "setup"
-    hook.write_text(SETUP)
-    hook.chmod(0o755)
-    command(
-        "mmdebstrap", *INSTALL, f"--include={','.join(PACKAGES)}", f"--setup-hook={hook}", SUITE, str(root),
-    )  # fmt: skip
-    hook.unlink()
-    for path, text in FILES.items():
-        file = root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.unlink(missing_ok=True)
-        file.write_text(text)
-        file.chmod(0o440 if "sudoers" in path else 0o644)
-    command("chroot", str(root), "/bin/sh", "-euc", CUSTOMISE)
-    for name, pattern in {"kernel": "vmlinuz-*", "initrd": "initrd.img-*"}.items():
-        (file,) = (root / "boot").glob(pattern)
-        file.rename(image / name)
-    command("mke2fs", "-q", "-t", "ext4", "-m", "0", "-d", str(root), str(image / "disk"), DISK_SIZE)
 
 
 def checkout() -> bytes:
@@ -169,9 +61,9 @@ class Machine:
         self._console = self.folder / "console.log"
         self._log = self.folder / "qemu.log"
 
-    def start(self) -> None:
-        """Boot it; return when all its services are up, its Docker engine has the image nettap/test, and CHECKOUT is there."""
-        image = build()
+    def start(self, kernel: str) -> None:
+        """Boot it with a kernel of its image; return when all its services are up, its Docker engine has the image nettap/test, and CHECKOUT is there."""
+        files = image.build(SUITE)
         self.stop()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
@@ -181,7 +73,7 @@ class Machine:
             port = free.getsockname()[1]
         (self.folder / "port").write_text(f"{port}\n")
         try:
-            process = self._boot(image, port)
+            process = self._boot(files, kernel, port)
             self._wait_for(process)
             serve = 'CMD ["httpd", "-f", "-p", "80", "-h", "/www"]'
             self._run(f"sudo docker import --change '{serve}' - {IMAGE}", root_filesystem())
@@ -190,18 +82,18 @@ class Machine:
             self.stop()
             raise
 
-    def _boot(self, image: pathlib.Path, port: int) -> subprocess.Popen:
+    def _boot(self, files: pathlib.Path, kernel: str, port: int) -> subprocess.Popen:
         kvm = os.environ.get("NETTAP_VM_KVM") == "1"
         public = (self.folder / "key.pub").read_text().strip()
         argv = [
             "timeout", "--kill-after=10", LIFETIME,
             "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
             *(["-accel", "kvm", "-cpu", "host"] if kvm else ["-accel", "tcg,thread=multi", "-cpu", CPU]), "-smp", "2", "-m", "2048",
-            "-kernel", str(image / "kernel"), "-initrd", str(image / "initrd"),
+            "-kernel", str(files / f"vmlinuz-{kernel}"), "-initrd", str(files / f"initrd-{kernel}"),
             # Nobody attacks it, and what guards the kernel against its processes costs time.
             "-append", "console=ttyS0 root=/dev/vda rw net.ifnames=0 mitigations=off",
             # What is written goes to a file without a name, which is gone with the process. Nothing needs to survive a crash.
-            "-drive", f"if=virtio,format=raw,snapshot=on,cache=unsafe,file={str(image / 'disk').replace(',', ',,')}",
+            "-drive", f"if=virtio,format=raw,snapshot=on,cache=unsafe,file={str(files / 'disk').replace(',', ',,')}",
             "-nic", f"user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-:22", "-device", "virtio-rng-pci",
             "-smbios", f"type=11,value=io.systemd.credential:ssh.key={public}",
             "-serial", f"file:{self._console}",
@@ -281,19 +173,17 @@ def start_time(pid: int) -> str | None:
 
 def main(arguments: list[str]) -> int:
     """Do what the command line says; return the exit code."""
-    if arguments == ["build"]:
-        print(build())
-        return 0
-    if len(arguments) < 2 or arguments[0] not in ("start", "ssh", "stop") or (arguments[0] != "ssh" and len(arguments) > 2):
-        print(re.sub(r"^ {4}", "usage: ", "\n".join((__doc__ or "").splitlines()[2:6])), file=sys.stderr)
-        return 2
-    machine = Machine(pathlib.Path(arguments[1]))
-    if arguments[0] == "ssh":
-        return subprocess.call(machine.ssh(*arguments[2:]))
-    if arguments[0] == "start":
-        machine.start()
-    else:
+    action, folder, *more = arguments if len(arguments) > 1 else ("", "")
+    machine = Machine(pathlib.Path(folder))
+    if action == "ssh":
+        return subprocess.call(machine.ssh(*more))
+    if action == "start" and (not more or more in [[kernel] for kernel in image.KERNELS[SUITE]]):
+        machine.start(*more or ["6.1"])
+    elif action == "stop" and not more:
         machine.stop()
+    else:
+        print(re.sub(r"^ {4}", "usage: ", "\n".join((__doc__ or "").splitlines()[2:5])), file=sys.stderr)
+        return 2
     return 0
 
 
