@@ -44,8 +44,9 @@ def pytest_configure() -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Wait until no other run is under way on this machine: each would take the other's links for leftovers."""
-    if not session.config.option.collectonly:
-        machine_lock = os.open("/var/lib", os.O_RDONLY)  # a folder can be locked, and nothing is left behind
+    # With workers, these run the tests, each on a machine of its own (see own_machine.py).
+    if not session.config.option.collectonly and session.config.getoption("dist", "no") == "no":
+        machine_lock = os.open("/run", os.O_RDONLY)  # a folder can be locked, and nothing is left behind
         fcntl.flock(machine_lock, fcntl.LOCK_EX)  # given up by the kernel when this process ends
 
 
