@@ -19,8 +19,6 @@ import pytest
 from capture_tools import PORT, TRAFFIC, capinfos, count, flood, lengths, only, reach, send, tshark
 from ssh_server import wait_for
 
-pytestmark = pytest.mark.alone
-
 MODULE = "nettap.containers.container_capture_stream"
 SECONDS = 60
 
@@ -30,6 +28,8 @@ class Follower:
 
     def __init__(self, captures, cli, sshd, dest: pathlib.Path) -> None:
         self.captures, self.cli, self.sshd, self.dest = captures, cli, sshd, dest
+        # The user is that of all tests: a killed play of another test may have left its own there.
+        self._before = set(self._temporary())
 
     def start(self, *tasks_before: dict, host_vars: dict | None = None, **options):
         """Start a play that follows; returns it, running."""
@@ -39,9 +39,12 @@ class Follower:
         play = {"hosts": "all", "gather_facts": False, "tasks": [*tasks_before, follow]}
         return self.cli.start_playbook([play], hosts={"node": {**self.sshd.host_vars, **(host_vars or {})}})
 
-    def left(self) -> list[pathlib.Path]:
-        """What is left in the login user's temporary folder."""
+    def _temporary(self) -> list[pathlib.Path]:
         return list((self.sshd.home / ".ansible" / "tmp").glob("*"))
+
+    def left(self) -> list[pathlib.Path]:
+        """Return what this test has left in the login user's temporary folder."""
+        return [path for path in self._temporary() if path not in self._before]
 
     def holds(self, size: int) -> bool:
         """Whether so many bytes have arrived."""
@@ -79,6 +82,7 @@ class Reader:
         return self.process.returncode
 
 
+@pytest.mark.alone
 def test_twenty_thousand_packets_live(captures, container, follow, tmp_path):
     """tshark reads them from a FIFO while they flow, each at most two seconds late, to the end and without complaint."""
     target = container()

@@ -29,8 +29,6 @@ from engine import address, execute
 from ping_stream import PingStream, Result
 from suricata_role import SuricataRole
 
-pytestmark = pytest.mark.alone
-
 Container = docker.models.containers.Container
 RunModule = t.Callable[..., t.Dict[str, t.Any]]
 GOOD, EVIL, WORSE = "/", "/?evil", "/?worse"
@@ -274,6 +272,7 @@ def allowed(silence: float, steady: list[Result]) -> float:
     return silence if noise < 0.01 else silence + noise
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_silence_when_put_in_and_taken_out(site: Site, behind: c.Callable[..., str]) -> None:
@@ -293,6 +292,7 @@ def test_silence_when_put_in_and_taken_out(site: Site, behind: c.Callable[..., s
     assert statistics.median(one.silence for one in results[False]) <= allowed(0.030, results[True]), results
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_killed_engine_is_passed_by(protection: Protection, site: Site, behind: c.Callable[..., str]) -> None:

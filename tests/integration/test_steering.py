@@ -25,8 +25,6 @@ from engine import address, execute, ip
 from killer import in_a_process
 from ping_stream import PingStream, Result
 
-pytestmark = pytest.mark.alone
-
 LINKS = {"bridge": ["vth0", "vth1"], "tag": ["vth"]}
 Container = docker.models.containers.Container
 
@@ -129,6 +127,7 @@ def test_traffic_goes_through_and_all_is_given_back(mode, container, dataplane, 
     assert not tools.differences(host, tools.snapshot())
 
 
+@pytest.mark.alone
 def test_taken_over_and_given_back(container, dataplane, steer, run_module) -> None:
     web = serving(container())
     tools.settle()
@@ -194,6 +193,7 @@ def test_a_second_run_changes_nothing_and_check_mode_predicts(topology, containe
     assert not os.path.exists("/run/netns/nettap")
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_put_in_and_taken_out_under_load(container, dataplane, steer) -> None:
@@ -473,6 +473,7 @@ def engine_pid(run_module: c.Callable[..., dict[str, t.Any]]) -> int:
     return pid
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("topology, mode", [("inplace", "bridge"), ("inplace", "tag"), ("takeover", "bridge")])
 def test_a_dead_engine_is_bypassed_and_comes_back(topology, mode, container, dataplane, steer, run_module) -> None:
     web = serving(container())

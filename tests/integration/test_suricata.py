@@ -29,8 +29,6 @@ from ping_stream import PingStream
 from ssh_server import wait_for
 from suricata_role import SuricataRole
 
-pytestmark = pytest.mark.alone
-
 V4: int = socket.AF_INET
 V6: int = socket.AF_INET6
 CLIENT, SERVER = {V4: "10.96.0.1", V6: "fd96::1"}, {V4: "10.96.0.2", V6: "fd96::2"}

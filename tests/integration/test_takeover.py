@@ -25,8 +25,6 @@ from ansible_collections.nettap.containers.plugins.module_utils._steering import
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal
 from killer import in_a_process
 
-pytestmark = pytest.mark.alone
-
 numbers = itertools.count(1)
 MakeLab = t.Callable[..., labs.Lab]
 RICH = f"""
@@ -280,6 +278,7 @@ def test_ipv6(lab: MakeLab, ipv6: str, prefs: set[int]) -> None:
     takeover.restore()
 
 
+@pytest.mark.alone
 def test_silence(lab: MakeLab) -> None:
     """A ping at 500 Hz: the allowed silence is 1.3 s (the kernel reports carrier at most once a second)."""
     made = lab()
