@@ -1,48 +1,59 @@
 # `make` alone tells what there is. Loops and logic are in scripts/.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test beside unit lint sanity molecule vm integration bench deps clean run-venv pytest-venv test-venv
+.PHONY: help demo test unit lint sanity molecule node distributions vm integration measured bench deps clean ready run-venv pytest-venv test-venv
 
 # Every target works in the virtual environment that it first makes, if it is not there.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 # Plain lines also where there is no terminal.
 export MOLECULE_COMMAND_BORDERS := false
-export MOLECULE_EPHEMERAL_DIRECTORY := $(CURDIR)/.build/molecule
 
-help: ## Show this list
+# Each worker of pytest has a machine of its own: network, processes, users, state.
+WORKER := popen//python=$(CURDIR)/.venv/bin/python $(CURDIR)/tests/own_machine.py
+# A scenario has its files for itself: others run beside it.
+molecule node distributions vm: export MOLECULE_EPHEMERAL_DIRECTORY = $(CURDIR)/.build/molecule-$@
+
+help: ## Show this list; the times are those of two cores
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: run-venv ## Capture a container's traffic on this machine, and show the file
+demo: run-venv ## Capture a container's traffic on this machine, and show the file (20 s)
 	scripts/demo
 
-# The emulated machine is slow: it runs beside all that is not timed.
-test: unit lint ## All tests, the cheap ones first
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=line beside vm
-	$(MAKE) --no-print-directory molecule
-	.venv/bin/pytest tests/integration -m alone
+test: ready ## All tests; what fails is told at the end (20 min, 25 the first time)
+	python scripts/tiers.py
 
-beside: sanity
-	.venv/bin/pytest tests/integration -m 'not alone'
+unit: pytest-venv deps ## Pure logic, on the newest and the oldest Python (1 min)
+	$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target unit-newest unit-oldest
 
-unit: pytest-venv deps ## Pure logic, on the newest and the oldest Python
+unit-newest:
 	.venv/bin/pytest tests/unit
+unit-oldest:
 	[ ! -d .venv-oldest ] || .venv-oldest/bin/pytest tests/unit
 
-lint: test-venv ## Style, documentation, types, changelog, Galaxy's importer
+lint: test-venv ## Style, documentation, types, changelog, Galaxy's importer (1 min)
 	scripts/lint.sh
 
-sanity: test-venv ## ansible-test sanity, all tests, on the newest and the oldest Python
+sanity: test-venv ## ansible-test sanity, on the newest and the oldest Python (3 min)
 	python scripts/sanity.py
 
-molecule: test-venv deps ## The roles on a real Docker engine
-	python tests/engine.py run molecule test --scenario-name docker
+molecule: test-venv deps ## The roles on a real Docker engine (1 min)
+	python tests/own_machine.py tests/engine.py run molecule test --scenario-name docker
 
-vm: test-venv deps ## The roles in a virtual machine, over real ssh
+node: test-venv deps ## The roles on a Debian 12 with systemd, over real ssh (3 min)
+	molecule test --scenario-name node
+
+distributions: test-venv deps ## The modules on Debian 11 and 13, over real ssh (3 min)
+	molecule test --scenario-name distributions
+
+vm: test-venv deps ## Other kernels, in a virtual machine (8 min)
 	molecule test --scenario-name vm
 
-integration: pytest-venv deps ## The real kernel, a real Docker engine, real ssh
-	.venv/bin/pytest tests/integration
+integration: pytest-venv deps ## The real kernel, a real Docker engine, real ssh, in two workers (12 min)
+	.venv/bin/pytest tests/integration -m 'not alone' --dist worksteal --tx '2*$(WORKER)'
+
+measured: pytest-venv deps ## The tests that measure gaps and delays: nothing else may run beside them (2 min)
+	.venv/bin/pytest tests/integration -m alone --dist worksteal --tx '$(WORKER)'
 
 bench: run-venv deps ## The ratios of bench/README.md, both sides in one run
 	bench/run
@@ -51,7 +62,11 @@ deps: ## Install the system's packages that the tests need
 	scripts/deps.sh
 
 clean: ## Remove what the targets made here
-	rm -rf .ansible .build .mypy_cache .pytest_cache .venv .venv-oldest collections/ansible_collections tests/output
+	rm -rf .ansible .build .mypy_cache .pytest_cache .ruff_cache .venv .venv-oldest collections/ansible_collections tests/output
+
+# What all tiers need, before they run side by side.
+ready:
+	@$(MAKE) --no-print-directory --jobs=2 deps test-venv
 
 run-venv:
 	@scripts/venv.sh newest run
