@@ -34,7 +34,7 @@ def run_module(
     check: bool = False,
     diff: bool = False,
     env: dict[str, str] | None = None,
-    timeout: float = 60,
+    timeout: float = 300,
 ) -> dict[str, t.Any]:
     """Run the main() of a module of this collection in a fresh process and return what it returned, a failure too.
 
@@ -110,7 +110,7 @@ class Running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def wait(self, timeout: float = 120) -> Finished:
+    def wait(self, timeout: float = 300) -> Finished:
         """Return the run when it has ended; a run that takes longer is killed."""
         try:
             rc = self._process.wait(timeout)
@@ -156,12 +156,12 @@ class AnsibleCLI:
             **(env or {}),
         }, folder)  # fmt: skip
 
-    def ansible(self, module: str, args: str | dict[str, t.Any] = "", *options: str, timeout: float = 120, **more: t.Any) -> Finished:
+    def ansible(self, module: str, args: str | dict[str, t.Any] = "", *options: str, timeout: float = 300, **more: t.Any) -> Finished:
         """Run `ansible all -m MODULE -a ARGS OPTIONS`; for `more` see start()."""
         text = args if isinstance(args, str) else json.dumps(args)
         return self.start(["ansible", "all", "-m", module, "-a", text, *options], **more).wait(timeout)
 
-    def playbook(self, play: str | list[dict[str, t.Any]], *options: str, timeout: float = 120, **more: t.Any) -> Finished:
+    def playbook(self, play: str | list[dict[str, t.Any]], *options: str, timeout: float = 300, **more: t.Any) -> Finished:
         """Run a playbook: its path, its full name in a collection, or its plays as data."""
         return self.start_playbook(play, *options, **more).wait(timeout)
 

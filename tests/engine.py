@@ -29,7 +29,7 @@ import docker.models.containers
 
 IMAGE = "nettap/test:latest"
 BUSYBOX = "/bin/busybox"
-READY_SECONDS = 30
+READY_SECONDS = 120
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 

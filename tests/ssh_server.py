@@ -16,7 +16,7 @@ import typing as t
 
 from engine import end_with_parent
 
-READY_SECONDS = 10
+READY_SECONDS = 120
 
 
 class SSHServer:
@@ -156,7 +156,7 @@ def processes_of(uid: int) -> list[int]:
     return found
 
 
-def wait_for(condition: t.Callable[[], bool], seconds: float = 30) -> bool:
+def wait_for(condition: t.Callable[[], bool], seconds: float = 120) -> bool:
     """Wait until a condition holds; tell whether it does."""
     deadline = time.monotonic() + seconds
     while not (holds := condition()) and time.monotonic() < deadline:

@@ -93,7 +93,7 @@ def get(address: str, path: str = "/", timeout: float = 10) -> int:
         connection.close()
 
 
-def wait_for(condition: c.Callable[[], t.Any], seconds: float = 30) -> bool:
+def wait_for(condition: c.Callable[[], t.Any], seconds: float = 120) -> bool:
     """Return whether the condition came to hold in time."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -196,7 +196,7 @@ def sshd(engine: docker.DockerClient) -> c.Iterator[ssh_server.SSHServer]:
 
 @pytest.fixture
 def run_module() -> c.Callable[..., dict[str, t.Any]]:
-    """Give run_module(name, args, check=False, diff=False, env={}, timeout=60): one module, without a command line."""
+    """Give run_module(name, args, check=False, diff=False, env={}, timeout=300): one module, without a command line."""
     return ansible_cli.run_module
 
 
@@ -208,13 +208,13 @@ def cli(tmp_path: pathlib.Path) -> ansible_cli.AnsibleCLI:
 
 @pytest.fixture
 def ansible(cli: ansible_cli.AnsibleCLI) -> c.Callable[..., ansible_cli.Finished]:
-    """Give ansible(module, args, *options, hosts={name: vars}, extra_vars={}, env={}, timeout=120)."""
+    """Give ansible(module, args, *options, hosts={name: vars}, extra_vars={}, env={}, timeout=300)."""
     return cli.ansible
 
 
 @pytest.fixture
 def playbook(cli: ansible_cli.AnsibleCLI) -> c.Callable[..., ansible_cli.Finished]:
-    """Give playbook(path, name or plays, *options, hosts={name: vars}, extra_vars={}, env={}, timeout=120)."""
+    """Give playbook(path, name or plays, *options, hosts={name: vars}, extra_vars={}, env={}, timeout=300)."""
     return cli.playbook
 
 

@@ -22,7 +22,7 @@ from capture_tools import TRAFFIC, count, everything_is_private, lengths, proces
 from ssh_server import command, wait_for
 
 MODULE = "nettap.containers.container_capture_inside"
-SECONDS = 60
+SECONDS = 120
 MARK = ".nettap-"  # of every path that is made in a container
 # A first process that reaps nobody: whatever loses its parent there stays as a zombie.
 IDLE = ["sleep", "100000"]
@@ -221,7 +221,6 @@ def test_shell_elsewhere(inside, image_of, engine):
             target.remove(force=True)
 
 
-@pytest.mark.timeout(300)
 def test_refusals(container, inside, tmp_path):
     """Each is one sentence that says what to do, and leaves nothing in the container."""
     plain = container(IDLE)

@@ -20,7 +20,7 @@ from capture_tools import PORT, TRAFFIC, capinfos, count, flood, lengths, only, 
 from ssh_server import wait_for
 
 MODULE = "nettap.containers.container_capture_stream"
-SECONDS = 60
+SECONDS = 120
 
 
 class Follower:

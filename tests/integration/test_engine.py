@@ -71,7 +71,6 @@ def test_playbook_over_ssh_becomes_root_and_knows_the_engine(playbook, sshd):
     assert done.result("Fail")["msg"] == "as told"
 
 
-@pytest.mark.timeout(240)
 def test_connection_that_is_cut_is_told(cli, sshd):
     play = {"hosts": "node", "gather_facts": False, "tasks": [{"ansible.builtin.command": "sleep 300"}]}
     running = cli.start_playbook([play], hosts={"node": sshd.host_vars})

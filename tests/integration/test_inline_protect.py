@@ -145,7 +145,6 @@ def summary(done: Finished) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # nine runs of ansible-playbook
 def test_protect_and_unprotect(protection: Protection, site: Site) -> None:
     """A connection that is there all the time goes on, whatever is done; each step does what check mode says, once."""
     assert site.settles(EVIL)
@@ -193,7 +192,6 @@ def test_protect_and_unprotect(protection: Protection, site: Site) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_what_fails_is_undone(protection: Protection, site: Site) -> None:
     """All of it, with a message that says what and where."""
     tools.settle()
@@ -211,7 +209,6 @@ def test_what_fails_is_undone(protection: Protection, site: Site) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_half_done_runs_and_a_dataplane_that_is_gone(protection: Protection, site: Site) -> None:
     tools.settle()
     host = tools.snapshot()
@@ -274,7 +271,6 @@ def allowed(silence: float, steady: list[Result]) -> float:
 
 @pytest.mark.alone
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_silence_when_put_in_and_taken_out(site: Site, behind: c.Callable[..., str]) -> None:
     """Each round beside one in which the same tasks, in check mode, change nothing."""
     results: dict[bool, list[Result]] = {True: [], False: []}
@@ -294,7 +290,6 @@ def test_silence_when_put_in_and_taken_out(site: Site, behind: c.Callable[..., s
 
 @pytest.mark.alone
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_killed_engine_is_passed_by(protection: Protection, site: Site, behind: c.Callable[..., str]) -> None:
     link = behind()
     steady, killed = [], []
@@ -329,7 +324,6 @@ def test_killed_engine_is_not_passed_by_when_closed(protection: Protection, site
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_neuvector(protection: Protection, site: Site, run_module: RunModule) -> None:
     """The role's other engine, for which tests/dp_peer.py stands in: it speaks dp's protocol and keeps its IPv4 rules."""
     socket = str(protection.folder / "dp.sock")

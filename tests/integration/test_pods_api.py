@@ -140,7 +140,6 @@ def test_from_inside_by_kubectl(node, cli, container, tmp_path):
     assert not [entry for entry in target.diff() or [] if ".nettap-" in entry["Path"]]
 
 
-@pytest.mark.timeout(180)
 def test_captures_on_the_nodes_of_a_deployment(node, start, pod, engine, tmp_path):
     """Two pods of a deployment on two nodes, a third that is not of it: each host captures its own pod alone."""
     names = {"web-1": "worker-1", "web-2": "worker-2", "db-1": "worker-3"}
@@ -174,7 +173,6 @@ def test_captures_on_the_nodes_of_a_deployment(node, start, pod, engine, tmp_pat
     assert {entry["host"] for entry in done.results if "Start capturing" in entry["task"]} == {"first", "second"}
 
 
-@pytest.mark.timeout(180)
 def test_captures_in_a_helper_pod(node, helper, pod, engine, tmp_path):
     target = pod("web-1")
     node.add_pod("web-1", "worker")
@@ -196,7 +194,6 @@ def test_captures_in_a_helper_pod(node, helper, pod, engine, tmp_path):
     assert sorted(os.listdir(tmp_path / "node/run")) == ["docker.sock", "systemd"]
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_interrupted_with_a_helper_pod(node, helper, pod, tmp_path, number):
     """What was captured is fetched, even by the workers of a run that was killed; then the helper pod goes."""
@@ -351,7 +348,6 @@ def test_helper_pod_that_cannot_be_had(kube, helper, case):
     assert bool(made) == (case != "forbidden")
 
 
-@pytest.mark.timeout(180)
 def test_image_without_python(node, helper, tmp_path):
     node.add_pod("web-1", "worker")
     done = helper(node, pod_targets_pod=["web-1"], pod_node_access_image=IMAGE, pod_node_access_python="/opt/python3").wait()
@@ -361,7 +357,6 @@ def test_image_without_python(node, helper, tmp_path):
     assert not node.helpers() and wait_for(lambda: not guards(node))
 
 
-@pytest.mark.timeout(300)
 def test_api_that_falls_silent(kube, helper):
     """The run gives up, also its clean-up; the guard does not go with what was ended for being late."""
     kube.add_pod("web-1", "worker")

@@ -157,7 +157,6 @@ def test_taken_over_and_given_back(container, dataplane, steer, run_module) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("topology", ["inplace", "takeover"])
 def test_a_second_run_changes_nothing_and_check_mode_predicts(topology, container, dataplane, run_module) -> None:
     web = serving(container())
@@ -195,7 +194,6 @@ def test_a_second_run_changes_nothing_and_check_mode_predicts(topology, containe
 
 @pytest.mark.alone
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_put_in_and_taken_out_under_load(container, dataplane, steer) -> None:
     web = serving(container())
     dataplane()

@@ -339,7 +339,6 @@ def test_large_frames_fragments_and_others(lab: Lab, engine: Engine) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # three runs of ansible-playbook
 def test_reload(role: SuricataRole, lab: Lab, engine: Engine) -> None:
     """Without a restart, without a loss, and only when there is something to load."""
     lab.steer(True)
