@@ -12,6 +12,7 @@ from ansible_collections.nettap.containers.plugins.module_utils import _netns
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError
 
 Link = t.Dict[str, t.Any]
+_RTM_GETNSID = 90  # linux/rtnetlink.h
 
 
 def interfaces(namespaces: t.Sequence[_netns.Namespace]) -> list[list[Link]]:
@@ -39,10 +40,26 @@ def _interfaces(namespace: _netns.Namespace, host: _Host) -> list[Link]:
             link["host_peer"] = None
             netnsid = message.get_attr("IFLA_LINK_NETNSID")
             if link["kind"] == "veth" and netnsid is not None and not namespace.host:
-                if netlink.get_netnsid(fd=host.fd)["nsid"] == netnsid:
+                if _netnsid(netlink, host.fd) == netnsid:
                     link["host_peer"] = host.peer(link)
             found.append(link)
     return found
+
+
+def _netnsid(netlink: t.Any, fd: int) -> int:
+    """The number by which the namespace of the socket knows the namespace behind fd; -1 if it does not know it."""
+    if hasattr(netlink, "get_netnsid"):
+        known: int = netlink.get_netnsid(fd=fd)["nsid"]
+        return known
+    # pyroute2 before 0.6.5, as in Debian 11, EPEL 9 and Ubuntu 22.04: it knows the message, but no method sends it.
+    from pyroute2.netlink import NLM_F_REQUEST
+    from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
+
+    question = nsidmsg()
+    question["attrs"] = [("NETNSA_FD", fd)]
+    answer = next(iter(netlink.nlm_request(question, _RTM_GETNSID, NLM_F_REQUEST)))
+    known = answer.get_attr("NETNSA_NSID")
+    return known
 
 
 def _describe(message: t.Any) -> Link:

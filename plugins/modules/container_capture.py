@@ -24,7 +24,7 @@ extends_documentation_fragment:
   - nettap.containers._target
 requirements:
   - tcpdump on the host
-  - pyroute2 0.7.2 or newer on the host, for O(vantage=host) and O(vantage=both)
+  - pyroute2 0.5.14 or newer on the host, for O(vantage=host) and O(vantage=both)
 attributes:
   check_mode:
     support: full

@@ -21,7 +21,7 @@ extends_documentation_fragment:
   - nettap.containers._attributes.actiongroup
   - nettap.containers._target
 requirements:
-  - pyroute2 0.7.2 or newer on the host
+  - pyroute2 0.5.14 or newer on the host
 attributes:
   check_mode:
     support: full

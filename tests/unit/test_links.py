@@ -33,13 +33,13 @@ def link(index: int, kind: str | None, other: int | None = None, netnsid: int | 
                     "IFLA_LINK": other, "IFLA_LINK_NETNSID": netnsid, "IFLA_MASTER": master}, index=index, ifi_type=arp)
 
 
-class Netlink:
-    """A socket in a namespace with these links and addresses."""
+class OldNetlink:
+    """A socket in a namespace with these links and addresses, of pyroute2 before 0.6.5."""
 
     def __init__(self, links: list[Message], addresses: t.Sequence[Message] = ()) -> None:
         self.links, self.addresses = links, addresses
 
-    def __enter__(self) -> Netlink:
+    def __enter__(self) -> OldNetlink:
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -51,12 +51,21 @@ class Netlink:
     def get_addr(self) -> t.Sequence[Message]:
         return self.addresses
 
+    def nlm_request(self, message: dict[str, t.Any], kind: int, _flags: int) -> list[Message]:
+        [(name, fd)] = message["attrs"]
+        assert (name, kind) == ("NETNSA_FD", 90) and fd != INSIDE_FD  # RTM_GETNSID
+        return [Message({"NETNSA_NSID": HOST_ID})]
+
+
+class Netlink(OldNetlink):
+    """The same since then."""
+
     def get_netnsid(self, fd: int) -> dict[str, int]:
         assert fd != INSIDE_FD
         return {"nsid": HOST_ID}
 
 
-def interfaces(monkeypatch: pytest.MonkeyPatch, inside: Netlink, host: Netlink, is_host: bool = False) -> list[dict[str, t.Any]]:
+def interfaces(monkeypatch: pytest.MonkeyPatch, inside: OldNetlink, host: OldNetlink, is_host: bool = False) -> list[dict[str, t.Any]]:
     monkeypatch.setattr(_links, "connect", lambda fd: inside if fd == INSIDE_FD else host)
     return _links.interfaces([t.cast("t.Any", types.SimpleNamespace(fd=INSIDE_FD, host=is_host))])[0]
 
@@ -97,6 +106,13 @@ def test_peer(monkeypatch: pytest.MonkeyPatch, one: Message, kind: str, peer: di
     # In the host's own namespace nothing has a peer "on the host".
     found, = interfaces(monkeypatch, Netlink([one]), Netlink(HOST), is_host=True)
     assert found["host_peer"] is None
+
+
+@pytest.mark.parametrize(("netnsid", "peer"), [(HOST_ID, PEER), (OTHER_ID, None)])
+def test_peer_by_an_old_pyroute2(monkeypatch: pytest.MonkeyPatch, netnsid: int, peer: dict[str, t.Any] | None) -> None:
+    """The real one: the scenario `distributions`, on Debian 11."""
+    found, = interfaces(monkeypatch, OldNetlink([link(2, "veth", 5, netnsid)]), OldNetlink(HOST))
+    assert found["host_peer"] == peer
 
 
 def address(index: int, prefix: int, **attributes: str) -> Message:
