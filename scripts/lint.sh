@@ -36,6 +36,7 @@ galaxy() (
 only=$*
 check shellcheck shell_scripts
 check yamllint yamllint --strict .
+check ruff ruff check
 check changelog antsibull-changelog lint
 check mypy mypy
 check docs antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs dependent \

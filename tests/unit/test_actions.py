@@ -149,7 +149,7 @@ def test_arrival_touches_nothing_but_its_file(tmp_path: pathlib.Path, fetch_file
 
 @pytest.mark.parametrize("make", [lambda path: path.symlink_to("/etc/passwd"), os.mkfifo, os.mkdir, lambda path: None])
 def test_arrival_of_what_is_no_file(tmp_path: pathlib.Path, make: t.Callable[[pathlib.Path], None]) -> None:
-    with pytest.raises(AnsibleActionFail, match="did not arrive intact .it is no file."):
+    with pytest.raises(AnsibleActionFail, match=r"did not arrive intact .it is no file."):
         arrival.bring(lambda _source, part: make(pathlib.Path(part)), "/tmp/x/out.pcap", str(tmp_path / "dest"), lambda _path: None)
     assert list(tmp_path.iterdir()) == []
 
