@@ -1,7 +1,7 @@
 # `make` alone tells what there is. Loops and logic are in scripts/.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test beside unit lint sanity molecule vm integration bench deps clean run-venv pytest-venv test-venv
+.PHONY: help demo test beside unit lint sanity molecule vm integration bench release deps clean run-venv pytest-venv test-venv
 
 # Every target works in the virtual environment that it first makes, if it is not there.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -46,6 +46,9 @@ integration: pytest-venv deps ## The real kernel, a real Docker engine, real ssh
 
 bench: run-venv deps ## The ratios of bench/README.md, both sides in one run
 	bench/run
+
+release: test-venv ## Publish the version of the tag TAG to Galaxy
+	python scripts/release.py $(TAG)
 
 deps: ## Install the system's packages that the tests need
 	scripts/deps.sh

@@ -21,6 +21,11 @@ shell_scripts() {
     shellcheck $(grep -lE '^#!.*\b(ba)?sh\b' .ci/* scripts/* bench/* 2>/dev/null)
 }
 
+# By the schemas that the tool brings along.
+github() {
+    check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+}
+
 # Warns instead of failing when a document is wrong in a way that Galaxy tolerates; here nothing is.
 galaxy() (
     rm -rf "$build/galaxy"
@@ -36,6 +41,7 @@ galaxy() (
 only=$*
 check shellcheck shell_scripts
 check yamllint yamllint --strict .
+check github github
 check ruff ruff check
 check changelog antsibull-changelog lint
 check mypy mypy
