@@ -30,7 +30,7 @@ unit: pytest-venv deps ## Pure logic, on the newest and the oldest Python
 	[ ! -d .venv-oldest ] || .venv-oldest/bin/pytest tests/unit
 
 lint: test-venv ## Style, documentation, types, changelog, Galaxy's importer
-	scripts/lint.sh
+	scripts/lint.sh $(ONLY)
 
 sanity: test-venv ## ansible-test sanity, all tests, on the newest and the oldest Python
 	python scripts/sanity.py

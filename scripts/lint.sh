@@ -4,6 +4,7 @@
 #   scripts/lint.sh [NAME…]      all, or only those of these names (see the bottom)
 set -u
 cd "$(dirname "$0")/.." || exit
+PATH=$PWD/.venv/bin:$PATH
 build=$PWD/.build
 mkdir -p "$build"
 failed=

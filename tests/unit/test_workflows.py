@@ -1,4 +1,4 @@
-"""GitHub's workflows call what there is, and test the versions that the documentation names."""
+"""GitHub's workflows and git's hooks call what there is, and test the versions that the documentation names."""
 
 from __future__ import annotations
 
@@ -72,6 +72,14 @@ def test_matrix_has_the_pythons_that_ansible_core_supports():
     core = importlib.metadata.metadata("ansible-core")
     supported = re.findall(r"^Programming Language :: Python :: (3\.\d+)$", "\n".join(core.get_all("Classifier") or []), re.MULTILINE)
     assert {python for version, python in matrix() if minor(version) == minor(core["Version"])} == set(supported)
+
+
+def test_hooks_call_linters_that_exist():
+    known = set(re.findall(r"^check ([a-z-]+) ", (ROOT / "scripts/lint.sh").read_text(), re.MULTILINE))
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert local["repo"] == "local" and len(known) > 5
+    for hook in local["hooks"]:
+        assert hook["entry"] == f"make --silent lint ONLY={hook['id']}" and hook["id"] in known
 
 
 @pytest.fixture(name="tree")
