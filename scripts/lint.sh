@@ -24,7 +24,9 @@ shell_scripts() {
 
 # By the schemas that the tool brings along.
 github() {
-    check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+    check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml &&
+        check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml &&
+        check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
 }
 
 # Warns instead of failing when a document is wrong in a way that Galaxy tolerates; here nothing is.
