@@ -1,7 +1,7 @@
 # `make` alone tells what there is. Loops and logic are in scripts/.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint sanity molecule node distributions vm integration measured bench deps clean ready run-venv pytest-venv test-venv
+.PHONY: help demo test unit lint sanity molecule node distributions vm integration measured bench release deps clean ready run-venv pytest-venv test-venv
 
 # Every target works in the virtual environment that it first makes, if it is not there.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -32,7 +32,7 @@ unit-oldest:
 	[ ! -d .venv-oldest ] || .venv-oldest/bin/pytest tests/unit
 
 lint: test-venv ## Style, documentation, types, changelog, Galaxy's importer (1 min)
-	scripts/lint.sh
+	scripts/lint.sh $(ONLY)
 
 sanity: test-venv ## ansible-test sanity, on the newest and the oldest Python (3 min)
 	python scripts/sanity.py
@@ -57,6 +57,9 @@ measured: pytest-venv deps ## The tests that measure gaps and delays: nothing el
 
 bench: run-venv deps ## The ratios of bench/README.md, both sides in one run
 	bench/run
+
+release: test-venv ## Publish the version of the tag TAG to Galaxy
+	python scripts/release.py $(TAG)
 
 deps: ## Install the system's packages that the tests need
 	scripts/deps.sh

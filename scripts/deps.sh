@@ -21,6 +21,8 @@ for pair in $packages; do
 done
 # The distribution's own libraries, with which the modules are tested as on a node that the role prepare has prepared.
 if [ "${1:-}" != capture ] && ! /usr/bin/python3 -c 'import docker, pyroute2' 2>/dev/null; then missing="$missing python3-docker python3-pyroute2"; fi
+# Debian has the keys of its packages, with which mmdebstrap makes the virtual machine; Ubuntu need not.
+if [ "${1:-}" != capture ] && ! [ -e /usr/share/keyrings/debian-archive-keyring.gpg ]; then missing="$missing debian-archive-keyring"; fi
 # A busybox linked to libraries is of no use in an image without any.
 if [ "${1:-}" != capture ] && ldd "$(command -v busybox)" >/dev/null 2>&1; then missing="$missing busybox-static"; fi
 [ -n "$missing" ] || exit 0

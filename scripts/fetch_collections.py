@@ -26,7 +26,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
-            [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check", "--no-deps", "--dest", folder, "-r", REQUIREMENTS],
+            # The package asks for the Python of its ansible-core, which is not installed here.
+            [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check", "--no-deps", "--ignore-requires-python",
+             "--dest", folder, "-r", REQUIREMENTS],
             check=True,
         )
         [package] = pathlib.Path(folder).glob("*.whl")

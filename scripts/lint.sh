@@ -4,6 +4,7 @@
 #   scripts/lint.sh [NAME…]      all, or only those of these names (see the bottom)
 set -u
 cd "$(dirname "$0")/.." || exit
+PATH=$PWD/.venv/bin:$PATH
 build=$PWD/.build
 mkdir -p "$build"
 failed=
@@ -21,6 +22,13 @@ shell_scripts() {
     shellcheck $(grep -lE '^#!.*\b(ba)?sh\b' .ci/* scripts/* bench/* 2>/dev/null)
 }
 
+# By the schemas that the tool brings along.
+github() {
+    check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml &&
+        check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml &&
+        check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
+}
+
 # Warns instead of failing when a document is wrong in a way that Galaxy tolerates; here nothing is.
 galaxy() (
     rm -rf "$build/galaxy"
@@ -36,6 +44,8 @@ galaxy() (
 only=$*
 check shellcheck shell_scripts
 check yamllint yamllint --strict .
+check github github
+check ruff ruff check
 check changelog antsibull-changelog lint
 check mypy mypy
 check docs antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs dependent \

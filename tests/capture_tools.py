@@ -30,7 +30,7 @@ from ssh_server import wait_for
 PORT = 40000
 TRAFFIC = f"udp port {PORT}"
 SECONDS = 120  # the machine may be busy: how long to wait for what takes milliseconds
-Capture = t.Dict[str, t.Any]
+Capture = dict[str, t.Any]
 
 
 class Captures:

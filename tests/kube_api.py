@@ -101,7 +101,7 @@ class KubeAPI:
                 "clusters": [{"name": "test", "cluster": {"server": f"https://127.0.0.1:{self.port}", "certificate-authority": str(certificate)}}],
                 "users": [{"name": "test", "user": {"token": TOKEN}}],
                 "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": "elsewhere"}}],
-            })  # fmt: skip
+            })
         )
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
@@ -402,7 +402,7 @@ class _Channels:
 
 def now() -> str:
     """A time as the API writes it."""
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def holds(key: str, values: list[str] | None, wanted: bool, labels: dict[str, str]) -> bool:

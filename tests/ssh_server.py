@@ -112,7 +112,7 @@ class SSHServer:
             return
         # A connection is a process of root's and, once logged in, a child of the user's, which holds the socket as well.
         connections = children_of(self._process.pid)
-        for pid in [*(child for pid in connections for child in children_of(pid)), *connections, self._process.pid]:
+        for pid in [*(child for parent in connections for child in children_of(parent)), *connections, self._process.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()

@@ -138,7 +138,12 @@ def answers() -> None:
 
 # --- Takeover, mode tag
 
-Found = t.NamedTuple("Found", [("pref", int), ("protocol", str), ("match", t.Dict[int, str]), ("rewrite", t.Dict[int, str]), ("action", str)])
+class Found(t.NamedTuple):
+    pref: int
+    protocol: str
+    match: dict[int, str]
+    rewrite: dict[int, str]
+    action: str
 
 
 def taken_over() -> None:

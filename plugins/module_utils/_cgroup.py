@@ -9,7 +9,7 @@ import os
 import re
 import typing as t
 
-Paths = t.List[t.Tuple[str, str]]
+Paths = list[tuple[str, str]]
 
 # Engines name cgroups after the container's ID, at any depth and with any decoration (docker-<id>.scope, :cri-containerd:<id>,
 # /kubepods/.../<id>): match the ID, not the place. The scopes of their monitors, libpod-conmon-<id> and crio-conmon-<id>, are not the container's.

@@ -11,7 +11,7 @@ import typing as t
 from ansible_collections.nettap.containers.plugins.module_utils import _netns
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError
 
-Link = t.Dict[str, t.Any]
+Link = dict[str, t.Any]
 _RTM_GETNSID = 90  # linux/rtnetlink.h
 
 

@@ -46,7 +46,7 @@ IFLA_GROUP, IFLA_NET_NS_FD, IFLA_LINK_NETNSID, IFLA_XDP, IFLA_XDP_ATTACHED, IFLA
 IFINFOMSG = struct.Struct("BxHiII")  # family, type, index, flags, change
 PATIENCE = 10.0  # seconds until the kernel must have answered
 
-Attributes = t.List[t.Tuple[int, bytes]]
+Attributes = list[tuple[int, bytes]]
 
 
 class NetlinkError(OSError):

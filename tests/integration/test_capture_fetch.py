@@ -122,7 +122,7 @@ def test_running_session_and_remove(captures, container, fetch):
     flood(where, 1)
     captures.until(lambda capture: (only(capture)["packets_captured"] or -1) == only(capture)["packets_received"])
     early, kept = fetch(early={}, remove={"remove": True})
-    assert early["changed"] and intact(early["files"][0]) and 0 < early["files"][0]["packets"]
+    assert early["changed"] and intact(early["files"][0]) and early["files"][0]["packets"] > 0
     assert kept["failed"] and "is still running: stop it before" in kept["msg"]
     send(where, [9])
     assert captures.info()["status"] == "running"

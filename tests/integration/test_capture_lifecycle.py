@@ -200,7 +200,7 @@ def test_start_at_is_the_instant(captures, container):
 
 def test_start_at_can_be_called_off(captures, container):
     target = container()
-    later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)
+    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
     captures.start(target, start_at=later.isoformat())
     capture = captures.stop()
     assert (capture["status"], only(capture)["stop_reason"], only(capture)["files"], capture["started_at"]) == ("stopped", "user", [], None)

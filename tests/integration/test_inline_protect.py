@@ -30,7 +30,7 @@ from ping_stream import PingStream, Result
 from suricata_role import SuricataRole
 
 Container = docker.models.containers.Container
-RunModule = t.Callable[..., t.Dict[str, t.Any]]
+RunModule = t.Callable[..., dict[str, t.Any]]
 GOOD, EVIL, WORSE = "/", "/?evil", "/?worse"
 RULES = [f'drop http any any -> any any (msg:"{word} page"; http.uri; content:"{word}"; sid:{sid}; rev:1;)' for sid, word in ((1, "evil"), (2, "worse"))]
 NO_PINGS = 'drop icmp any any -> any any (msg:"ping"; sid:3; rev:1;)'

@@ -20,9 +20,9 @@ from ansible_collections.nettap.containers.plugins.module_utils._target import r
 from engine import ip
 
 Running = t.Any  # a docker.models.containers.Container, of which the SDK's types say that it may have no name
-Veth = t.Callable[..., t.Tuple[str, str]]
+Veth = t.Callable[..., tuple[str, str]]
 Netns = t.Callable[..., str]
-Info = t.Dict[str, t.Any]
+Info = dict[str, t.Any]
 IDLE = ["sleep", "600"]
 
 

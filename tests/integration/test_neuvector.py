@@ -36,7 +36,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._dataplane impor
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane._neuvector_session import NotRunning, Session
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
 
-Result = t.Dict[str, t.Any]
+Result = dict[str, t.Any]
 MAC, TAG, ADDRESS = "02:42:0a:63:00:02", "4e:65:75:56:00:01", "10.99.0.2"
 MAC2, TAG2, ADDRESS2 = "02:42:0a:63:00:03", "4e:65:75:56:00:02", "10.99.0.3"
 PEER, OUTSIDE = "10.99.0.1", "192.0.2.1"

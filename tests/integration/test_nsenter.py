@@ -21,7 +21,7 @@ from engine import address
 from ssh_server import wait_for
 
 Running = t.Any  # a docker.models.containers.Container, of which the SDK's types say that it may have no name
-Result = t.Dict[str, t.Any]
+Result = dict[str, t.Any]
 IDLE = ["sleep", "600"]
 
 

@@ -35,7 +35,7 @@ ROOTLESS = ["podman, rootless, slirp4netns", "podman, rootless, bridge"]
 ROOT = ["docker", "podman, root", "containerd", "containerd, CRI", "CRI-O"]
 EVERY = [*ROOT, *ROOTLESS]
 every = pytest.mark.parametrize("kind", EVERY)
-Module = t.Callable[..., t.Dict[str, t.Any]]
+Module = t.Callable[..., dict[str, t.Any]]
 
 
 @pytest.fixture(scope="module", name="fleet")

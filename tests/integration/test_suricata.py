@@ -124,7 +124,7 @@ class Lab:
 
     def steer(self, through: bool) -> None:
         """Lead the packets through the engine, or past it."""
-        for link, bridge in (("c", "before"), ("in", "before"), ("s", "behind"), ("out", "behind")):
+        for link in ("c", "in", "s", "out"):
             ip("-n", self.way, "link", "set", link, "nomaster")
         for link, bridge in (("c", "before"), ("in", "before"), ("s", "behind"), ("out", "behind")) if through else (("c", "past"), ("s", "past")):
             ip("-n", self.way, "link", "set", link, "master", bridge)

@@ -149,7 +149,7 @@ def test_arrival_touches_nothing_but_its_file(tmp_path: pathlib.Path, fetch_file
 
 @pytest.mark.parametrize("make", [lambda path: path.symlink_to("/etc/passwd"), os.mkfifo, os.mkdir, lambda path: None])
 def test_arrival_of_what_is_no_file(tmp_path: pathlib.Path, make: t.Callable[[pathlib.Path], None]) -> None:
-    with pytest.raises(AnsibleActionFail, match="did not arrive intact .it is no file."):
+    with pytest.raises(AnsibleActionFail, match=r"did not arrive intact .it is no file."):
         arrival.bring(lambda _source, part: make(pathlib.Path(part)), "/tmp/x/out.pcap", str(tmp_path / "dest"), lambda _path: None)
     assert list(tmp_path.iterdir()) == []
 
@@ -284,6 +284,12 @@ def shell(text: str, *arguments: str) -> list[str]:
     return ["/bin/sh", "-c", text, "nettap", *arguments]
 
 
+@pytest.mark.parametrize("word", ["", "a b", "$(id)", "`id`", "; id", "'", '"', "\\", "*", "-n", "a\nb", "ö"])
+def test_words_reach_the_shell_in_a_container_as_they_are(word: str) -> None:
+    command = _inside.script("/bin/sh", 'printf "<%s>" "$@"', word, "last")
+    assert subprocess.run(["/bin/sh", "-c", command], stdout=subprocess.PIPE, text=True, check=True).stdout == f"<{word}><last>"
+
+
 def test_shell_in_the_container(tmp_path: pathlib.Path) -> None:
     """Stopped twice, ended once; gone only when it is."""
     folder = str(tmp_path / "folder")
@@ -330,6 +336,7 @@ class Following:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: t.Any, check: bool = False, **arguments: t.Any) -> None:
         self.answers, self.arguments = list(answers), arguments
         self.modules: list[str] = []
+        self.logged = False
         task = types.SimpleNamespace(args=arguments, check_mode=check, async_val=0, diff=False)
         self.action = bare(stream, _task=task, _play_context=types.SimpleNamespace(no_log=False))
         for name in ("_execute_module", "_low_level_execute_command", "_make_tmp_path", "_remove_tmp_path"):
@@ -354,6 +361,7 @@ class Following:
         return {"capture": capture, "python": "python3", "program": "follow.zip", "changed": True} if module_name == stream._MODULE else {"changed": True}
 
     def low_level_execute_command(self, _command: str) -> dict[str, t.Any]:
+        self.logged = self.logged or not self.action._play_context.no_log
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
@@ -378,6 +386,13 @@ def test_stream_over_a_connection_that_breaks_by_a_code(monkeypatch: pytest.Monk
     assert (result["packets"], result["missed"], dest.read_bytes()) == (2, 0, b"xx")
     with pytest.raises(AnsibleActionFail, match=r"ended with code 1 \(error: unable to upgrade connection\)\."):
         Following(monkeypatch, None, dest=str(dest)).run()
+
+
+def test_stream_is_never_logged(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    """Some connections show at -vvv what a command says: here that is packets. Other tasks are shown as before."""
+    following = Following(monkeypatch, answer(1), None, answer(2, last=True), dest=str(tmp_path / "dest"))
+    following.run()
+    assert not following.logged and following.action._play_context.no_log is False
 
 
 @pytest.mark.parametrize(("on_close", "ended"), [("keep", []), ("stop", ["stopped"]), ("remove", ["absent"])])

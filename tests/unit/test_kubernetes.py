@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -215,7 +216,7 @@ def test_guard_is_disarmed_and_nothing_else_is(tmp_path):
         guard = _exit_guard.arm(process.pid, "over", ["touch", str(tmp_path / "made")], {})
         assert guard
         deadline = time.monotonic() + 20
-        while not os.path.exists(f"/proc/{guard}/cmdline") or b"_exit_guard" not in open(f"/proc/{guard}/cmdline", "rb").read():
+        while not os.path.exists(f"/proc/{guard}/cmdline") or b"_exit_guard" not in pathlib.Path(f"/proc/{guard}/cmdline").read_bytes():
             assert time.monotonic() < deadline
         _exit_guard.disarm(process.pid)
         _exit_guard.disarm(guard)

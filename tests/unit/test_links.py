@@ -16,7 +16,7 @@ HOST_ID, OTHER_ID = 0, 7  # by which the container's namespace knows the host's 
 INSIDE_FD = 1000
 
 
-class Message(t.Dict[str, t.Any]):
+class Message(dict[str, t.Any]):
     """A netlink message as pyroute2 gives it."""
 
     def __init__(self, attributes: dict[str, t.Any], **fields: t.Any) -> None:

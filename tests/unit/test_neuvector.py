@@ -84,7 +84,7 @@ def test_macs_are_spread_too() -> None:
 
 
 def test_what_is_too_long_is_refused() -> None:
-    with pytest.raises(DataplaneError, match="ctrl_add_srvc_port would take 80.. bytes, and dp takes 8000"):
+    with pytest.raises(DataplaneError, match=r"ctrl_add_srvc_port would take 80.. bytes, and dp takes 8000"):
         protocol.encode(protocol.add_service_port("v" * 8000, False))
 
 
@@ -208,7 +208,7 @@ def test_rules_are_for_some_workloads_and_keep_their_order() -> None:
     )  # fmt: skip
     rules = model.policies(made)
     assert {mac: [(rule["id"], rule["action"]) for rule in rules[mac]] for mac in rules} == {MAC: [(1, 2), (3, 7), (2, 6)], MAC2: [(3, 7), (2, 6), (4, 7)]}
-    same = {mac: rules[MAC] for mac in map(str, range(250))}
+    same = dict.fromkeys(map(str, range(250)), rules[MAC])
     assert [len(macs) for macs, _rules in model.groups({**same, MAC2: rules[MAC2]}, [*same, MAC2])] == [100, 100, 50, 1]
 
 
@@ -288,7 +288,7 @@ def test_records_are_of_one_process(tmp_path: pathlib.Path) -> None:
     with own.locked():
         assert sorted(path.name for path in root.iterdir()) == [f"neuvector-{os.getpid()}-{start_time(os.getpid())}.json", "somebody-elses"]
     next(root.glob("neuvector-*")).write_text('{"sure":')
-    with pytest.raises(DataplaneError, match="cannot be read .* remove it and start dp again"):
+    with pytest.raises(DataplaneError, match=r"cannot be read .* remove it and start dp again"):
         own.load()
     own.remove()
     own.remove()

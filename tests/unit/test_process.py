@@ -126,7 +126,7 @@ def test_pidfd_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch, number: in
 
 def test_python_without_pidfd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "pidfd_open")
-    with pytest.raises(DependencyError, match="Python 3.9 or newer"):
+    with pytest.raises(DependencyError, match=r"Python 3.9 or newer"):
         _process.pidfd_open(1)
 
 

@@ -15,8 +15,16 @@ import typing as t
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils import _rtnetlink
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _u32
-from ansible_collections.nettap.containers.plugins.module_utils._steering._u32 import DESTINATION, ETH_P_ALL, ETH_P_IP, ETH_P_IPV6, SOURCE
-from ansible_collections.nettap.containers.plugins.module_utils._steering._u32 import Filter, match_mac, write_mac
+from ansible_collections.nettap.containers.plugins.module_utils._steering._u32 import (
+    DESTINATION,
+    ETH_P_ALL,
+    ETH_P_IP,
+    ETH_P_IPV6,
+    SOURCE,
+    Filter,
+    match_mac,
+    write_mac,
+)
 
 MAC, TAG = "02:42:ac:11:00:02", "4e:65:75:56:00:01"
 IFINDEX, TARGET = 3, 2

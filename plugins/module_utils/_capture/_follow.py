@@ -27,7 +27,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._pcap import _bl
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import CHUNK, HEADER_LENGTH, RECORD_LENGTH, Chunk, Header, PcapFile
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._ring import Ring
 
-Cursor = t.Dict[str, t.Any]  # a value of JSON; whoever follows keeps it, and need not look into it
+Cursor = dict[str, t.Any]  # a value of JSON; whoever follows keeps it, and need not look into it
 
 _PIECE = 4 << 20  # bytes of captured packets in one answer, which the connection plugin holds in memory
 _SMALLEST_SHARE = 64 << 10  # of them for one segment, however many there are

@@ -18,8 +18,8 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import P
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import PcapFile, scan
 from ansible_collections.nettap.containers.plugins.module_utils._process import Process
 
-State = t.Dict[str, t.Any]
-Segment = t.Dict[str, t.Any]
+State = dict[str, t.Any]
+Segment = dict[str, t.Any]
 
 NANO = 1_000_000_000
 _NEVER = 1 << 64  # nanoseconds; later than any packet

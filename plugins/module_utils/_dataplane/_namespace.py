@@ -228,9 +228,9 @@ def _read(name: str, namespace: _netns.Namespace) -> Dataplane | None:
 
 def _disable_ipv6(fd: int, link: str) -> None:
     """No address, no duplicate address detection, no router solicitation: what a service link carries is others'."""
-    with _netns.entered(fd), contextlib.suppress(FileNotFoundError):  # no IPv6 in the kernel
-        with open(f"/proc/sys/net/ipv6/conf/{link}/disable_ipv6", "w", encoding="ascii") as stream:
-            stream.write("1")
+    path = f"/proc/sys/net/ipv6/conf/{link}/disable_ipv6"
+    with _netns.entered(fd), contextlib.suppress(FileNotFoundError), open(path, "w", encoding="ascii") as stream:  # no IPv6 in the kernel
+        stream.write("1")
 
 
 def _offload(fd: int, link: str, command: int, value: bool) -> None:

@@ -12,9 +12,9 @@ import typing as t
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _neuvector_protocol as protocol
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
 
-Config = t.Dict[str, t.Any]
-Rule = t.Dict[str, t.Any]
-Span = t.Tuple[ipaddress.IPv4Address, ipaddress.IPv4Address]
+Config = dict[str, t.Any]
+Rule = dict[str, t.Any]
+Span = tuple[ipaddress.IPv4Address, ipaddress.IPv4Address]
 
 # What a dp that has just been started amounts to.
 EMPTY: Config = {

@@ -16,7 +16,7 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
 
-Message = t.Dict[str, t.Dict[str, t.Any]]
+Message = dict[str, dict[str, t.Any]]
 
 MAX_MESSAGE = 8000  # bytes of a datagram; dp reads 8191 (ctrl.c BUF_SIZE) and takes a longer one for broken JSON, without a word
 MAX_MACS = 100  # of one policy: 20 bytes each, in every one of its messages

@@ -48,7 +48,7 @@ _WORD = 0xFFFFFFFF
 def section_header(application: str, comment: str | None = None) -> bytes:
     """Return the block that starts a file."""
     fixed = struct.pack("<IHHq", _BYTE_ORDER_MAGIC, *_VERSION, _UNKNOWN_LENGTH)
-    return _block(_SECTION_HEADER, fixed, _comment(comment) + [(_SHB_USERAPPL, _text(application))])
+    return _block(_SECTION_HEADER, fixed, [*_comment(comment), (_SHB_USERAPPL, _text(application))])
 
 
 def interface_description(
@@ -60,7 +60,7 @@ def interface_description(
     comment: str | None = None,
 ) -> bytes:
     """Return the block that introduces the next interface; they are numbered from 0 in the order of the file."""
-    options = _comment(comment) + [(_IF_NAME, _text(name))]
+    options = [*_comment(comment), (_IF_NAME, _text(name))]
     if description:
         options.append((_IF_DESCRIPTION, _text(description)))
     options.append((_IF_TSRESOL, _NANOSECONDS))

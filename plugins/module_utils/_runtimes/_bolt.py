@@ -16,7 +16,7 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import EngineError
 
-Tree = t.Dict[bytes, t.Any]  # a value is bytes, or a Tree for a bucket in the bucket
+Tree = dict[bytes, t.Any]  # a value is bytes, or a Tree for a bucket in the bucket
 
 _PAGE = struct.Struct("=QHHI")  # id, flags, count, overflow
 _BRANCH_PAGE, _LEAF_PAGE = 0x01, 0x02

@@ -29,7 +29,7 @@ METADATA = "io.containerd.metadata.v1.bolt/meta.db"  # in the root folder; its b
 FOREIGN = ("moby", "plugins.moby")  # Docker's containers, which Docker is asked for
 _SETTING = re.compile(r"^(root|state)\s*=\s*[\"']([^\"']+)[\"']", re.MULTILINE)  # containerd-config.toml(5)
 
-Key = t.Tuple[str, str]  # namespace of containerd, ID
+Key = tuple[str, str]  # namespace of containerd, ID
 
 
 class Containerd:

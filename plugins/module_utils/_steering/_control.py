@@ -170,7 +170,7 @@ def _put_in(bench: Bench, todo: t.Sequence[tuple[Record, Record | None, bool]], 
             bench.journal.save(record)
         _verify(bench, new, answered)
     except BaseException as error:
-        for record, before in done:
+        for dummy, before in done:
             if before is not None:
                 bench.journal.save(before)
                 with contextlib.suppress(NettapError), bench.topology(before) as topology:

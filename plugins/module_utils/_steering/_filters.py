@@ -99,7 +99,7 @@ class Filters(rt.Netlink):
                 return text(attributes_of(body, _TCMSG.size)[_KIND])
         return None
 
-    def list(self, ifindex: int) -> t.List[Filter]:
+    def list(self, ifindex: int) -> t.List[Filter]:  # noqa: UP006  # here `list` is this method
         """All filters of the link's clsact (or ingress), by direction and pref."""
         found = {}
         for direction, parent in _PARENTS.items():
@@ -150,7 +150,7 @@ class Filters(rt.Netlink):
             for one in filters
         ])
 
-    def _remove(self, requests: t.Sequence[t.Tuple[int, bytes]]) -> None:
+    def _remove(self, requests: t.Sequence[tuple[int, bytes]]) -> None:
         for kind, body in requests:
             try:
                 self.request(kind, body)

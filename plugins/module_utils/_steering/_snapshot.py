@@ -21,7 +21,7 @@ from ansible_collections.nettap.containers.plugins.module_utils import _rtnetlin
 from ansible_collections.nettap.containers.plugins.module_utils._rtnetlink import Netlink, NetlinkError, attribute, attributes, attributes_of
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _sysctl
 
-Snapshot = t.Dict[str, t.Any]
+Snapshot = dict[str, t.Any]
 
 AF_MPLS = 28
 # linux/if_addr.h

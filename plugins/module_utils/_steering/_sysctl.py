@@ -9,12 +9,11 @@
 from __future__ import annotations
 
 import os
-import typing as t
 
 ROOT = "/proc/sys/net"
 FOLDERS = ("ipv4/conf", "ipv6/conf", "ipv4/neigh", "ipv6/neigh", "mpls/conf")
 
-Settings = t.Dict[str, t.Dict[str, str]]
+Settings = dict[str, dict[str, str]]
 
 
 def read(interface: str) -> Settings:

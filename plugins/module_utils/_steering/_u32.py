@@ -17,8 +17,7 @@ import socket
 import struct
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils import _netns
-from ansible_collections.nettap.containers.plugins.module_utils import _rtnetlink
+from ansible_collections.nettap.containers.plugins.module_utils import _netns, _rtnetlink
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NamespaceError
 from ansible_collections.nettap.containers.plugins.module_utils._rtnetlink import Netlink, NetlinkError, attribute, attributes_of
 
@@ -40,7 +39,7 @@ ETH_P_IP, ETH_P_IPV6, ETH_P_ALL = 0x0800, 0x86DD, 0x0003  # linux/if_ether.h
 PROTOCOLS = {ETH_P_IP: "ip", ETH_P_IPV6: "ipv6", ETH_P_ALL: "all"}
 DESTINATION, SOURCE = -14, -8  # of the MAC addresses
 
-Word = t.Tuple[int, int, int]  # offset, value, mask: of a match the bits that count, of pedit the bits that stay
+Word = tuple[int, int, int]  # offset, value, mask: of a match the bits that count, of pedit the bits that stay
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 

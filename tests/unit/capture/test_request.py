@@ -23,7 +23,7 @@ GIB = 1 << 30
 
 def test_defaults_are_those_of_the_design_and_of_the_module() -> None:
     """Three places tell them; they must agree."""
-    assert Request.of({}) == Request() == Request.of({name: None for name in Request().stored()})
+    assert Request.of({}) == Request() == Request.of(dict.fromkeys(Request().stored()))
     assert (Request().interface, Request().file_size, Request().file_count, Request().promiscuous) == (("any",), 100, 10, False)
     for field in dataclasses.fields(Request):
         default = container_capture.ARGUMENTS[field.name].get("default")

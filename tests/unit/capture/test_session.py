@@ -35,7 +35,7 @@ while signal.sigwait([signal.SIGUSR1]):
         time.sleep(0.02)  # so that whoever does not wait for the end of the line sees half of it
         log.write("7 packets received by filter, 2 packets dropped by kernel\\n")
 """
-Processes = t.Callable[..., t.Dict[str, int]]
+Processes = t.Callable[..., dict[str, int]]
 
 
 @pytest.fixture(name="processes")

@@ -23,7 +23,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import C
 from ansible_collections.nettap.containers.tests.unit.pcap import builder
 
 PACKETS = builder.sequence(6)
-Staged = t.Tuple[t.Dict[str, t.Any], t.List[t.Dict[str, t.Any]]]
+Staged = tuple[dict[str, t.Any], list[dict[str, t.Any]]]
 
 
 @pytest.fixture(name="storage")

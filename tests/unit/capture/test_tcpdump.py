@@ -108,7 +108,7 @@ def test_filter_is_refused_in_the_words_of_tcpdump(expression: str, device: str,
 @pytest.mark.parametrize("expression", NAUGHTY)
 def test_filter_that_tries_to_be_an_option(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, expression: str, device: str) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CaptureError, match="syntax error|illegal|unknown|can't parse|non-network"):
+    with pytest.raises(CaptureError, match=r"syntax error|illegal|unknown|can't parse|non-network"):
         _tcpdump.check_filter(_tcpdump.program(), expression.replace("/tmp/", f"{tmp_path}/"), device, ETHERNET)
     assert list(tmp_path.iterdir()) == []
 
@@ -139,7 +139,7 @@ def test_any_on_a_tcpdump_of_before_4_99(tmp_path: pathlib.Path) -> None:
 
 
 def test_filter_in_a_text_that_is_no_utf_8(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(CaptureError, match="b.d"):
+    with pytest.raises(CaptureError, match=r"b.d"):
         _tcpdump.check_filter(stand_in(tmp_path / "tcpdump", r"printf 'tcpdump: b\377d\n' >&2; exit 1"), "x", "eth0", ETHERNET)
 
 

@@ -21,7 +21,7 @@ SLL2 = bytes.fromhex("88b5 0000 00000007 0001 00 06 0200000000010000")
 
 
 def tool(*argv: str) -> str:
-    return subprocess.run(argv, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True).stdout
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
 def fields(path: str, *names: str) -> list[list[str]]:
