@@ -8,6 +8,7 @@ All numbers are from linux/bpf.h and linux/bpf_common.h.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -41,9 +42,13 @@ REDIRECT = 23
 
 
 class Assembler:
-    """Collects instructions; jumps go to names that are given to places before or after."""
+    """Collects instructions; jumps go to names that are given to places before or after.
 
-    def __init__(self) -> None:
+    order is the byte order of the machine that runs them, as the module struct writes it: "=" is this one.
+    """
+
+    def __init__(self, order: str = "=") -> None:
+        self.order = order
         self._code: list[tuple[int, int, int, int, int]] = []  # opcode, destination, source, offset, immediate
         self._places: dict[str, int] = {}
         self._jumps: list[tuple[int, str]] = []
@@ -88,17 +93,17 @@ class Assembler:
         """*(u64 *)(base + offset) += source, atomically."""
         self._add(0xDB, base, source, offset)
 
-    def jump(self, name: str) -> None:
-        """Go on at the place."""
-        self._jump(0x05, 0, 0, 0, name)
-
     def jump_if(self, condition: str, left: int, value: int, name: str) -> None:
         """Go on at the place if the register compares so (== or !=) with the value."""
         self._jump({"==": 0x15, "!=": 0x55}[condition], left, 0, value, name)
 
-    def skip_if(self, condition: str, left: int, value: int, instructions: int) -> None:
-        """Leave out so many instructions if the register compares so (== or !=) with the value."""
-        self._add({"==": 0x15, "!=": 0x55}[condition], left, 0, instructions, value)
+    @contextlib.contextmanager
+    def skipped_if(self, condition: str, left: int, value: int) -> t.Iterator[None]:
+        """Leave out the instructions of the block if the register compares so (== or !=) with the value."""
+        behind = f"behind the block of {len(self._code)}"
+        self.jump_if(condition, left, value, behind)
+        yield
+        self.place(behind)
 
     def jump_if_above(self, left: int, right: int, name: str) -> None:
         """Go on at the place if one register is above the other (unsigned)."""
@@ -120,10 +125,17 @@ class Assembler:
         for at, name in self._jumps:
             opcode, destination, source, dummy, immediate = code[at]
             code[at] = (opcode, destination, source, self._places[name] - at - 1, immediate)
-        return b"".join(struct.pack("=BBhi", opcode, source << 4 | destination, offset, immediate) for opcode, destination, source, offset, immediate in code)
+        return b"".join(self._encoded(*one) for one in code)
+
+    def _encoded(self, opcode: int, destination: int, source: int, offset: int, immediate: int) -> bytes:
+        """struct bpf_insn. Its registers are bit fields, which compilers begin at the other end of the byte where the byte order is big."""
+        little = struct.pack(f"{self.order}H", 1)[0] == 1
+        registers = source << 4 | destination if little else destination << 4 | source
+        return struct.pack(f"{self.order}BBhi", opcode, registers, offset, immediate)
 
     def _wide(self, destination: int, kind: int, value: int) -> None:
-        low, high = struct.unpack("=ii", struct.pack("=Q", value))
+        # The lower half comes first whatever the byte order is (RFC 9669, 5.4).
+        low, high = struct.unpack("<ii", struct.pack("<Q", value))
         self._add(0x18, destination, kind, 0, low)
         self._add(0, 0, 0, 0, high)
 
