@@ -13,6 +13,7 @@ import ctypes
 import errno
 import os
 import platform
+import resource
 import struct
 import typing as t
 
@@ -157,17 +158,21 @@ def load(code: bytes, name: str) -> int:
             1 if log_size else 0, log_size, ctypes.addressof(log) if log_size else 0, 0, 0, name.encode()[:15],
         )
         try:
-            return _bpf(_PROG_LOAD, attributes)
+            return _charged(_PROG_LOAD, attributes, f"the BPF program {name}")
         except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EINVAL, errno.EPERM) or log_size:
+            if error.errno not in (errno.EACCES, errno.EINVAL) or log_size:
                 said = log.value.decode(errors="replace").strip().splitlines()
                 raise SteeringError(f"The kernel does not take the BPF program {name} ({error.strerror}): {said[-2:] or 'it says no more'}.") from error
     raise SteeringError(f"The kernel does not take the BPF program {name}.")
 
 
 def create_map(key_size: int, value_size: int, entries: int, name: str) -> int:
-    """A hash map; memory is taken as entries come (BPF_F_NO_PREALLOC). Returns its descriptor."""
-    return _bpf(_MAP_CREATE, struct.pack("=IIIIIII16s", _MAP_TYPE_HASH, key_size, value_size, entries, 1, 0, 0, name.encode()[:15]))
+    """A hash map; memory is taken as entries come (BPF_F_NO_PREALLOC). Returns its descriptor. Raises DependencyError, SteeringError."""
+    attributes = struct.pack("=IIIIIII16s", _MAP_TYPE_HASH, key_size, value_size, entries, 1, 0, 0, name.encode()[:15])
+    try:
+        return _charged(_MAP_CREATE, attributes, f"the BPF map {name}")
+    except OSError as error:
+        raise SteeringError(f"The kernel does not make the BPF map {name} ({error.strerror}): look for its reason in the kernel's log (dmesg).") from error
 
 
 def update(map_fd: int, key: bytes, value: bytes) -> None:
@@ -211,6 +216,8 @@ def map_of_program(program_id: int) -> int | None:
         program = _bpf(_PROG_GET_FD_BY_ID, struct.pack("=III", program_id, 0, 0))
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        raise _forbidden(f"a look at BPF program {program_id}") from error
     try:
         # struct bpf_prog_info: nr_map_ids is at 52, the pointer map_ids at 56.
         ids = (ctypes.c_uint32 * 1)()
@@ -234,6 +241,8 @@ def attached(ifindex: int, kind: int) -> list[int]:
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT, errno.E2BIG):
             return []
+        if error.errno == errno.EPERM:
+            raise _forbidden(f"a look at the BPF programs of link {ifindex}") from error
         raise
     return list(ids[: struct.unpack_from("=I", attributes, 24)[0]])
 
@@ -242,6 +251,44 @@ def _element(command: int, map_fd: int, key: bytes | None, value: t.Any) -> None
     held = ctypes.create_string_buffer(key, len(key)) if key is not None else None
     buffer = ctypes.create_string_buffer(value, len(value)) if isinstance(value, bytes) else value
     _bpf(command, struct.pack("=IIQQQ", map_fd, 0, ctypes.addressof(held) if held else 0, ctypes.addressof(buffer) if buffer else 0, 0))
+
+
+def _charged(command: int, attributes: bytes, what: str) -> int:
+    """Makes what the kernel takes memory for. Raises OSError, DependencyError, SteeringError.
+
+    Until Linux 5.10 the kernel counts a map's and a program's pages as locked memory of the user (bpf_charge_memlock in kernel/bpf/syscall.c), root
+    too, and a map in its full size at once. Above RLIMIT_MEMLOCK, which is 64 KiB or 8 MiB, it says EPERM, as it does for want of a privilege.
+    So only when it says that, the limit goes, and only while the kernel looks at it: no process that is started later inherits that.
+    """
+    try:
+        return _bpf(command, attributes)
+    except OSError as error:
+        if error.errno != errno.EPERM:
+            raise
+    before = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    limit = resource.RLIM_INFINITY
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
+    except (ValueError, OSError):  # the hard limit stays without CAP_SYS_RESOURCE, for which Python has a ValueError
+        limit = before[1]
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
+    try:
+        return _bpf(command, attributes)
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            raise _forbidden(what, limit) from error
+        raise
+    finally:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, before)
+
+
+def _forbidden(what: str, limit: int = resource.RLIM_INFINITY) -> SteeringError:
+    """What to say where the kernel says EPERM; limit is the most that it let us lock, in bytes."""
+    low = "" if limit == resource.RLIM_INFINITY else (
+        f" Kernels before 5.11 also say so where RLIMIT_MEMLOCK is too low (here {limit} bytes) and cannot be raised: give CAP_SYS_RESOURCE, or raise it "
+        "for the session that Ansible runs in (ulimit -l, LimitMEMLOCK=).")
+    return SteeringError(f"The kernel forbids {what} (Operation not permitted): run as root of the host itself, with CAP_SYS_ADMIN and CAP_NET_ADMIN, where no "
+                         f"seccomp profile forbids bpf(2), or use topology: takeover, which needs no BPF.{low}")
 
 
 def _bpf(command: int, attributes: t.Any) -> int:
