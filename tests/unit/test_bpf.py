@@ -13,6 +13,7 @@ import sys
 
 import program_cases as the
 import pytest
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _bpf, _programs
 from ansible_collections.nettap.containers.plugins.module_utils._steering._bpf import R0, R1, R2, R3, R4, R5, R6, R7, R10, Assembler
 from bpf_interpreter import Interpreter
@@ -126,3 +127,16 @@ def test_frame_without_a_whole_header(program: str, action: int, order: str) -> 
 def test_a_program_is_for_this_machine_unless_told_otherwise() -> None:
     for case in CASES.values():
         assert case.code(MAP) == case.code(MAP, ORDERS[sys.byteorder])
+
+
+@pytest.mark.parametrize("machine, pointer, number", [
+    ("x86_64", 8, 321), ("x86_64", 4, 357), ("aarch64", 8, 280), ("aarch64", 4, 386), ("armv7l", 4, 386), ("i686", 4, 357), ("s390x", 8, 351),
+])  # fmt: skip
+def test_number_of_the_system_call(machine: str, pointer: int, number: int) -> None:
+    """Of asm/unistd.h; the machine is the kernel's, the pointer's size the process's."""
+    assert _bpf._number(machine, pointer) == number
+
+
+def test_unknown_machine() -> None:
+    with pytest.raises(DependencyError, match=r"^bpf\(2\) is not known for mips: use topology: takeover"):
+        _bpf._number("mips", 8)

@@ -21,6 +21,8 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import D
 
 # __NR_bpf (asm/unistd.h of each architecture)
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351, "armv7l": 386, "i686": 357}
+# A process of 32 bits calls by its own numbers, though uname(2) names the kernel's machine (Raspberry Pi OS of 32 bits).
+_NARROW = {"x86_64": "i686", "aarch64": "armv7l"}
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 # enum bpf_cmd
@@ -291,11 +293,17 @@ def _forbidden(what: str, limit: int = resource.RLIM_INFINITY) -> SteeringError:
                          f"seccomp profile forbids bpf(2), or use topology: takeover, which needs no BPF.{low}")
 
 
+def _number(machine: str, pointer: int) -> int:
+    """The number of bpf(2) for a process whose pointers have so many bytes. Raises DependencyError."""
+    number = _SYSCALL.get(_NARROW.get(machine, machine) if pointer == 4 else machine)
+    if number is None:
+        raise DependencyError(f"bpf(2) is not known for {machine}: use topology: takeover, which needs no BPF.")
+    return number
+
+
 def _bpf(command: int, attributes: t.Any) -> int:
     """See bpf(2). Raises OSError, or DependencyError where there is no such call."""
-    number = _SYSCALL.get(platform.machine())
-    if number is None:
-        raise DependencyError(f"bpf(2) is not known for {platform.machine()}: use topology: takeover, which needs no BPF.")
+    number = _number(platform.machine(), struct.calcsize("P"))
     buffer = ctypes.create_string_buffer(attributes, len(attributes)) if isinstance(attributes, bytes) else attributes
     result: int = _LIBC.syscall(number, command, ctypes.byref(buffer), len(buffer))
     if result < 0:
