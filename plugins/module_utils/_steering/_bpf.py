@@ -8,10 +8,12 @@ All numbers are from linux/bpf.h and linux/bpf_common.h.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import platform
+import resource
 import struct
 import typing as t
 
@@ -19,6 +21,8 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import D
 
 # __NR_bpf (asm/unistd.h of each architecture)
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351, "armv7l": 386, "i686": 357}
+# A process of 32 bits calls by its own numbers, though uname(2) names the kernel's machine (Raspberry Pi OS of 32 bits).
+_NARROW = {"x86_64": "i686", "aarch64": "armv7l"}
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 # enum bpf_cmd
@@ -41,9 +45,13 @@ REDIRECT = 23
 
 
 class Assembler:
-    """Collects instructions; jumps go to names that are given to places before or after."""
+    """Collects instructions; jumps go to names that are given to places before or after.
 
-    def __init__(self) -> None:
+    order is the byte order of the machine that runs them, as the module struct writes it: "=" is this one.
+    """
+
+    def __init__(self, order: str = "=") -> None:
+        self.order = order
         self._code: list[tuple[int, int, int, int, int]] = []  # opcode, destination, source, offset, immediate
         self._places: dict[str, int] = {}
         self._jumps: list[tuple[int, str]] = []
@@ -88,17 +96,17 @@ class Assembler:
         """*(u64 *)(base + offset) += source, atomically."""
         self._add(0xDB, base, source, offset)
 
-    def jump(self, name: str) -> None:
-        """Go on at the place."""
-        self._jump(0x05, 0, 0, 0, name)
-
     def jump_if(self, condition: str, left: int, value: int, name: str) -> None:
         """Go on at the place if the register compares so (== or !=) with the value."""
         self._jump({"==": 0x15, "!=": 0x55}[condition], left, 0, value, name)
 
-    def skip_if(self, condition: str, left: int, value: int, instructions: int) -> None:
-        """Leave out so many instructions if the register compares so (== or !=) with the value."""
-        self._add({"==": 0x15, "!=": 0x55}[condition], left, 0, instructions, value)
+    @contextlib.contextmanager
+    def skipped_if(self, condition: str, left: int, value: int) -> t.Iterator[None]:
+        """Leave out the instructions of the block if the register compares so (== or !=) with the value."""
+        behind = f"behind the block of {len(self._code)}"
+        self.jump_if(condition, left, value, behind)
+        yield
+        self.place(behind)
 
     def jump_if_above(self, left: int, right: int, name: str) -> None:
         """Go on at the place if one register is above the other (unsigned)."""
@@ -120,10 +128,17 @@ class Assembler:
         for at, name in self._jumps:
             opcode, destination, source, dummy, immediate = code[at]
             code[at] = (opcode, destination, source, self._places[name] - at - 1, immediate)
-        return b"".join(struct.pack("=BBhi", opcode, source << 4 | destination, offset, immediate) for opcode, destination, source, offset, immediate in code)
+        return b"".join(self._encoded(*one) for one in code)
+
+    def _encoded(self, opcode: int, destination: int, source: int, offset: int, immediate: int) -> bytes:
+        """struct bpf_insn. Its registers are bit fields, which compilers begin at the other end of the byte where the byte order is big."""
+        little = struct.pack(f"{self.order}H", 1)[0] == 1
+        registers = source << 4 | destination if little else destination << 4 | source
+        return struct.pack(f"{self.order}BBhi", opcode, registers, offset, immediate)
 
     def _wide(self, destination: int, kind: int, value: int) -> None:
-        low, high = struct.unpack("=ii", struct.pack("=Q", value))
+        # The lower half comes first whatever the byte order is (RFC 9669, 5.4).
+        low, high = struct.unpack("<ii", struct.pack("<Q", value))
         self._add(0x18, destination, kind, 0, low)
         self._add(0, 0, 0, 0, high)
 
@@ -145,17 +160,21 @@ def load(code: bytes, name: str) -> int:
             1 if log_size else 0, log_size, ctypes.addressof(log) if log_size else 0, 0, 0, name.encode()[:15],
         )
         try:
-            return _bpf(_PROG_LOAD, attributes)
+            return _charged(_PROG_LOAD, attributes, f"the BPF program {name}")
         except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EINVAL, errno.EPERM) or log_size:
+            if error.errno not in (errno.EACCES, errno.EINVAL) or log_size:
                 said = log.value.decode(errors="replace").strip().splitlines()
                 raise SteeringError(f"The kernel does not take the BPF program {name} ({error.strerror}): {said[-2:] or 'it says no more'}.") from error
     raise SteeringError(f"The kernel does not take the BPF program {name}.")
 
 
 def create_map(key_size: int, value_size: int, entries: int, name: str) -> int:
-    """A hash map; memory is taken as entries come (BPF_F_NO_PREALLOC). Returns its descriptor."""
-    return _bpf(_MAP_CREATE, struct.pack("=IIIIIII16s", _MAP_TYPE_HASH, key_size, value_size, entries, 1, 0, 0, name.encode()[:15]))
+    """A hash map; memory is taken as entries come (BPF_F_NO_PREALLOC). Returns its descriptor. Raises DependencyError, SteeringError."""
+    attributes = struct.pack("=IIIIIII16s", _MAP_TYPE_HASH, key_size, value_size, entries, 1, 0, 0, name.encode()[:15])
+    try:
+        return _charged(_MAP_CREATE, attributes, f"the BPF map {name}")
+    except OSError as error:
+        raise SteeringError(f"The kernel does not make the BPF map {name} ({error.strerror}): look for its reason in the kernel's log (dmesg).") from error
 
 
 def update(map_fd: int, key: bytes, value: bytes) -> None:
@@ -199,6 +218,8 @@ def map_of_program(program_id: int) -> int | None:
         program = _bpf(_PROG_GET_FD_BY_ID, struct.pack("=III", program_id, 0, 0))
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        raise _forbidden(f"a look at BPF program {program_id}") from error
     try:
         # struct bpf_prog_info: nr_map_ids is at 52, the pointer map_ids at 56.
         ids = (ctypes.c_uint32 * 1)()
@@ -222,6 +243,8 @@ def attached(ifindex: int, kind: int) -> list[int]:
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT, errno.E2BIG):
             return []
+        if error.errno == errno.EPERM:
+            raise _forbidden(f"a look at the BPF programs of link {ifindex}") from error
         raise
     return list(ids[: struct.unpack_from("=I", attributes, 24)[0]])
 
@@ -232,11 +255,55 @@ def _element(command: int, map_fd: int, key: bytes | None, value: t.Any) -> None
     _bpf(command, struct.pack("=IIQQQ", map_fd, 0, ctypes.addressof(held) if held else 0, ctypes.addressof(buffer) if buffer else 0, 0))
 
 
+def _charged(command: int, attributes: bytes, what: str) -> int:
+    """Makes what the kernel takes memory for. Raises OSError, DependencyError, SteeringError.
+
+    Until Linux 5.10 the kernel counts a map's and a program's pages as locked memory of the user (bpf_charge_memlock in kernel/bpf/syscall.c), root
+    too, and a map in its full size at once. Above RLIMIT_MEMLOCK, which is 64 KiB or 8 MiB, it says EPERM, as it does for want of a privilege.
+    So only when it says that, the limit goes, and only while the kernel looks at it: no process that is started later inherits that.
+    """
+    try:
+        return _bpf(command, attributes)
+    except OSError as error:
+        if error.errno != errno.EPERM:
+            raise
+    before = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    limit = resource.RLIM_INFINITY
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
+    except (ValueError, OSError):  # the hard limit stays without CAP_SYS_RESOURCE, for which Python has a ValueError
+        limit = before[1]
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
+    try:
+        return _bpf(command, attributes)
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            raise _forbidden(what, limit) from error
+        raise
+    finally:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, before)
+
+
+def _forbidden(what: str, limit: int = resource.RLIM_INFINITY) -> SteeringError:
+    """What to say where the kernel says EPERM; limit is the most that it let us lock, in bytes."""
+    low = "" if limit == resource.RLIM_INFINITY else (
+        f" Kernels before 5.11 also say so where RLIMIT_MEMLOCK is too low (here {limit} bytes) and cannot be raised: give CAP_SYS_RESOURCE, or raise it "
+        "for the session that Ansible runs in (ulimit -l, LimitMEMLOCK=).")
+    return SteeringError(f"The kernel forbids {what} (Operation not permitted): run as root of the host itself, with CAP_SYS_ADMIN and CAP_NET_ADMIN, where no "
+                         f"seccomp profile forbids bpf(2), or use topology: takeover, which needs no BPF.{low}")
+
+
+def _number(machine: str, pointer: int) -> int:
+    """The number of bpf(2) for a process whose pointers have so many bytes. Raises DependencyError."""
+    number = _SYSCALL.get(_NARROW.get(machine, machine) if pointer == 4 else machine)
+    if number is None:
+        raise DependencyError(f"bpf(2) is not known for {machine}: use topology: takeover, which needs no BPF.")
+    return number
+
+
 def _bpf(command: int, attributes: t.Any) -> int:
     """See bpf(2). Raises OSError, or DependencyError where there is no such call."""
-    number = _SYSCALL.get(platform.machine())
-    if number is None:
-        raise DependencyError(f"bpf(2) is not known for {platform.machine()}: use topology: takeover, which needs no BPF.")
+    number = _number(platform.machine(), struct.calcsize("P"))
     buffer = ctypes.create_string_buffer(attributes, len(attributes)) if isinstance(attributes, bytes) else attributes
     result: int = _LIBC.syscall(number, command, ctypes.byref(buffer), len(buffer))
     if result < 0:

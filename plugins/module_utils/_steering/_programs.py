@@ -15,6 +15,8 @@ the peer, with a mark that lets it pass there:
     vbr0 (vbr)   by destination MAC   -> egress of the peer
 
 In tag mode, what goes to the service link bears a tag in place of the container's MAC; the map is then by tag.
+
+Programs read numbers of several bytes in the machine's byte order, from packets too: what they compare with is written so.
 """
 
 from __future__ import annotations
@@ -43,8 +45,8 @@ _ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
 
 KEY_SIZE = 8  # a MAC, and zeros
 # Element of the map: the peer's ifindex, the container's MAC, then the counters (packets; each segment of an offloaded one).
-_ELEMENT = struct.Struct("=I6s6x5Q")
-VALUE_SIZE = _ELEMENT.size
+_ELEMENT = "I6s6x5Q"
+VALUE_SIZE = struct.calcsize(f"={_ELEMENT}")
 _IFINDEX, _MAC = 0, 4
 _COUNTERS = ("out_sent", "out_returned", "in_sent", "in_returned", "refused")
 _OFFSETS = {name: 16 + 8 * number for number, name in enumerate(_COUNTERS)}
@@ -62,14 +64,14 @@ class Element:
     in_returned: int = 0
     refused: int = 0
 
-    def pack(self) -> bytes:
-        """The element as the programs read it."""
-        return _ELEMENT.pack(self.ifindex, mac_bytes(self.mac), *(getattr(self, name) for name in _COUNTERS))
+    def pack(self, order: str = "=") -> bytes:
+        """The element as the programs of that byte order (see Assembler) read it."""
+        return struct.pack(f"{order}{_ELEMENT}", self.ifindex, mac_bytes(self.mac), *(getattr(self, name) for name in _COUNTERS))
 
     @classmethod
-    def unpack(cls, value: bytes) -> Element:
+    def unpack(cls, value: bytes, order: str = "=") -> Element:
         """Reads an element."""
-        ifindex, mac, *counters = _ELEMENT.unpack(value)
+        ifindex, mac, *counters = struct.unpack(f"{order}{_ELEMENT}", value)
         return cls(ifindex, mac.hex(":"), *counters)
 
 
@@ -83,18 +85,17 @@ def key(mac: str) -> bytes:
     return mac_bytes(mac) + bytes(KEY_SIZE - 6)
 
 
-def outbound(map_fd: int, mac: str, tag: str | None, service_ifindex: int, ipv6: str) -> bytes:
-    """For the ingress of the peer: what the container sends. ipv6 is steer, bypass or drop."""
-    return _redirecting(map_fd, mac, tag, service_ifindex, ipv6, _SOURCE, "out_sent")
+def outbound(map_fd: int, mac: str, tag: str | None, service_ifindex: int, ipv6: str, order: str = "=") -> bytes:
+    """For the ingress of the peer: what the container sends. ipv6 is steer, bypass or drop; for order see Assembler."""
+    return _redirecting(Assembler(order), map_fd, mac, tag, service_ifindex, ipv6, _SOURCE, "out_sent")
 
 
-def inbound(map_fd: int, mac: str, tag: str | None, service_ifindex: int, ipv6: str) -> bytes:
+def inbound(map_fd: int, mac: str, tag: str | None, service_ifindex: int, ipv6: str, order: str = "=") -> bytes:
     """For the egress of the peer: what the container is sent."""
-    return _redirecting(map_fd, mac, tag, service_ifindex, ipv6, _DESTINATION, "in_sent")
+    return _redirecting(Assembler(order), map_fd, mac, tag, service_ifindex, ipv6, _DESTINATION, "in_sent")
 
 
-def _redirecting(map_fd: int, mac: str, tag: str | None, service_ifindex: int, ipv6: str, field: int, counter: str) -> bytes:
-    code = Assembler()
+def _redirecting(code: Assembler, map_fd: int, mac: str, tag: str | None, service_ifindex: int, ipv6: str, field: int, counter: str) -> bytes:
     code.move(R6, R1)
     # What the engine has seen passes, and on it goes as if nothing had been.
     code.load(WORD, R5, R6, _MARK)
@@ -105,9 +106,9 @@ def _redirecting(map_fd: int, mac: str, tag: str | None, service_ifindex: int, i
 
     code.place("fresh")
     code.load(WORD, R5, R6, _PROTOCOL)
-    code.jump_if("==", R5, _network_order(_ETH_P_IP), "ip")
+    code.jump_if("==", R5, _network_order(code, _ETH_P_IP), "ip")
     if ipv6 != "bypass":
-        code.jump_if("==", R5, _network_order(_ETH_P_IPV6), "ip" if ipv6 == "steer" else "drop")
+        code.jump_if("==", R5, _network_order(code, _ETH_P_IPV6), "ip" if ipv6 == "steer" else "drop")
     code.place("pass")
     code.leave(_PASS)
 
@@ -120,7 +121,7 @@ def _redirecting(map_fd: int, mac: str, tag: str | None, service_ifindex: int, i
     # Another container's frame that the bridge floods to this port is not for us. One that bears another source MAC
     # could never find its way back, and to let it pass would be a way around the engine.
     stranger = "pass" if field == _DESTINATION else "refuse"
-    for offset, value in enumerate(struct.unpack("=3H", mac_bytes(mac))):
+    for offset, value in enumerate(struct.unpack(f"{code.order}3H", mac_bytes(mac))):
         code.load(HALF, R5, R2, field + 2 * offset)
         code.jump_if("!=", R5, value, stranger)
     _count(code, map_fd, tag or mac, counter)
@@ -141,14 +142,14 @@ def _redirecting(map_fd: int, mac: str, tag: str | None, service_ifindex: int, i
     return code.code()
 
 
-def returning(map_fd: int, inbound_link: bool, outbound_link: bool, tagged: bool) -> bytes:
+def returning(map_fd: int, inbound_link: bool, outbound_link: bool, tagged: bool, order: str = "=") -> bytes:
     """For the ingress of a service link: what comes back on its way to the container, from it, or (tag mode) both."""
-    code = Assembler()
+    code = Assembler(order)
     code.move(R6, R1)
     _header(code, "drop")
     # The watchdog's sockets hear heartbeats.
     code.load(WORD, R5, R6, _PROTOCOL)
-    code.jump_if("==", R5, _network_order(HEARTBEAT), "pass")
+    code.jump_if("==", R5, _network_order(code, HEARTBEAT), "pass")
     ways = [way for way, wanted in (("in", inbound_link), ("out", outbound_link)) if wanted]
     for way in ways:
         field = _DESTINATION if way == "in" else _SOURCE
@@ -198,17 +199,17 @@ def _count(code: Assembler, map_fd: int, mac: str, counter: str) -> None:
     """Counts the packet in the map's element of that MAC, if there is one; R0 to R5 and R7 are lost."""
     _stack(code, -8, key(mac))
     _look_up(code, map_fd)
-    code.skip_if("==", R0, 0, 4)
-    _segments(code, R7)
-    code.count(R0, _OFFSETS[counter], R7)
+    with code.skipped_if("==", R0, 0):
+        _segments(code, R7)
+        code.count(R0, _OFFSETS[counter], R7)
 
 
 def _segments(code: Assembler, register: int) -> None:
     """register = packets that the frame will be on a wire: 1, or the segments of an offloaded one."""
     code.load(WORD, register, R6, _GSO_SEGS)
     # Where the kernel does not say (0), it is one.
-    code.skip_if("!=", register, 0, 1)
-    code.set(register, 1)
+    with code.skipped_if("!=", register, 0):
+        code.set(register, 1)
 
 
 def _look_up(code: Assembler, map_fd: int) -> None:
@@ -221,7 +222,7 @@ def _look_up(code: Assembler, map_fd: int) -> None:
 
 def _stack(code: Assembler, offset: int, value: bytes) -> None:
     """The 8 bytes stand at the frame's offset; R5 is lost."""
-    code.set64(R5, struct.unpack("=Q", value)[0])
+    code.set64(R5, struct.unpack(f"{code.order}Q", value)[0])
     code.store(_bpf.DOUBLE, R10, offset, R5)
 
 
@@ -236,7 +237,7 @@ def _rewrite(code: Assembler, field: int) -> None:
     code.call(_bpf.SKB_STORE_BYTES)
 
 
-def _network_order(value: int) -> int:
-    """A 16-bit number as __sk_buff.protocol shows it on this machine."""
-    number: int = struct.unpack("=H", struct.pack(">H", value))[0]
+def _network_order(code: Assembler, value: int) -> int:
+    """A 16-bit number as __sk_buff.protocol shows it: two bytes of the network, read in the machine's byte order."""
+    number: int = struct.unpack(f"{code.order}H", struct.pack(">H", value))[0]
     return number
