@@ -99,18 +99,18 @@ def failed(done: ansible_cli.Finished) -> set[str]:
 @pytest.mark.parametrize(
     ("hosts", "module", "packages", "options"),
     [
-        (["debian-11", "debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04"], "apt", ["tcpdump", "util-linux", "iproute2", "python3-docker"], APT),
-        (EL, "dnf", ["tcpdump", "util-linux", "iproute", "python3-docker"], {"state": "present"}),
-        (["fedora"], "dnf5", ["tcpdump", "util-linux", "iproute", "python3-docker"], {"state": "present"}),
+        (["debian-11", "debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04"], "apt", ["tcpdump", "util-linux", "iproute2", "python3-pyroute2", "python3-docker"], APT),
+        (EL, "dnf", ["tcpdump", "util-linux", "iproute", "python3-pyroute2", "python3-docker"], {"state": "present"}),
+        (["fedora"], "dnf5", ["tcpdump", "util-linux", "iproute", "python3-pyroute2", "python3-docker"], {"state": "present"}),
         # Of the Python on which Ansible runs: the python3 of SUSE 15 is 3.6.
-        (["leap-15.6", "sles-15"], "zypper", ["tcpdump", "util-linux", "iproute2", "python311-docker"], {"state": "present"}),
-        (["leap-16", "sles-16", "tumbleweed"], "zypper", ["tcpdump", "util-linux", "iproute2", "python313-docker"], {"state": "present"}),
+        (["leap-15.6", "sles-15"], "zypper", ["tcpdump", "util-linux", "iproute2", "python311-pyroute2", "python311-docker"], {"state": "present"}),
+        (["leap-16", "sles-16", "tumbleweed"], "zypper", ["tcpdump", "util-linux", "iproute2", "python313-pyroute2", "python313-docker"], {"state": "present"}),
     ],
 )  # fmt: skip
 def test_packages(done: ansible_cli.Finished, hosts: list[str], module: str, packages: list[str], options: dict[str, t.Any]) -> None:
     for host in hosts:
         assert installed(done, host) == (module, {"name": packages, **options}), host
-        assert done.result("Look for the Docker SDK", host)["args"]["argv"] == [FACTS[host]["python"][1], "-c", "import docker.errors"], host
+        assert done.result("Look for the libraries", host)["args"]["argv"] == [FACTS[host]["python"][1], "-c", "import pyroute2, docker.errors"], host
         assert host not in failed(done)
 
 
@@ -118,16 +118,17 @@ def test_distribution_that_is_not_known(done: ansible_cli.Finished) -> None:
     """It is told what to do; no other of those with recorded facts fails."""
     assert failed(done) & set(FACTS) == {"arch"}
     assert done.result("Check that its packages are known", "arch")["msg"] == (
-        "The packages of Archlinux are not known to this role: set prepare_packages to those that bring tcpdump, nsenter, ip, and docker for Python."
+        "The packages of Archlinux are not known to this role: set prepare_packages to those that bring tcpdump, nsenter, ip, and pyroute2 and docker for Python."
     )  # fmt: skip
 
 
 def test_options(done: ansible_cli.Finished) -> None:
-    """Without Docker the RHEL family needs no EPEL."""
-    wanted = {"no-docker-rocky": ["tcpdump", "util-linux", "iproute"], "no-docker-sles": ["tcpdump", "util-linux", "iproute2"], "own-packages": ["tcpdump-mine"]}
+    base = {"no-docker-rocky": ["iproute", "python3-pyroute2"], "no-docker-sles": ["iproute2", "python311-pyroute2"]}
+    wanted = {host: ["tcpdump", "util-linux", *own] for host, own in base.items()} | {"own-packages": ["tcpdump-mine"]}
     assert {host: installed(done, host)[1]["name"] for host in wanted} == wanted
-    looked = {entry["host"] for entry in done.results if "Look for the Docker SDK" in entry["task"] and entry["status"] == "ok"}
-    assert not looked & set(wanted) and not failed(done) & set(wanted)
+    for host in wanted:
+        assert done.result("Look for the libraries", host)["args"]["argv"][-1] == "import pyroute2", host
+    assert not failed(done) & set(wanted)
 
 
 def test_package_that_is_nowhere(done: ansible_cli.Finished) -> None:
@@ -135,19 +136,19 @@ def test_package_that_is_nowhere(done: ansible_cli.Finished) -> None:
     told = {host: done.result("Say what could not be installed", host)["msg"] for host in HOSTS if host.startswith("nowhere-")}
     why = "Failed to install some of the specified packages No package python3-docker available."
     assert told["nowhere-rhel"] == (
-        f"tcpdump, util-linux, iproute, python3-docker could not be installed on RedHat 9.7: {why} The Docker SDK for Python is in EPEL "
-        "(https://docs.fedoraproject.org/en-US/epel/getting-started/): enable it, or set prepare_docker: false for hosts without Docker."
+        f"tcpdump, util-linux, iproute, python3-pyroute2, python3-docker could not be installed on RedHat 9.7: {why} The libraries for Python are in EPEL "
+        "(https://docs.fedoraproject.org/en-US/epel/getting-started/): enable it."
     )  # fmt: skip
-    assert told["nowhere-no-docker"] == f"tcpdump, util-linux, iproute could not be installed on Rocky 9.6: {why}"
-    assert "is in the component universe (" in told["nowhere-ubuntu"]
+    assert told["nowhere-no-docker"].startswith(f"tcpdump, util-linux, iproute, python3-pyroute2 could not be installed on Rocky 9.6: {why} The libraries")
+    assert "are in the component universe (" in told["nowhere-ubuntu"]
     assert told["nowhere-debian"].endswith("on Debian 11.11: No package matching 'python3-docker' is available")
-    assert "is in the Python 3 Module (" in told["nowhere-sles"]
+    assert "are in the Python 3 Module (" in told["nowhere-sles"]
 
 
 def test_python_without_the_sdk(done: ansible_cli.Finished) -> None:
-    assert done.result("Check that Ansible's Python has the Docker SDK", "other-python")["msg"] == (
-        "/usr/bin/python3.9, on which Ansible runs the modules of this host, has no Docker SDK (ModuleNotFoundError: No module named 'docker'): "
-        "set ansible_python_interpreter to the Python that python3-docker is for, as a rule /usr/bin/python3."
+    assert done.result("Check that Ansible's Python has the libraries", "other-python")["msg"] == (
+        "/usr/bin/python3.9, on which Ansible runs the modules of this host, lacks a library (ModuleNotFoundError: No module named 'docker'): "
+        "set ansible_python_interpreter to the Python that python3-pyroute2, python3-docker are for, as a rule /usr/bin/python3."
     )  # fmt: skip
 
 
@@ -163,4 +164,4 @@ def test_check_mode(tmp_path: pathlib.Path) -> None:
     """What is not installed yet cannot be looked for."""
     done = prepare(tmp_path, ["debian-13"], "--check")
     assert installed(done, "debian-13")[0] == "apt" and not failed(done)
-    assert not [entry for entry in done.results if "Look for the Docker SDK" in entry["task"] and entry["status"] != "skipped"]
+    assert not [entry for entry in done.results if "Look for the libraries" in entry["task"] and entry["status"] != "skipped"]
