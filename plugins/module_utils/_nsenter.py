@@ -27,7 +27,7 @@ def run(namespace: Namespace, kinds: t.Sequence[str], argv: t.Sequence[str], chd
     nsenter is handed open, verified namespaces and no PID, so that it cannot enter another process's. With mnt, the
     program and chdir are looked up in the container's file system. Raises NamespaceError, DependencyError.
     """
-    nsenter = shutil.which("nsenter", path=_SEARCH)
+    nsenter = shutil.which("nsenter", path=_SEARCH) or shutil.which("nsenter")  # NixOS has it in PATH alone
     if nsenter is None:
         raise DependencyError("nsenter is not installed on the host: install the package util-linux.")
     with contextlib.ExitStack() as stack:
@@ -40,13 +40,18 @@ def run(namespace: Namespace, kinds: t.Sequence[str], argv: t.Sequence[str], chd
             entries.append(f"--{OPTIONS[kind]}=/proc/self/fd/{fd}")
         if "user" in kinds and _same(namespace, "user"):
             entries = [entry for entry in entries if not entry.startswith("--user=")]  # the kernel refuses to enter one's own
-        inside = [f"--wdns={chdir}"] if chdir and "mnt" in kinds else []
-        if chdir and not inside and not os.path.isdir(chdir):
+        command = list(argv)
+        if chdir and "mnt" in kinds:
+            if _changes_folder_inside(nsenter):
+                entries.append(f"--wdns={chdir}")
+            else:
+                command = ["sh", "-c", 'cd -- "$0" && exec "$@"', chdir, *argv]
+        elif chdir and not os.path.isdir(chdir):
             raise NamespaceError(f"The folder {chdir} to change to does not exist on the host.")
         try:
             process = stack.enter_context(subprocess.Popen(  # pylint: disable=ansible-bad-function
-                [nsenter, *entries, *inside, "--", *argv], stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=descriptors, start_new_session=True, cwd=chdir if chdir and not inside else None,
+                [nsenter, *entries, "--", *command], stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=descriptors, start_new_session=True, cwd=chdir if chdir and "mnt" not in kinds else None,
             ))
         except (OSError, ValueError) as error:  # too long, or a null byte in it
             raise NamespaceError(f"{argv[0]!r} could not be started with its arguments: {error}.") from error
@@ -57,6 +62,11 @@ def run(namespace: Namespace, kinds: t.Sequence[str], argv: t.Sequence[str], chd
             raise NamespaceError(f"{argv[0]} did not end within {timeout:g} s and was killed.") from error
         # A result with anything but UTF-8 in it is refused by Ansible as a whole.
         return subprocess.CompletedProcess(list(argv), process.returncode, *(text.decode("utf-8", "replace") for text in (stdout, stderr)))
+
+
+def _changes_folder_inside(nsenter: str) -> bool:
+    """Whether it has --wdns, which came with util-linux 2.38: Debian 11 has 2.36, Ubuntu 22.04 and EL 9 have 2.37."""
+    return "--wdns" in subprocess.run([nsenter, "--help"], capture_output=True, text=True, check=False).stdout  # pylint: disable=ansible-bad-function
 
 
 def _kill_session(leader: int) -> None:

@@ -17,11 +17,15 @@ import tempfile
 import time
 import typing as t
 
+import docker
+import docker.errors
 import pytest
+import requests
+import urllib3
 from ansible_collections.nettap.containers.plugins.module_utils import _identity, _untrusted
-from ansible_collections.nettap.containers.plugins.module_utils._errors import EngineError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, EngineError
 from ansible_collections.nettap.containers.plugins.module_utils._identity import Identity
-from ansible_collections.nettap.containers.plugins.module_utils._runtimes import _bolt, _bundle, _containerd, _pod, _podman
+from ansible_collections.nettap.containers.plugins.module_utils._runtimes import _bolt, _bundle, _containerd, _docker, _pod, _podman
 from ansible_collections.nettap.containers.plugins.module_utils._runtimes._container import Container, abbreviates
 
 ID = "c572f689cd395f3621ab86b7b72341e3c7f3b46045b4b18fd89266984c1fa173"
@@ -508,3 +512,22 @@ def test_podman_with_storage_elsewhere(tmp_path: pathlib.Path, monkeypatch: pyte
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "db.sql").touch()
     assert list(_podman._owners()) == [0, 4242]
+
+
+# --- the Docker SDK
+
+
+@pytest.mark.parametrize("why", ["Not supported URL scheme http+docker", "HTTPConnection.request() got an unexpected keyword argument 'chunked'"])
+def test_sdk_that_is_older_than_what_it_stands_on(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    """As SDK 5.0.3 says beside requests 2.32, and beside urllib3 2."""
+
+    def refuse(**_options: t.Any) -> None:
+        raise docker.errors.DockerException(f"Error while fetching server API version: {why}")
+
+    monkeypatch.setattr(docker, "APIClient", refuse)
+    with pytest.raises(DependencyError) as raised:
+        _docker.Docker("unix:///run/docker.sock").containers()
+    assert str(raised.value) == (
+        f"The Docker SDK for Python {docker.__version__} on the host does not work with the requests {requests.__version__} and urllib3 "
+        f"{urllib3.__version__} that are there: take all three from the distribution, up to date, or SDK 7.1 or newer with pip."
+    )  # fmt: skip

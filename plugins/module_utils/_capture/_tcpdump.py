@@ -32,7 +32,8 @@ _FIELDS = {
 
 def program() -> str:
     """Path of tcpdump on this host. Raises DependencyError."""
-    path = shutil.which("tcpdump", path=_SEARCH)
+    # NixOS has it in none of these; they come first, for sudo may have left PATH without the folders of root.
+    path = shutil.which("tcpdump", path=_SEARCH) or shutil.which("tcpdump")
     if path is None:
         raise DependencyError("tcpdump is not installed on the host: install the package tcpdump, or run the role nettap.containers.prepare.")
     return path

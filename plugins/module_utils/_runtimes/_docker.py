@@ -91,6 +91,14 @@ class Docker:
                 return missing
             raise EngineError(f"Docker at {self.address} does not know what was asked: {error.explanation}.") from error
         except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+            # An SDK before 6.1 meets urllib3 2, or one before 7.1 requests 2.32, which something else has brought (pip, as a rule).
+            if "Not supported URL scheme http+docker" in str(error) or "unexpected keyword argument 'chunked'" in str(error):
+                import urllib3
+
+                raise DependencyError(
+                    f"The Docker SDK for Python {docker.__version__} on the host does not work with the requests {requests.__version__} and urllib3 "
+                    f"{urllib3.__version__} that are there: take all three from the distribution, up to date, or SDK 7.1 or newer with pip."
+                ) from error
             raise EngineError(f"Docker at {self.address} {self._reason(error)}") from error
 
     def _reason(self, error: BaseException) -> str:

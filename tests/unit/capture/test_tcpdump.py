@@ -13,7 +13,7 @@ import typing as t
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _tcpdump
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
-from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, DependencyError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
 
 # Options of tcpdump(1) that these command lines use or that an injection would; a colon takes a value.
 OPTIONS = "dni:s:B:Z:pc:C:W:G:w:r:F:V:z:y:"
@@ -51,13 +51,6 @@ def test_filter_is_the_one_argument_after_the_options(expression: str) -> None:
 def test_without_filter_nothing_follows_the_file() -> None:
     """An empty argument would be a filter that newer versions refuse."""
     assert command()[-2:] == ["-w", "/c/000.pcap"] and "--" not in command()
-
-
-def test_program_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _tcpdump.program().endswith("/tcpdump")
-    monkeypatch.setattr(_tcpdump, "_SEARCH", "/nonexistent")
-    with pytest.raises(DependencyError, match="install the package tcpdump"):
-        _tcpdump.program()
 
 
 # --- check_filter, with the real tcpdump
