@@ -17,11 +17,13 @@ import functools
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import typing as t
 
 import image
 from engine import EngineError, command, end_with_parent
@@ -41,7 +43,7 @@ FILES = {
     # Where the machine has cgroups of both versions, version 2 is without controllers, and by its default Podman insists on this one.
     "etc/containers/containers.conf": "[containers]\npids_limit = 0\n",
 }
-# Of the kernel's, not of one network: a host's settings stay read-only.
+# Of /proc/sys, it can write what is of its network, not what is of the whole kernel.
 ENVIRONMENT = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"}
 
 
@@ -108,31 +110,42 @@ def enter(group: pathlib.Path) -> None:
 
 
 def boot(root: str, folder: str, port: str) -> None:
-    """Lay the run's root filesystem over that of the image, and boot it as often as it asks for it."""
-    MEMORY.mkdir(parents=True, exist_ok=True)
-    command("mount", "-t", "tmpfs", "-o", "mode=755", "nettap-node", str(MEMORY))
-    upper, work = MEMORY / "upper", MEMORY / "work"
-    for path in (ROOT, upper, work):
-        path.mkdir()
-    command("mount", "-t", "overlay", "-o", f"lowerdir={root},upperdir={upper},workdir={work}", "nettap-node", str(ROOT))
-    for path in STORAGE:
-        (MEMORY / path).mkdir(parents=True)
-        (ROOT / path).mkdir(parents=True, exist_ok=True)
-        command("mount", "--bind", str(MEMORY / path), str(ROOT / path))
-    home = ROOT / "home" / image.USER
-    for path, text in {**FILES, f"home/{image.USER}/.ssh/authorized_keys": pathlib.Path(folder, "key.pub").read_text()}.items():
-        file = ROOT / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    for path in (home / ".ssh", home / ".ssh" / "authorized_keys"):
-        os.chown(path, home.stat().st_uid, home.stat().st_gid)
-    with pathlib.Path(folder, "console.log").open("wb") as console:
-        while network_and_system(int(port), console) == REBOOT:
+    """Boot a node as often as it asks for it; its root filesystem is that of an image, with what is written kept apart."""
+    node = Node(pathlib.Path(folder))
+    furnish(root, (node.folder / "key.pub").read_text())
+    with node.console.open("wb") as console:
+        while boot_once(int(port), console) == REBOOT:
             pass
 
 
-def network_and_system(port: int, console: object) -> int:
-    """Boot the node once, in a network of its own; return systemd-nspawn's exit code."""
+def furnish(root: str, public_key: str) -> None:
+    """Lay the run's files over a root filesystem."""
+    MEMORY.mkdir(parents=True, exist_ok=True)
+    mount("-t", "tmpfs", "-o", "mode=755", "nettap-node", MEMORY)
+    upper, work = MEMORY / "upper", MEMORY / "work"
+    for folder in (ROOT, upper, work):
+        folder.mkdir()
+    mount("-t", "overlay", "-o", f"lowerdir={root},upperdir={upper},workdir={work}", "nettap-node", ROOT)
+    for name in STORAGE:
+        (MEMORY / name).mkdir(parents=True)
+        (ROOT / name).mkdir(parents=True, exist_ok=True)
+        mount("--bind", MEMORY / name, ROOT / name)
+    home = ROOT / "home" / image.USER
+    key = home / ".ssh" / "authorized_keys"
+    for file, text in {**{ROOT / name: text for name, text in FILES.items()}, key: public_key}.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    for path in (key.parent, key):
+        shutil.chown(path, home.stat().st_uid, home.stat().st_gid)
+
+
+def mount(*arguments: str | pathlib.Path) -> None:
+    """Run mount(8)."""
+    command("mount", *map(str, arguments))
+
+
+def boot_once(port: int, console: t.IO[bytes]) -> int:
+    """Run the node from its boot to its end, in a network of its own; return systemd-nspawn's exit code."""
     network, control = MEMORY / "network", MEMORY / "slirp4netns.sock"
     network.touch()
     command("unshare", f"--net={network}", "true")
