@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install the programs that tests, demo and bench call, where they are missing.
 #
-#   scripts/deps.sh           for the tests: a Docker engine and its image, an SSH server, packet tools, Suricata, a virtual machine
+#   scripts/deps.sh           for the tests: a Docker engine and its image, an SSH server, packet tools, Suricata, nodes and virtual machines
 #   scripts/deps.sh capture   for a capture alone: what the demo needs
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
@@ -11,7 +11,7 @@ packages="ip=iproute2 nsenter=util-linux umount=mount tcpdump"
 if [ "${1:-}" != capture ]; then
     packages="$packages dockerd=docker.io docker=docker-cli iptables busybox=busybox-static sshd=openssh-server ssh=openssh-client
         sudo openssl tshark capinfos=wireshark-common ethtool git suricata logrotate
-        podman slirp4netns newuidmap=uidmap /usr/lib/podman/netavark=netavark conmon runc containerd
+        podman systemd-nspawn=systemd-container slirp4netns newuidmap=uidmap /usr/lib/podman/netavark=netavark conmon runc containerd
         qemu-system-x86_64=qemu-system-x86 mmdebstrap mke2fs=e2fsprogs"
 fi
 

@@ -129,12 +129,12 @@ def build(suite: str) -> pathlib.Path:
 def populate(suite: str, packages: list[str], kernels: dict[str, str | None], image: pathlib.Path) -> None:
     """Install a suite in the folder image, and take disk, kernels and initrds from it."""
     root = image / "root"
-    hooks = [f"--setup-hook={script(image / 'setup', SETUP)} \"$1\" {suite}"]
-    further = script(image / "further-kernel", FURTHER_KERNEL)
+    setup, further = script(image / "setup", SETUP), script(image / "further-kernel", FURTHER_KERNEL)
+    hooks = [f'--setup-hook={setup} "$1" {suite}'] if kernels else []
     hooks += [f'--customize-hook={further} "$1" {source}' for source in kernels.values() if source]
     command("mmdebstrap", *INSTALL, f"--include={','.join(packages)}", *hooks, suite, str(root))
-    for hook in ("setup", "further-kernel"):
-        (image / hook).unlink()
+    for hook in (setup, further):
+        hook.unlink()
     for path, text in FILES.items():
         file = root / path
         file.parent.mkdir(parents=True, exist_ok=True)
