@@ -83,8 +83,9 @@ class Interpreter:
             elif opcode == 0xDB and immediate == 0:  # BPF_ATOMIC, BPF_ADD
                 self._set("Q", registers[left] + offset, self._get("Q", registers[left] + offset) + registers[right])
             elif opcode in (0x15, 0x55, 0x2D):
-                holds = {0x15: lambda: registers[left] + 0 == unsigned, 0x55: lambda: registers[left] + 0 != unsigned,
-                         0x2D: lambda: registers[left] > registers[right]}[opcode]()  # fmt: skip
+                value = registers[left] + 0  # a register that holds nothing is an error
+                equal, above = value == unsigned, opcode == 0x2D and value > registers[right]
+                holds = {0x15: equal, 0x55: not equal, 0x2D: above}[opcode]
                 at += offset if holds else 0
             elif opcode == 0x85:
                 registers[0] = self._call(immediate, registers[1:6])

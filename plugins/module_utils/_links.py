@@ -49,8 +49,7 @@ def _interfaces(namespace: _netns.Namespace, host: _Host) -> list[Link]:
 def _netnsid(netlink: t.Any, fd: int) -> int:
     """The number by which the namespace of the socket knows the namespace behind fd; -1 if it does not know it."""
     if hasattr(netlink, "get_netnsid"):
-        known: int = netlink.get_netnsid(fd=fd)["nsid"]
-        return known
+        return t.cast("int", netlink.get_netnsid(fd=fd)["nsid"])
     # pyroute2 before 0.6.5, as in Debian 11, EPEL 9 and Ubuntu 22.04: it knows the message, but no method sends it.
     from pyroute2.netlink import NLM_F_REQUEST
     from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
@@ -58,8 +57,7 @@ def _netnsid(netlink: t.Any, fd: int) -> int:
     question = nsidmsg()
     question["attrs"] = [("NETNSA_FD", fd)]
     answer = next(iter(netlink.nlm_request(question, _RTM_GETNSID, NLM_F_REQUEST)))
-    known = answer.get_attr("NETNSA_NSID")
-    return known
+    return t.cast("int", answer.get_attr("NETNSA_NSID"))
 
 
 def _describe(message: t.Any) -> Link:

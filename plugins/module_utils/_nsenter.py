@@ -51,7 +51,8 @@ def run(namespace: Namespace, kinds: t.Sequence[str], argv: t.Sequence[str], chd
         try:
             process = stack.enter_context(subprocess.Popen(  # pylint: disable=ansible-bad-function
                 [nsenter, *entries, "--", *command], stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=descriptors, start_new_session=True, cwd=chdir if chdir and "mnt" not in kinds else None,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=descriptors, start_new_session=True,
+                cwd=chdir if chdir and "mnt" not in kinds else None,
             ))
         except (OSError, ValueError) as error:  # too long, or a null byte in it
             raise NamespaceError(f"{argv[0]!r} could not be started with its arguments: {error}.") from error

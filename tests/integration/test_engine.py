@@ -8,7 +8,6 @@ import subprocess
 import urllib.request
 
 import leftovers
-import pytest
 from engine import address, execute
 from ssh_server import wait_for
 

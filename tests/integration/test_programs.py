@@ -72,9 +72,8 @@ def test_counters_add_up() -> None:
 def test_no_frame_is_shorter_than_its_header(length: int) -> None:
     """The programs ask, for the verifier wants it; the kernel itself gives them no such frame."""
     case = CASES["outbound-bridge-ipv4"]
-    with a_map(case.elements()) as map_fd, loaded(case.code(map_fd)) as program:
-        with pytest.raises(OSError, match="Invalid argument"):
-            bpf_test_run.run(program, case.frame[:length])
+    with a_map(case.elements()) as map_fd, loaded(case.code(map_fd)) as program, pytest.raises(OSError, match="Invalid argument"):
+        bpf_test_run.run(program, case.frame[:length])
 
 
 class Bench:

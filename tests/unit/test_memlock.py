@@ -80,7 +80,7 @@ def test_limit_stays_where_it_does_not_matter(call: t.Callable[[], int], limit: 
     assert call() == FD
     for error in (errno.ENOMEM, errno.EACCES):
         monkeypatch.setattr(_bpf, "_LIBC", Answering(error, error))
-        with pytest.raises(SteeringError, match="Cannot allocate memory|Permission denied"):
+        with pytest.raises(SteeringError, match=r"Cannot allocate memory|Permission denied"):
             call()
     assert limit.set == []
 

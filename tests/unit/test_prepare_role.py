@@ -99,7 +99,8 @@ def failed(done: ansible_cli.Finished) -> set[str]:
 @pytest.mark.parametrize(
     ("hosts", "module", "packages", "options"),
     [
-        (["debian-11", "debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04"], "apt", ["tcpdump", "util-linux", "iproute2", "python3-pyroute2", "python3-docker"], APT),
+        (["debian-11", "debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04"], "apt",
+         ["tcpdump", "util-linux", "iproute2", "python3-pyroute2", "python3-docker"], APT),
         (EL, "dnf", ["tcpdump", "util-linux", "iproute", "python3-pyroute2", "python3-docker"], {"state": "present"}),
         (["fedora"], "dnf5", ["tcpdump", "util-linux", "iproute", "python3-pyroute2", "python3-docker"], {"state": "present"}),
         # Of the Python on which Ansible runs: the python3 of SUSE 15 is 3.6.
@@ -118,7 +119,8 @@ def test_distribution_that_is_not_known(done: ansible_cli.Finished) -> None:
     """It is told what to do; no other of those with recorded facts fails."""
     assert failed(done) & set(FACTS) == {"arch"}
     assert done.result("Check that its packages are known", "arch")["msg"] == (
-        "The packages of Archlinux are not known to this role: set prepare_packages to those that bring tcpdump, nsenter, ip, and pyroute2 and docker for Python."
+        "The packages of Archlinux are not known to this role: set prepare_packages to those that bring tcpdump, nsenter, ip, and "
+        "pyroute2 and docker for Python."
     )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def test_tcpdump(folders: tuple[pathlib.Path, pathlib.Path], monkeypatch: pytest
     """NixOS has it in PATH alone; a fixed place comes first."""
     fixed, path = folders
     monkeypatch.setenv("PATH", str(path))
-    with pytest.raises(DependencyError, match="^tcpdump is not installed on the host: install the package tcpdump"):
+    with pytest.raises(DependencyError, match=r"^tcpdump is not installed on the host: install the package tcpdump"):
         _tcpdump.program()
     in_path = program(path / "tcpdump")
     assert _tcpdump.program() == in_path
@@ -67,7 +67,7 @@ def test_nsenter(folders: tuple[pathlib.Path, pathlib.Path], monkeypatch: pytest
     """As tcpdump."""
     fixed, path = folders
     monkeypatch.setenv("PATH", str(path))
-    with pytest.raises(DependencyError, match="^nsenter is not installed on the host"):
+    with pytest.raises(DependencyError, match=r"^nsenter is not installed on the host"):
         run(["net"], ["/bin/true"])
     program(path / "nsenter", "echo path")
     assert run(["net"], ["/bin/true"]).stdout == "path\n"
