@@ -74,7 +74,7 @@ def furnish(folder: pathlib.Path) -> None:
         if path.endswith("/tmp"):
             empty.chmod(0o1777)
         # What the run itself is may lie there: this checkout, its Python, the folder that pytest gives to its workers.
-        for needed in {str(ROOT), sys.prefix, sys.base_prefix, "/tmp/pytest-of-root", os.environ.get("XDG_CACHE_HOME", "/")}:
+        for needed in dict.fromkeys([str(ROOT), sys.prefix, sys.base_prefix, "/tmp/pytest-of-root"]):
             if needed.startswith(f"{path}/") and os.path.isdir(needed):
                 (folder / f"empty{needed}").mkdir(parents=True, exist_ok=True)
                 mount("--rbind", needed, str(folder / f"empty{needed}"))
