@@ -18,6 +18,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LOG = ROOT / ".build/log"
+# Without what the make that runs this tells the ones below it: they are none of its jobs.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
 
 # One after another; of each the lanes side by side; in each lane one tier after another. The integration tests keep one core busy
 # and wait much, and so do the machines of the other lane. What measures gaps comes last, with nothing beside it.
@@ -42,7 +44,7 @@ class Tier:
         with (LOG / self.name).open("w") as log:
             # A group of its own: whoever ends this run ends make and all that it has started.
             with subprocess.Popen(["make", "--no-print-directory", self.name], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                  stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True) as process:  # fmt: skip
+                                  stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True, env=ENVIRONMENT) as process:  # fmt: skip
                 running[self.name] = process
                 assert process.stdout
                 for line in process.stdout:
