@@ -37,10 +37,16 @@ def main(arguments: list[str]) -> int:
         first = os.fork()
         if first == 0:
             engine.end_with_parent(signal.SIGKILL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET)
             furnish(pathlib.Path(folder))
             os._exit(run([sys.executable, *arguments]))
-        return os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
+        except SystemExit:  # told to end: nothing of the machine must use the folder any more
+            os.kill(first, signal.SIGKILL)
+            os.waitpid(first, 0)
+            raise
 
 
 def unshare(kinds: int) -> None:
@@ -101,4 +107,5 @@ def run(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main(sys.argv[1:]))
