@@ -5,7 +5,7 @@
 An image is a folder of ~/.cache/nettap (or of XDG_CACHE_HOME), named after the digest of what it is made of:
 
     root/                               the root filesystem, as root; whoever uses it must not write to it
-    disk, vmlinuz-6.1, initrd-6.1, …    of suites with KERNELS: the same as an ext4 file, and what boots it
+    disk, vmlinuz-6.1, initrd-6.1, …    of suites with KERNELS: the same as an ext4 file (with tcpdump), and what boots it
 
 Building needs root.
 """
@@ -26,7 +26,7 @@ from engine import EngineError, command
 
 USER = "admin"
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
-# Not tcpdump, so that the role `prepare` has something to install.
+# In root/ there is no tcpdump, so that the role `prepare` has something to install.
 PACKAGES = [
     "systemd", "systemd-sysv", "libpam-systemd", "dbus", "udev", "procps", "openssh-server", "sudo", "iproute2", "ethtool", "ca-certificates",
     "docker.io", "iptables", "python3", "python3-apt",
@@ -41,6 +41,7 @@ MORE = {
         # Its user manager is where a container without root has its cgroup.
         "podman", "netavark", "slirp4netns", "uidmap", "dbus-user-session",
         "suricata/bookworm-backports", "libhtp2/bookworm-backports",
+        "tcpdump",  # of the disk: installing it takes the virtual machine as long as half a boot
     ],
     "trixie": ["docker-cli"],
 }  # fmt: skip
@@ -85,6 +86,13 @@ f^ /home/{USER}/.ssh/authorized_keys 0600 {USER} {USER} - ssh.key
 """,
     "etc/systemd/system/systemd-tmpfiles-setup.service.d/nettap.conf": "[Service]\nLoadCredential=ssh.key\n",
 }
+# Only on the disk: of 300 devices, those that a virtual machine's network and disk are made of.
+DISK_FILES = {
+    "etc/systemd/system/systemd-udev-trigger.service.d/nettap.conf": """[Service]
+ExecStart=
+ExecStart=udevadm trigger --action=add --subsystem-match=virtio --subsystem-match=net --subsystem-match=block
+""",
+}
 CUSTOMISE = f"""
 rm -f /etc/ssh/ssh_host_*
 : >/etc/machine-id
@@ -106,7 +114,7 @@ def build(suite: str) -> pathlib.Path:
     """Return the folder of a suite's image; make it where none of these inputs is there."""
     kernels = KERNELS.get(suite, {})
     packages = [*PACKAGES, *MORE[suite]]
-    inputs = json.dumps([suite, packages, kernels, DISK_SIZE, SETUP, FURTHER_KERNEL, FILES, CUSTOMISE, INSTALL])
+    inputs = json.dumps([suite, packages, kernels, DISK_SIZE, SETUP, FURTHER_KERNEL, FILES, kernels and DISK_FILES, CUSTOMISE, INSTALL])
     image = cache() / f"{suite}-{hashlib.sha256(inputs.encode()).hexdigest()[:16]}"
     cache().mkdir(parents=True, exist_ok=True)
     with (cache() / f"{suite}.lock").open("w") as lock:
@@ -135,20 +143,29 @@ def populate(suite: str, packages: list[str], kernels: dict[str, str | None], im
     command("mmdebstrap", *INSTALL, f"--include={','.join(packages)}", *hooks, suite, str(root))
     for hook in (setup, further):
         hook.unlink()
-    for path, text in FILES.items():
-        file = root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            file.unlink()
-        file.write_text(text)
-        file.chmod(0o440 if "sudoers" in path else 0o644)
+    write(root, FILES)
     command("chroot", str(root), "/bin/sh", "-euc", CUSTOMISE)
     if kernels:
         for version in kernels:
             for name in ("vmlinuz", "initrd.img"):
                 (file,) = (root / "boot").glob(f"{name}-{version}.*")
                 shutil.move(file, image / f"{name.removesuffix('.img')}-{version}")
+        write(root, DISK_FILES)
         command("mke2fs", "-q", "-t", "ext4", "-m", "0", "-d", str(root), str(image / "disk"), DISK_SIZE)
+        for path in DISK_FILES:
+            (root / path).unlink()
+        command("chroot", str(root), "/bin/sh", "-euc", "dpkg --purge tcpdump; apt-cache gencaches")
+
+
+def write(root: pathlib.Path, files: dict[str, str]) -> None:
+    """Write files below root."""
+    for path, text in files.items():
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            file.unlink()
+        file.write_text(text)
+        file.chmod(0o440 if "sudoers" in path else 0o644)
 
 
 def script(path: pathlib.Path, text: str) -> pathlib.Path:

@@ -43,6 +43,7 @@ class Machine(abc.ABC):
     """One machine and the folder of its run."""
 
     variants: t.Sequence[str]  # of which the first is started where none is named
+    without_engine: t.Collection[str] = ()  # variants in which Docker does not run
     connect_seconds = 10  # for which ssh waits for an answer before it is asked again
 
     def __init__(self, folder: pathlib.Path) -> None:
@@ -56,7 +57,7 @@ class Machine(abc.ABC):
         """Return the command line that runs a variant with its sshd at a port of the loopback address until SIGTERM; build what it needs."""
 
     def start(self, variant: str) -> None:
-        """Boot a variant; return when all its services are up, its Docker engine has the image nettap/test, and CHECKOUT is there."""
+        """Boot a variant; return when all its services are up, its Docker engine, if any, has the image nettap/test, and CHECKOUT is there."""
         self.stop()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
@@ -67,8 +68,9 @@ class Machine(abc.ABC):
         (self.folder / "port").write_text(f"{port}\n")
         try:
             self._wait_for(self._run(self.program(variant, port)))
-            serve = 'CMD ["httpd", "-f", "-p", "80", "-h", "/www"]'
-            self._give(f"sudo docker import --change '{serve}' - {IMAGE}", root_filesystem())
+            if variant not in self.without_engine:
+                serve = 'CMD ["httpd", "-f", "-p", "80", "-h", "/www"]'
+                self._give(f"sudo docker import --change '{serve}' - {IMAGE}", root_filesystem())
             self._give(f"sudo mkdir -p {CHECKOUT} && sudo tar -C {CHECKOUT} -x", checkout())
         except BaseException:
             self.stop()

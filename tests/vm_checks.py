@@ -77,15 +77,25 @@ def killed() -> None:
     assert after[ENGINE] not in (0, before[ENGINE]) and after[WATCHDOG] == before[WATCHDOG], (before, after)
 
 
+def units_run() -> None:
+    """The engine and the watchdog are units of systemd, and run."""
+    assert all(main_pid(unit) for unit in (ENGINE, WATCHDOG))
+
+
 def main_pid(unit: str) -> int:
     """Return the PID of a unit's main process, 0 when there is none."""
     return int(command("systemctl", "show", "--property=MainPID", "--value", unit))
 
 
-def clean() -> None:
-    """Nothing of ours is left, and all requests are answered."""
+def nothing_left() -> None:
+    """Nothing of ours is left."""
     # The watchdog clears up after containers that have ended, and ends when nothing is steered any more.
     assert wait_for(lambda: not left(), SECONDS), left()
+
+
+def clean() -> None:
+    """Nothing of ours is left, and all requests are answered."""
+    nothing_left()
     if command("docker", "ps", "--quiet", "--filter", f"name={SERVER}"):
         server = address(SERVER)
         assert wait_for(lambda: (get(server, PAGE), get(server, EVIL)) == (200, 404), SECONDS), "the server does not answer"
@@ -130,10 +140,15 @@ def networks() -> list[t.Any]:
     return [snapshot(), *(snapshot(pid(name)) for name in (SERVER, CLIENT))]
 
 
-def answers() -> None:
-    """The server answers the host and another container."""
+def served() -> None:
+    """The server answers the host."""
     server = address(SERVER)
     assert wait_for(lambda: get(server, PAGE) == 200, SECONDS), "from the host"
+
+
+def answers() -> None:
+    """The server answers the host and another container."""
+    served()
     assert wait_for(lambda: asked_by_client(PAGE), SECONDS), "from a container"
 
 
@@ -197,7 +212,8 @@ def shown_filters(link: str) -> list[Found]:
 
 
 CHECKS: dict[str, t.Callable[..., None]] = {
-    one.__name__: one for one in (inspected, killed, clean, removed, remember, restored, answers, taken_over)
+    one.__name__: one
+    for one in (inspected, killed, units_run, clean, nothing_left, removed, remember, restored, served, answers, taken_over)
 }  # fmt: skip
 
 if __name__ == "__main__":

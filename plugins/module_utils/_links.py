@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The links of a network namespace, and the host's end of each veth, read over netlink."""
+"""The links of a network namespace, and the host's end of each pair of links (veth, netkit), read over netlink."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from ansible_collections.nettap.containers.plugins.module_utils import _netns
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError
 
 Link = dict[str, t.Any]
+# Kinds that come in pairs: IFLA_LINK of the one end is the number of the other. netkit came with Linux 6.7.
+PAIRS = ("veth", "netkit")
 _RTM_GETNSID = 90  # linux/rtnetlink.h
 
 
@@ -19,7 +21,7 @@ def interfaces(namespaces: t.Sequence[_netns.Namespace]) -> list[list[Link]]:
     """The interfaces of each namespace, as container_network_info returns them.
 
     host_peer comes from IFLA_LINK and IFLA_LINK_NETNSID (linux/if_link.h): the peer's ifindex counts only in the
-    namespace that the netnsid names, and only for veth (macvlan and ipvlan show their parent there).
+    namespace that the netnsid names, and only for PAIRS (macvlan and ipvlan show their parent there).
     Raises DependencyError, NamespaceError.
     """
     with _Host() as host:
@@ -39,7 +41,7 @@ def _interfaces(namespace: _netns.Namespace, host: _Host) -> list[Link]:
             link["addresses"] = addresses.get(link["ifindex"], [])
             link["host_peer"] = None
             netnsid = message.get_attr("IFLA_LINK_NETNSID")
-            if link["kind"] == "veth" and netnsid is not None and not namespace.host:
+            if link["kind"] in PAIRS and netnsid is not None and not namespace.host:
                 if _netnsid(netlink, host.fd) == netnsid:
                     link["host_peer"] = host.peer(link)
             found.append(link)
@@ -76,7 +78,7 @@ def _describe(message: t.Any) -> Link:
 
 
 class _Host:
-    """The host's links, read once and only when a veth asks for its peer."""
+    """The host's links, read once and only when one of a pair asks for its peer."""
 
     def __init__(self) -> None:
         self._links: dict[int, tuple[Link, int | None]] | None = None
@@ -89,12 +91,12 @@ class _Host:
         os.close(self.fd)
 
     def peer(self, link: Link) -> dict[str, t.Any] | None:
-        """The host's end of a veth whose netnsid is the host's; it must point back."""
+        """The host's end of a pair whose netnsid is the host's; it must point back."""
         if self._links is None:
             with connect(self.fd) as netlink:
                 self._links = {message["index"]: (_describe(message), message.get_attr("IFLA_MASTER")) for message in netlink.get_links()}
         found, master = self._links.get(link["iflink"], (None, None))
-        if found is None or found["kind"] != "veth" or found["iflink"] != link["ifindex"]:
+        if found is None or found["kind"] != link["kind"] or found["iflink"] != link["ifindex"]:
             return None
         bridge = self._links.get(master) if master else None
         return {"name": found["name"], "ifindex": found["ifindex"], "master": bridge[0]["name"] if bridge else None}

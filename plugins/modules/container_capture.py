@@ -60,7 +60,7 @@ options:
     default: [any]
   vantage:
     description:
-      - Where to listen, V(container) inside the container's namespace, V(host) on the host's end of the veth, or V(both).
+      - Where to listen, V(container) inside the container's namespace, V(host) on the host's end of the veth or netkit, or V(both).
     type: str
     choices: [container, host, both]
     default: container

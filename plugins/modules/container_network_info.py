@@ -8,10 +8,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: container_network_info
-short_description: Show the network namespaces, interfaces and host veth peers of containers
+short_description: Show the network namespaces, interfaces and host peers of containers
 description:
   - Finds the process and the network namespace of running containers, and reads the links in it over netlink.
-  - For each veth it finds the peer on the host, by C(iflink) and C(link-netnsid), and the bridge that the peer belongs to.
+  - For each veth and netkit it finds the peer on the host, by C(iflink) and C(link-netnsid), and the bridge that the peer belongs to.
   - Nothing is needed in the container's image.
 version_added: 0.1.0
 author:
@@ -113,7 +113,7 @@ containers:
           description: Its index in the container's namespace.
           type: int
         kind:
-          description: Kind of link, such as V(veth), V(macvlan), V(ipvlan), V(loopback) or V(physical).
+          description: Kind of link, such as V(veth), V(netkit), V(macvlan), V(ipvlan), V(loopback) or V(physical).
           type: str
         mac:
           description: Hardware address.
@@ -130,10 +130,10 @@ containers:
           elements: str
           sample: [172.17.0.2/16]
         iflink:
-          description: Index of the peer (veth) or of the parent (macvlan, ipvlan), in that one's namespace.
+          description: Index of the peer (veth, netkit) or of the parent (macvlan, ipvlan), in that one's namespace.
           type: int
         host_peer:
-          description: The host's end of a veth; null for every other kind, and for a veth that leads elsewhere.
+          description: The host's end of a veth or netkit; null for every other kind, and for one that leads elsewhere.
           type: dict
           contains:
             name:

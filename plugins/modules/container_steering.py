@@ -45,12 +45,12 @@ options:
     default: present
   interface:
     description:
-      - The containers' interfaces to steer; by default each veth with an address (with O(topology=takeover), each interface with an address).
+      - The containers' interfaces to steer; by default each veth and netkit with an address (with O(topology=takeover), each interface with an address).
     type: list
     elements: str
   topology:
     description:
-      - V(inplace) puts BPF filters on the host's end of the container's veth. Nothing in the container changes, and at most a
+      - V(inplace) puts BPF filters on the host's end of the container's veth or netkit. Nothing in the container changes, and at most a
         packet or two is lost, when the link's first qdisc comes and its last goes.
       - V(takeover) moves the container's interface into the dataplane's namespace and gives the container a new one like it. For kernels without
         C(cls_bpf), and for interfaces without a peer on the host (macvlan, SR-IOV). The container is off the network when it is put in, and

@@ -257,7 +257,7 @@ def test_capture_at_the_host_s_end(fleet: labs.Fleet, captures: capture_tools.Ca
 @pytest.mark.parametrize("kind", ROOTLESS)
 def test_capture_at_the_host_s_end_there_is_none(fleet: labs.Fleet, captures: capture_tools.Captures, kind: str) -> None:
     done = captures.task(container=[fleet.boxes[kind].name], vantage="host")
-    assert done["msg"] == f"No interface of {fleet.boxes[kind].name} has a peer on the host (only veth has one): use vantage: container."
+    assert done["msg"] == f"No interface of {fleet.boxes[kind].name} has a peer on the host (only veth and netkit have one): use vantage: container."
 
 
 @pytest.mark.parametrize("kind", [kind for kind in EVERY if kind not in ("containerd, CRI", "CRI-O")])
@@ -404,7 +404,7 @@ def test_steering_in_place_is_refused(fleet: labs.Fleet, run_module: Module, dat
     box = fleet.boxes[kind]
     dataplane("inplace")
     done = run_module("container_steering", {"container": [box.name]})
-    words = {"tap0": f"{box.name} has no veth with an address, which steering in place needs", "eth0": f"eth0 of {box.name} has no peer on the host"}
+    words = {"tap0": f"{box.name} has no veth or netkit with an address, which steering in place needs", "eth0": f"eth0 of {box.name} has no peer on the host"}
     assert done.get("failed") and done["msg"].startswith(words["tap0" if "slirp4netns" in kind else "eth0"]) and "topology: takeover" in done["msg"], done
     assert run_module("container_steering_info", {})["steering"] == []
 

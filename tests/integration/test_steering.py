@@ -373,7 +373,7 @@ def test_refusals(container, network, netns, veth, dataplane, steer, refused, ru
     dataplane()
     assert "shares the host's network" in refused(container=[container(network="host", command="sleep 1000").name])
     assert "has no interface eth9 (it has eth0, lo)" in refused(container=[web.name], interface=["eth9"])
-    assert "has no veth with an address" in refused(container=[container(network="none", command="sleep 1000").name])
+    assert "has no veth or netkit with an address" in refused(container=[container(network="none", command="sleep 1000").name])
     assert "mode bridge" in refused(container=[web.name], mode="tag")
     assert "matches 'nobody'" in refused(container=["nobody"])
     assert "matches 'nobody'" in refused(container=["nobody"], state="absent")

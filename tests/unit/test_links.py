@@ -70,8 +70,9 @@ def interfaces(monkeypatch: pytest.MonkeyPatch, inside: OldNetlink, host: OldNet
     return _links.interfaces([t.cast("t.Any", types.SimpleNamespace(fd=INSIDE_FD, host=is_host))])[0]
 
 
-# The host's link 5 is a veth that points to a link 2, on the bridge 3; 6 is one that points elsewhere; 4 is a NIC.
-HOST = [link(1, None, arp=LOOPBACK), link(3, "bridge"), link(4, None), link(5, "veth", 2, OTHER_ID, master=3), link(6, "veth", 9, OTHER_ID)]
+# The host's link 5 is a veth that points to a link 2, on the bridge 3; 6 is one that points elsewhere; 7 is a netkit; 4 is a NIC.
+HOST = [link(1, None, arp=LOOPBACK), link(3, "bridge"), link(4, None), link(5, "veth", 2, OTHER_ID, master=3), link(6, "veth", 9, OTHER_ID),
+        link(7, "netkit", 2, OTHER_ID)]
 PEER = {"name": "l5", "ifindex": 5, "master": "l3"}
 
 
@@ -89,6 +90,10 @@ PEER = {"name": "l5", "ifindex": 5, "master": "l3"}
         (link(2, "veth", 4, HOST_ID), "veth", None),
         (link(2, "veth", 6, HOST_ID), "veth", None),
         (link(9, "veth", 6, HOST_ID), "veth", {"name": "l6", "ifindex": 6, "master": None}),
+        # netkit too comes in pairs; the number must be a netkit's
+        (link(2, "netkit", 7, HOST_ID), "netkit", {"name": "l7", "ifindex": 7, "master": None}),
+        (link(2, "netkit", 5, HOST_ID), "netkit", None),
+        (link(2, "veth", 7, HOST_ID), "veth", None),
         # What these show there is their parent, even where its number and kind would fit.
         (link(2, "macvlan", 5, HOST_ID), "macvlan", None),
         (link(2, "ipvlan", 5, HOST_ID), "ipvlan", None),

@@ -46,7 +46,7 @@ def taps(name: str, namespace: _netns.Namespace, request: Request) -> list[Tap]:
 def _host_taps(name: str, links: list[_links.Link], request: Request) -> list[Tap]:
     peers = {link["name"]: link["host_peer"]["name"] for link in links if link["host_peer"]}
     if "any" in request.interface and not peers:
-        raise CaptureError(f"No interface of {name} has a peer on the host (only veth has one): use vantage: container.")
+        raise CaptureError(f"No interface of {name} has a peer on the host (only veth and netkit have one): use vantage: container.")
     wanted: list[str] = []
     for interface in request.interface:
         wanted += peers if interface == "any" else [interface]
@@ -55,7 +55,8 @@ def _host_taps(name: str, links: list[_links.Link], request: Request) -> list[Ta
             kinds = {link["name"]: link["kind"] for link in links}
             if interface not in kinds:
                 raise CaptureError(_missing(name, interface, kinds))
-            raise CaptureError(f"Interface {interface} of {name} ({kinds[interface]}) has no peer on the host (only veth has one): use vantage: container.")
+            raise CaptureError(f"Interface {interface} of {name} ({kinds[interface]}) has no peer on the host (only veth and netkit have one): "
+                               "use vantage: container.")
     return [Tap(interface, "host", peers[interface]) for interface in dict.fromkeys(wanted)]
 
 

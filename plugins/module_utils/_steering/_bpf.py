@@ -31,7 +31,8 @@ _PROG_GET_FD_BY_ID, _MAP_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD, _PROG_QUERY = 13, 14
 
 _MAP_TYPE_HASH = 1
 _PROG_TYPE_SCHED_CLS = 3
-TCX_INGRESS, TCX_EGRESS = 46, 47  # enum bpf_attach_type, Linux 6.6
+# enum bpf_attach_type, Linux 6.6 and 6.7; both of netkit are asked for at the pair's first end.
+TCX_INGRESS, TCX_EGRESS, NETKIT_PEER = 46, 47, 55
 
 # Registers by their use: result and scratch, saved over calls, frame.
 R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10 = range(11)
@@ -234,14 +235,17 @@ def map_of_program(program_id: int) -> int | None:
 
 
 def attached(ifindex: int, kind: int) -> list[int]:
-    """IDs of the programs attached to a link by tcx (TCX_INGRESS, TCX_EGRESS), none where the kernel has no tcx."""
+    """IDs of the programs attached to a link by tcx (TCX_INGRESS, TCX_EGRESS), or to the other end of a netkit pair (NETKIT_PEER).
+
+    None where the kernel has no such thing, or the link is not of that kind. Raises OSError, with EACCES for a netkit's second end, which does not tell.
+    """
     ids = (ctypes.c_uint32 * 64)()
     # query: target_ifindex, attach_type, query_flags, attach_flags, prog_ids, prog_cnt, padding, prog_attach_flags, link_ids, …
     attributes = ctypes.create_string_buffer(struct.pack("=IIIIQIIQQQQ", ifindex, kind, 0, 0, ctypes.addressof(ids), len(ids), 0, 0, 0, 0, 0))
     try:
         _bpf(_PROG_QUERY, attributes)
     except OSError as error:
-        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT, errno.E2BIG):
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT, errno.E2BIG, errno.ENXIO):
             return []
         if error.errno == errno.EPERM:
             raise _forbidden(f"a look at the BPF programs of link {ifindex}") from error

@@ -220,10 +220,11 @@ def _chosen(targets: t.Sequence[Target], request: Request) -> t.Iterator[tuple[T
                     raise SteeringError(f"{target.container.name} has no interface {name} (it has {', '.join(sorted(by_name))}).")
                 yield target, by_name[name]
             continue
-        usable = [link for link in links if link["addresses"] and (link["kind"] == "veth" or request.topology == "takeover" and link["kind"] != "loopback")]
+        takeover = request.topology == "takeover"
+        usable = [link for link in links if link["addresses"] and (link["kind"] in _links.PAIRS or takeover and link["kind"] != "loopback")]
         if not usable:
             kinds = ", ".join(f"{link['name']} ({link['kind']})" for link in links)
-            raise SteeringError(f"{target.container.name} has no veth with an address, which steering in place needs (it has {kinds}): "
+            raise SteeringError(f"{target.container.name} has no veth or netkit with an address, which steering in place needs (it has {kinds}): "
                                 "use topology: takeover, or name an interface.")
         for link in usable:
             yield target, link

@@ -1,11 +1,12 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Steering in place: BPF filters on the host's end of a container's veth. Nothing in the container changes."""
+"""Steering in place: BPF filters on the host's end of a container's veth or netkit. Nothing in the container changes."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import typing as t
@@ -36,14 +37,20 @@ class InPlace:
         """Why this interface cannot be steered in place, and what to do instead; None when it can."""
         record, dataplane = self._record, self._dataplane
         if not record.peer:
-            return f"{record.where()} has no peer on the host (it is no veth, or its other end is elsewhere): use topology: takeover."
+            return f"{record.where()} has no peer on the host (it is no veth or netkit, or its other end is elsewhere): use topology: takeover."
         if self._host.qdisc(self._peer) == "ingress":
             return (f"{record.peer}, the host's end of {record.where()}, has somebody's ingress qdisc, beside which no clsact can be: "
                     "remove it, or use topology: takeover.")
-        for kind, direction in ((_bpf.TCX_INGRESS, "ingress"), (_bpf.TCX_EGRESS, "egress")):
-            programs = _bpf.attached(self._peer, kind)
+        # What a netkit's own end runs goes after our filters.
+        for kind, name, where in ((_bpf.TCX_INGRESS, "tcx", "ingress"), (_bpf.TCX_EGRESS, "tcx", "egress"), (_bpf.NETKIT_PEER, "netkit", "peer")):
+            try:
+                programs = _bpf.attached(self._peer, kind)
+            except OSError as error:
+                if error.errno != errno.EACCES:
+                    raise
+                return f"{record.peer} is the second end of a netkit pair, which does not tell what programs the first has: use topology: takeover."
             if programs:
-                return (f"{record.peer}, the host's end of {record.where()}, has tcx programs ({direction}, IDs {', '.join(map(str, programs))}), which go "
+                return (f"{record.peer}, the host's end of {record.where()}, has {name} programs ({where}, IDs {', '.join(map(str, programs))}), which go "
                         "before any filter and can hide traffic from it (Cilium?): use topology: takeover, or that network's own steering.")
         if dataplane is not None and record.mtu > dataplane.mtu:
             return (f"{record.where()} has an MTU of {record.mtu}, more than the {dataplane.mtu} of the dataplane {dataplane.name}'s service links: "

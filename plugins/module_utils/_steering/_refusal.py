@@ -9,6 +9,7 @@ import errno
 import struct
 
 from ansible_collections.nettap.containers.plugins.module_utils import _rtnetlink as rt
+from ansible_collections.nettap.containers.plugins.module_utils._links import PAIRS
 from ansible_collections.nettap.containers.plugins.module_utils._rtnetlink import Link, Netlink, NetlinkError
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _u32
 
@@ -58,7 +59,7 @@ def _stack(link: Link, links: dict[str, Link]) -> str | None:
     if link.master:
         master = next((other.name for other in links.values() if other.index == link.master), str(link.master))
         return f"{link.name} is a port of {master}: it cannot leave it, {INPLACE}"
-    above = sorted(k.name for k in links.values() if k.link == link.index and k.netnsid is None and k.kind != "veth" and k is not link)
+    above = sorted(k.name for k in links.values() if k.link == link.index and k.netnsid is None and k.kind not in PAIRS and k is not link)
     if above:
         return f"{', '.join(above)} lies on top of {link.name} and would be lost: {INPLACE}"
     return None
