@@ -34,7 +34,8 @@ galaxy() (
     rm -rf "$build/galaxy"
     ansible-galaxy collection build --output-path "$build/galaxy" >/dev/null || exit
     cd "$build/galaxy" || exit
-    python -m galaxy_importer.main ./*.tar.gz >log 2>&1
+    # The check ansible-lint asks for more than the importer, which runs it too.
+    GALAXY_IMPORTER_RUN_ANSIBLE_LINT=false python -m galaxy_importer.main ./*.tar.gz >log 2>&1
     result=$?
     grep -E '^(WARNING|ERROR|CRITICAL)' log && result=1
     [ $result = 0 ] || tail -n 20 log

@@ -153,7 +153,7 @@ def test_protect_and_unprotect(protection: Protection, site: Site) -> None:
     planned = protection.play("protect.yml", "--check")
     assert protection.left() == [] and not tools.differences(host, tools.snapshot())
 
-    with tools.Transfer(site.pid, site.v4, 5e6), tools.Transfer(site.pid, site.v6, 5e6):
+    with tools.Transfer(site.pid, site.v4, 1e6), tools.Transfer(site.pid, site.v6, 1e6):
         done = protection.play("protect.yml")
         assert changed(done) == [*changed(planned), "Confirm"] and "Send the traffic through it" in changed(done), changed(planned)
         assert site.settles(GOOD) and not any(site.answers(EVIL))
