@@ -69,12 +69,10 @@ clean: ## Remove what the targets made here
 
 # What all tiers need, before they run side by side.
 ready:
-	@$(MAKE) --no-print-directory --jobs=2 deps test-venv
+	@$(MAKE) --no-print-directory --jobs=3 deps newest-test oldest-pytest
 
-run-venv:
-	@scripts/venv.sh newest run
-pytest-venv:
-	@scripts/venv.sh newest pytest
-	@scripts/venv.sh oldest pytest
-test-venv: pytest-venv
-	@scripts/venv.sh newest test
+run-venv: newest-run
+pytest-venv: newest-pytest oldest-pytest
+test-venv: newest-test oldest-pytest
+newest-%: ; @scripts/venv.sh newest $*
+oldest-%: ; @scripts/venv.sh oldest $*

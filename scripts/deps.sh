@@ -36,8 +36,10 @@ elif [ "$(id -u)" != 0 ]; then
 fi
 echo "Installing$missing" >&2
 export DEBIAN_FRONTEND=noninteractive
+# Another one may be at work, such as that of scripts/venv.sh.
+apt_get() { apt-get -qq -o DPkg::Lock::Timeout=-1 "$@"; }
 # The package list of a fresh machine is empty, and an old one can name files that are gone.
-apt-get update -qq
+apt_get update
 # Up to Debian 12 the client is in docker.io.
 apt-cache show docker-cli >/dev/null 2>&1 || missing=$(echo "$missing" | sed 's/docker-cli/docker.io/')
 # Debian 12 has Suricata in its backports only, and there what it needs of them.
@@ -46,15 +48,15 @@ case $missing in *suricata*)
     if ! apt-cache policy suricata | grep -q 'Candidate: [0-9]'; then
         printf '%s\n' 'Types: deb' 'URIs: http://deb.debian.org/debian' "Suites: $backports" 'Components: main' \
             'Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg' >/etc/apt/sources.list.d/nettap-backports.sources
-        apt-get update -qq
+        apt_get update
     fi
     release=
     if apt-cache policy suricata | grep -q 'Candidate: .*~bpo'; then release="-t $backports"; fi
     # shellcheck disable=SC2086  # an option and its argument, or nothing
-    apt-get install -qq --no-install-recommends $release suricata >/dev/null
+    apt_get install --no-install-recommends $release suricata >/dev/null
     # The tests run their own; the package's would listen on eth0.
     systemctl disable --now suricata >/dev/null 2>&1 || :
     ;;
 esac
 # shellcheck disable=SC2086  # a list of package names
-apt-get install -qq --no-install-recommends $missing >/dev/null
+apt_get install --no-install-recommends $missing >/dev/null

@@ -5,6 +5,8 @@ They come out of PyPI's package `ansible`: its hundred other collections would o
 
 from __future__ import annotations
 
+import fcntl
+import os
 import pathlib
 import shutil
 import subprocess
@@ -22,6 +24,8 @@ STAMP = FOLDER / "ansible_collections/.made-for"
 def main() -> None:
     """Fetch what is missing."""
     wanted = "\n".join([*WANTED, REQUIREMENTS.read_text()])
+    # The virtual environments are made side by side, and each asks for the collections.
+    fcntl.flock(os.open(FOLDER, os.O_RDONLY), fcntl.LOCK_EX)
     if STAMP.exists() and STAMP.read_text() == wanted:
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -63,7 +63,9 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         echo "$python cannot make virtual environments: install its venv package ($package on Debian)." >&2
         exit 1
     fi
-    apt-get install -qq "$package" >/dev/null || { apt-get update -qq && apt-get install -qq "$package" >/dev/null; }
+    # scripts/deps.sh may be at work beside this.
+    apt_get() { apt-get -qq -o DPkg::Lock::Timeout=-1 "$@"; }
+    apt_get install "$package" >/dev/null || { apt_get update && apt_get install "$package" >/dev/null; }
 fi
 
 echo "Making $venv for '$purpose' with $python" >&2

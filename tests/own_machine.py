@@ -27,6 +27,8 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 # The folder with what is mounted is in the last.
 EMPTY = ("/tmp", "/var/lib/nettap", "/var/lib/containers", "/var/lib/containerd", "/var/tmp")
 CHANGED = ("/etc", "/home")  # as they are, with what is written kept apart
+# Whoever starts workers makes it later than they start.
+PYTEST = pathlib.Path("/tmp/pytest-of-root")
 
 
 def main(arguments: list[str]) -> int:
@@ -74,13 +76,14 @@ def furnish(folder: pathlib.Path) -> None:
         for new in (upper, work):
             new.mkdir(parents=True)
         mount("-t", "overlay", "-o", f"lowerdir={path},upperdir={upper},workdir={work}", "overlay", path)
+    PYTEST.mkdir(0o700, exist_ok=True)
     for path in EMPTY:
         empty = folder / f"empty{path}"
         empty.mkdir(parents=True)
         if path.endswith("/tmp"):
             empty.chmod(0o1777)
         # What the run itself is may lie there: this checkout, its Python, the folder that pytest gives to its workers.
-        for needed in dict.fromkeys([str(ROOT), sys.prefix, sys.base_prefix, "/tmp/pytest-of-root"]):
+        for needed in dict.fromkeys([str(ROOT), sys.prefix, sys.base_prefix, str(PYTEST)]):
             if needed.startswith(f"{path}/") and os.path.isdir(needed):
                 (folder / f"empty{needed}").mkdir(parents=True, exist_ok=True)
                 mount("--rbind", needed, str(folder / f"empty{needed}"))
