@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export MOLECULE_COMMAND_BORDERS := false
 
 # Each worker of pytest has a machine of its own: network, processes, users, state.
-WORKER := popen//python=$(CURDIR)/.venv/bin/python $(CURDIR)/tests/own_machine.py
+WORKER := popen//python=$(CURDIR)/.venv/bin/python $(CURDIR)/tests/support/own_machine.py
 # A scenario has its files for itself: others run beside it.
 molecule node distributions vm: export MOLECULE_EPHEMERAL_DIRECTORY = $(CURDIR)/.build/molecule-$@
 
@@ -38,7 +38,7 @@ sanity: test-venv ## ansible-test sanity, on the newest and the oldest Python (3
 	python scripts/sanity.py
 
 molecule: test-venv deps ## The roles on a real Docker engine (1 min)
-	python tests/own_machine.py tests/engine.py run molecule test --scenario-name docker
+	python tests/support/own_machine.py tests/support/engine.py run molecule test --scenario-name docker
 
 node: test-venv deps ## The roles on a Debian 12 with systemd, over real ssh (3 min)
 	molecule test --scenario-name node

@@ -25,12 +25,12 @@ import time
 import typing as t
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(CHECKOUT / "tests"), str(CHECKOUT / "collections")]
+sys.path[:0] = [str(CHECKOUT / "tests/support"), str(CHECKOUT / "collections")]
 
 import ssh_server  # noqa: E402  # pylint: disable=wrong-import-position
-from ansible_collections.nettap.containers.plugins.module_utils import _target  # noqa: E402
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _control  # noqa: E402
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request  # noqa: E402
+from ansible_collections.nettap.containers.plugins.module_utils._targets import _target  # noqa: E402
 
 MIB = 1 << 20
 STORAGE = f"/var/lib/nettap-bench-{os.getpid()}"

@@ -32,10 +32,11 @@ import typing as t
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT / "collections"))
 
-from ansible_collections.nettap.containers.plugins.module_utils import _netns, _target  # noqa: E402
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _control, _tcpdump  # noqa: E402
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request  # noqa: E402
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import scan  # noqa: E402
+from ansible_collections.nettap.containers.plugins.module_utils._system import _netns  # noqa: E402
+from ansible_collections.nettap.containers.plugins.module_utils._targets import _target  # noqa: E402
 
 SPACE = f"nettap-bench-{os.getpid()}"
 LINK = f"nb{os.getpid()}"

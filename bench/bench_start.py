@@ -23,7 +23,7 @@ import time
 import typing as t
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(CHECKOUT / "tests"))
+sys.path.insert(0, str(CHECKOUT / "tests/support"))
 
 import engine  # noqa: E402  # pylint: disable=wrong-import-position
 

@@ -19,14 +19,14 @@ import time
 import typing as t
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(CHECKOUT / "collections"), str(CHECKOUT / "tests")]
+sys.path[:0] = [str(CHECKOUT / "collections"), str(CHECKOUT / "tests/support")]
 
 import engine  # noqa: E402
 import steering_tools as tools  # noqa: E402
 import takeover_lab  # noqa: E402
 from ansible_cli import AnsibleCLI  # noqa: E402
-from ansible_collections.nettap.containers.plugins.module_utils import _target  # noqa: E402
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _control, _lifecycle  # noqa: E402
+from ansible_collections.nettap.containers.plugins.module_utils._targets import _target  # noqa: E402
 
 MTU = 1500
 

@@ -19,8 +19,8 @@ from ansible.module_utils.common.text.converters import to_text
 from ansible.utils.collection_loader import AnsibleCollectionConfig
 from ansible.utils.display import Display
 
-from ansible_collections.nettap.containers.plugins.plugin_utils import _exit_guard, _helper_pod, _kubernetes, _kubernetes_action
 from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import run_pid
+from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import _action, _exit_guard, _helper_pod, _pods
 
 ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -36,13 +36,13 @@ ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "name": {"type": "str"},
     "run": {"type": "str"},
     "guard": {"type": "int"},
-    **_kubernetes_action.ARGUMENTS,
+    **_action.ARGUMENTS,
 }
 _STEP = 1.0  # seconds between looks at a pod that starts or ends
 _GONE_SECONDS = 60  # for a deleted pod to disappear: the kubelet has to confirm
 
 
-class ActionModule(_kubernetes_action.KubernetesAction):
+class ActionModule(_action.KubernetesAction):
     """Pods are made once and used in one run of Ansible: `present` always makes new ones."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
@@ -118,8 +118,8 @@ class ActionModule(_kubernetes_action.KubernetesAction):
             for name, node in wanted.items():
                 if name not in pods:
                     raise AnsibleActionFail(f"The helper pod on node {node} was deleted by somebody else while it started: run the play again.")
-                why = _kubernetes.failure(pods[name])
-                if why and _kubernetes.pull_failed(pods[name]):
+                why = _pods.failure(pods[name])
+                if why and _pods.pull_failed(pods[name]):
                     raise AnsibleActionFail(f"Image {args['image']} cannot be pulled on node {node} ({why}): give one that the node can pull.")
                 if why:
                     raise AnsibleActionFail(f"The helper pod on node {node} does not run ({why}): see what the node's kubelet and the image need.")
@@ -127,7 +127,7 @@ class ActionModule(_kubernetes_action.KubernetesAction):
             if not waiting:
                 return
             if time.monotonic() > deadline:
-                why = _kubernetes.why_not_running(pods[waiting[0]])
+                why = _pods.why_not_running(pods[waiting[0]])
                 raise AnsibleActionFail(
                     f"The helper pod on node {wanted[waiting[0]]} did not run within {args['start_timeout']} s: {why}; "
                     "see that the node is ready, or wait longer (start_timeout)."
@@ -146,7 +146,7 @@ class ActionModule(_kubernetes_action.KubernetesAction):
                 code, _output, errors = connection.exec_command(f"{shlex.quote(args['python'])} --version")
             said = " ".join(to_text(errors).split())[:300].rstrip(".")
             if code and "orbidden" in said:
-                raise AnsibleActionFail(_kubernetes.explain({"msg": said}, doing, "the verbs create and get on pods/exec"))
+                raise AnsibleActionFail(_pods.explain({"msg": said}, doing, "the verbs create and get on pods/exec"))
             if code:
                 raise AnsibleActionFail(
                     f"{args['python']} does not run in the helper pod on node {node} ({said}): "

@@ -13,7 +13,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.utils.display import Display
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
-from ansible_collections.nettap.containers.plugins.plugin_utils import _kubernetes, _kubernetes_action
+from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import _action, _pods
 
 ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "namespace": {"type": "str", "default": "default"},
@@ -23,11 +23,11 @@ ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "container": {"type": "list", "elements": "str"},
     "match_inventory": {"type": "bool", "default": True},
     "node_variable": {"type": "str", "default": "kubernetes_node"},
-    **_kubernetes_action.ARGUMENTS,
+    **_action.ARGUMENTS,
 }
 
 
-class ActionModule(_kubernetes_action.KubernetesAction):
+class ActionModule(_action.KubernetesAction):
     """Reads only."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
@@ -39,24 +39,24 @@ class ActionModule(_kubernetes_action.KubernetesAction):
         try:
             found, warnings = self._find(args)
             if args["match_inventory"]:
-                _kubernetes.place(found, self._inventory(args["node_variable"]), args["node_variable"])
+                _pods.place(found, self._inventory(args["node_variable"]), args["node_variable"])
         except NettapError as error:
             raise AnsibleActionFail(str(error)) from error
         for warning in warnings:
             Display().warning(warning)
         return {**result, "changed": False, "nodes": [dataclasses.asdict(node) for node in found]}
 
-    def _find(self, args: dict[str, t.Any]) -> tuple[list[_kubernetes.Node], list[str]]:
+    def _find(self, args: dict[str, t.Any]) -> tuple[list[_pods.Node], list[str]]:
         namespace = "" if args["namespace"] == "*" else args["namespace"]
         where = f"in namespace {namespace}" if namespace else "in all namespaces"
         if args["pod"]:
             names = [name if "/" in name else f"{namespace or 'default'}/{name}" for name in args["pod"]]
             pods = [pod for space in dict.fromkeys(name.split("/")[0] for name in names) for pod in self._named(space, names)]
-            return _kubernetes.nodes(pods, _kubernetes.Wanted(names=names))
+            return _pods.nodes(pods, _pods.Wanted(names=names))
         labels = args["label_selectors"] or self._selectors(args["deployment"], namespace)
         selection = f"{', '.join(labels)} {where}" + (f" (the pods of deployment {args['deployment']})" if args["deployment"] else "")
         pods = self.pods(f"list the pods {where}", namespace, labels)
-        return _kubernetes.nodes(pods, _kubernetes.Wanted(containers=args["container"] or (), selection=selection))
+        return _pods.nodes(pods, _pods.Wanted(containers=args["container"] or (), selection=selection))
 
     def _named(self, namespace: str, names: list[str]) -> list[dict[str, t.Any]]:
         """The pods of a namespace; only the one if only one is wanted, for which a right to that one is enough."""
@@ -72,7 +72,7 @@ class ActionModule(_kubernetes_action.KubernetesAction):
         found = self.ask("k8s_info", doing, right, api_version="apps/v1", kind="Deployment", name=deployment, namespace=namespace)["resources"]
         if not found:
             raise AnsibleActionFail(f"There is no deployment {deployment} in namespace {namespace}: check its name and the namespace.")
-        return _kubernetes.selectors(found[0]["spec"]["selector"])
+        return _pods.selectors(found[0]["spec"]["selector"])
 
     def _inventory(self, variable: str) -> dict[str, dict[str, t.Any]]:
         """The variables by which a node is known, of every host."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Kept in step with plugins/plugin_utils/_kubernetes_action.py."""
+    """Kept in step with plugins/plugin_utils/_kubernetes/_action.py."""
 
     DOCUMENTATION = r"""
 options:

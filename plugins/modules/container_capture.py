@@ -311,10 +311,10 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.nettap.containers.plugins.module_utils import _target
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _control
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, instant
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NettapError
+from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
 
 ARGUMENTS = {
     **_target.ARGUMENTS,

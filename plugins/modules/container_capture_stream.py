@@ -166,7 +166,7 @@ import sys
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.nettap.containers.plugins.module_utils import _archive
+from ansible_collections.nettap.containers.plugins.module_utils._background import _archive
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _control, _follow, _stage
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NettapError
 

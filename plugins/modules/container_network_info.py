@@ -151,8 +151,8 @@ containers:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.nettap.containers.plugins.module_utils import _links, _target
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
+from ansible_collections.nettap.containers.plugins.module_utils._targets import _links, _target
 
 
 def main() -> None:

@@ -116,8 +116,9 @@ import shlex
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.nettap.containers.plugins.module_utils import _nsenter, _target
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, TargetError
+from ansible_collections.nettap.containers.plugins.module_utils._system import _nsenter
+from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
 
 
 def run(module: AnsibleModule, argv: list[str]) -> dict[str, object]:

@@ -199,9 +199,9 @@ steering:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.nettap.containers.plugins.module_utils import _target
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, TargetError
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _control
+from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
 
 
 def run(module: AnsibleModule) -> _control.Outcome:

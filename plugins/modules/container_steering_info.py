@@ -80,7 +80,8 @@ watchdog:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
-from ansible_collections.nettap.containers.plugins.module_utils._steering import _control, _lifecycle, _watch
+from ansible_collections.nettap.containers.plugins.module_utils._steering import _control, _lifecycle
+from ansible_collections.nettap.containers.plugins.module_utils._steering._watchdog import _watch
 
 
 def main() -> None:

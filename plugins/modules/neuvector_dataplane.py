@@ -244,8 +244,8 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _neuvector
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _dp
 
 WORKLOAD = {
     "mac": {"type": "str", "required": True},
@@ -265,16 +265,16 @@ RULE = {
 }
 
 
-def run(module: AnsibleModule) -> _neuvector.Outcome:
+def run(module: AnsibleModule) -> _dp.Outcome:
     """What the state asks for."""
     params = module.params
     path, timeout, sessions = params["socket"], params["timeout"], params["list_sessions"]
     if params["state"] == "queried":
-        return _neuvector.statistics(path, timeout, sessions)
+        return _dp.statistics(path, timeout, sessions)
     if params["state"] == "absent":
         macs = None if params["workloads"] is None else [workload["mac"] for workload in params["workloads"]]
-        return _neuvector.withdraw(macs, path, timeout, module.check_mode, sessions)
-    return _neuvector.configure(params, path, timeout, module.check_mode, sessions)
+        return _dp.withdraw(macs, path, timeout, module.check_mode, sessions)
+    return _dp.configure(params, path, timeout, module.check_mode, sessions)
 
 
 def main() -> None:

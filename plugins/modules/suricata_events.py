@@ -217,8 +217,8 @@ import dataclasses
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _eve
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
+from ansible_collections.nettap.containers.plugins.module_utils._suricata import _eve
 
 
 def main() -> None:

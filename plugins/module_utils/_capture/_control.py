@@ -14,11 +14,11 @@ import signal
 import time
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils import _cgroup
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _launch, _plan, _session, _stage, _storage, _tcpdump
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError
-from ansible_collections.nettap.containers.plugins.module_utils._target import Target
+from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup
+from ansible_collections.nettap.containers.plugins.module_utils._targets._target import Target
 
 _END_TIMEOUT = 60.0  # seconds for a supervisor to end all its tcpdumps and count what they wrote
 _TERM_TIMEOUT = 10.0  # seconds for one tcpdump

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils import _archive
+from ansible_collections.nettap.containers.plugins.module_utils._background import _archive
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _supervisor
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
 

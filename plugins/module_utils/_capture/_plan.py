@@ -11,13 +11,14 @@ import re
 import socket
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils import _links, _netns
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _tcpdump
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
+from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
+from ansible_collections.nettap.containers.plugins.module_utils._targets import _links
 
 if t.TYPE_CHECKING:
-    from ansible_collections.nettap.containers.plugins.module_utils._target import Target
+    from ansible_collections.nettap.containers.plugins.module_utils._targets._target import Target
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,9 +14,9 @@ import stat
 import time
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils import _files
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import check_name
 from ansible_collections.nettap.containers.plugins.module_utils._errors import StorageError
+from ansible_collections.nettap.containers.plugins.module_utils._system import _files
 
 STATE = "session.json"
 _RESERVE = "session.reserve"  # a running session's: room for its last words on a disk that has run full

@@ -12,10 +12,10 @@ import socket
 import struct
 import time
 
-from ansible_collections.nettap.containers.plugins.module_utils import _netns, _process
-from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _neuvector
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane._namespace import Dataplane
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError, NettapError
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _dp
+from ansible_collections.nettap.containers.plugins.module_utils._system import _netns, _process
 
 # "Local experimental Ethertype 1" (IEEE 802-2014, table 9-2). Not IP, so no rule of an engine speaks of it.
 HEARTBEAT = 0x88B5
@@ -111,7 +111,7 @@ def check(dataplane: Dataplane, fd: int, timeout: float, control: str | None) ->
             try:
                 if dataplane.mode == "tag" and processes(dataplane):
                     if control:
-                        _neuvector.alive(control, timeout=max(0.1, deadline - time.monotonic()))
+                        _dp.alive(control, timeout=max(0.1, deadline - time.monotonic()))
                     return
             except NettapError:
                 if time.monotonic() >= deadline:
@@ -130,7 +130,7 @@ def wait_for_control(control: str, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while True:
         try:
-            _neuvector.alive(control, timeout=max(0.1, deadline - time.monotonic()))
+            _dp.alive(control, timeout=max(0.1, deadline - time.monotonic()))
             return
         except NettapError:
             if time.monotonic() >= deadline:

@@ -11,14 +11,14 @@ import os
 import time
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils import _netns
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _namespace
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane._namespace import Dataplane
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NamespaceError, NettapError, SteeringError
-from ansible_collections.nettap.containers.plugins.module_utils._steering._filters import Filters
-from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace import InPlace
+from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._filters import Filters
+from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._topology import InPlace
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal, Record
-from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover import Takeover
+from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._topology import Takeover
+from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
 # Seconds in which an engine gives back what it holds. Suricata took up to 10 ms under load.
 _DRAIN = 0.1

@@ -12,14 +12,15 @@ import os
 import time
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils import _links
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _engine
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, SteeringError
-from ansible_collections.nettap.containers.plugins.module_utils._runtimes._container import abbreviates
-from ansible_collections.nettap.containers.plugins.module_utils._steering import _journal, _ping, _watch
+from ansible_collections.nettap.containers.plugins.module_utils._steering import _journal, _ping
 from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal, Record
-from ansible_collections.nettap.containers.plugins.module_utils._target import Target
+from ansible_collections.nettap.containers.plugins.module_utils._steering._watchdog import _watch
+from ansible_collections.nettap.containers.plugins.module_utils._targets import _links
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import abbreviates
+from ansible_collections.nettap.containers.plugins.module_utils._targets._target import Target
 
 # "NeuV": by it NeuVector's dp knows a tag (agent/pipe and dp/apis.h); the last two bytes number the containers.
 _TAG_PREFIX = "4e:65:75:56"

@@ -16,8 +16,8 @@ import shutil
 import time
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils import _files, _process
 from ansible_collections.nettap.containers.plugins.module_utils._errors import SteeringError
+from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _process
 
 ROOT = "/run/nettap/steering"
 PATIENCE = 60.0  # seconds to wait for another task or the watchdog

@@ -9,10 +9,12 @@ import dataclasses
 import os
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils import _netns, _service
+from ansible_collections.nettap.containers.plugins.module_utils._background import _service
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _engine, _namespace
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
-from ansible_collections.nettap.containers.plugins.module_utils._steering import _journal, _watch
+from ansible_collections.nettap.containers.plugins.module_utils._steering import _journal
+from ansible_collections.nettap.containers.plugins.module_utils._steering._watchdog import _watch
+from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
 
 @dataclasses.dataclass

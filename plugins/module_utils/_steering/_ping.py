@@ -14,9 +14,9 @@ import struct
 import time
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils import _netns
-from ansible_collections.nettap.containers.plugins.module_utils._rtnetlink import RTM_GETNEIGH, Netlink, attributes_of
-from ansible_collections.nettap.containers.plugins.module_utils._steering._snapshot import NDA_DST, NDA_LLADDR, NDMSG
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import RTM_GETNEIGH, Netlink, attributes_of
+from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._snapshot import NDA_DST, NDA_LLADDR, NDMSG
+from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
 _INTERVAL = 0.1  # seconds between two rounds of pings
 # Family, protocol, type of the request and of the reply (RFC 792, RFC 4443)

@@ -10,11 +10,11 @@ import types
 import typing as t
 
 import pytest
-from ansible_collections.nettap.containers.plugins.module_utils import _process
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _control
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
-from ansible_collections.nettap.containers.plugins.module_utils._runtimes._container import Container
+from ansible_collections.nettap.containers.plugins.module_utils._system import _process
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container
 
 ALIVE = {"pid": os.getpid(), "started": _process.start_time(os.getpid())}
 DEAD = {"pid": 1 << 30, "started": 1}

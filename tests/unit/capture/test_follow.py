@@ -13,10 +13,10 @@ import sys
 import typing as t
 
 import pytest
-from ansible_collections.nettap.containers.plugins.module_utils import _process
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _follow, _plan, _storage
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, PcapError
+from ansible_collections.nettap.containers.plugins.module_utils._system import _process
 from ansible_collections.nettap.containers.tests.unit.pcap import builder
 
 SECTION, INTERFACE, STATISTICS = 0x0A0D0D0A, 1, 5

@@ -17,11 +17,11 @@ import threading
 import typing as t
 
 import pytest
-from ansible_collections.nettap.containers.plugins.module_utils import _files
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _storage
 from ansible_collections.nettap.containers.plugins.module_utils._capture._control import Sessions
 from ansible_collections.nettap.containers.plugins.module_utils._capture._storage import Storage, load, save
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError
+from ansible_collections.nettap.containers.plugins.module_utils._system import _files
 
 ENDED = {"status": "stopped"}
 PROCESSES = multiprocessing.get_context("fork")

@@ -1,0 +1,179 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Services: programs that run until told otherwise, and again when they end by themselves.
+
+Where systemd runs, a service is a unit in /run/systemd/system, with its output in the journal; elsewhere a keeper process
+starts it again, with its output in a file. Neither survives a reboot: nor do the namespaces and links that they serve.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._background import _archive, _keeper
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
+from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _process
+
+_FOLDER = "/run/nettap/services"
+_UNITS = "/run/systemd/system"
+_STOP_SECONDS = _keeper.STOP_SECONDS + 5.0
+# What systemd.service(5) has a meaning for inside of quotes.
+_QUOTED = str.maketrans({"\\": "\\\\", '"': '\\"', "%": "%%", "$": "$$", "\n": "\\n"})
+
+
+class Service:
+    """One service; argv None where it is only asked for or stopped. Unless it runs always, an end with 0 is its good end."""
+
+    def __init__(self, name: str, argv: t.Sequence[str] | None = None, description: str = "", always: bool = False) -> None:
+        self.name = name
+        self.always = always
+        self.argv = list(argv) if argv is not None else None
+        self.description = description or name
+        self._unit = f"nettap-{re.sub('[^A-Za-z0-9_.-]', '_', name)}.service"
+        self._state = os.path.join(_FOLDER, f"{name}.json")
+
+    def running(self) -> bool:
+        """Whether it runs (or is about to be started again)."""
+        if _systemd():
+            there = os.path.exists(os.path.join(_UNITS, self._unit))
+            return there and _systemctl("is-active", self._unit).stdout.strip() in ("active", "activating", "reloading")
+        keeper = self._keeper()
+        return keeper is not None and keeper.alive()
+
+    def argv_running(self) -> list[str] | None:
+        """What runs; None where nothing does."""
+        if not self.running():
+            return None
+        if _systemd():
+            with open(os.path.join(_UNITS, self._unit), encoding="utf-8") as stream:
+                found = re.search(r"^# argv (.*)$", stream.read(), re.MULTILINE)
+            return list(json.loads(found[1])) if found else None
+        return list(self._load().get("argv", []))
+
+    def start(self) -> bool:
+        """Starts it, or starts it anew where it runs with other arguments; True if anything was done."""
+        if self.argv is None:
+            raise ValueError("There is nothing to start.")
+        if self.argv_running() == self.argv:
+            return False
+        self.stop()
+        if _systemd():
+            self._start_unit(self.argv)
+        else:
+            self._start_keeper(self.argv)
+        return True
+
+    def stop(self) -> bool:
+        """Ends it (SIGTERM, and SIGKILL when that does not help); True if it ran."""
+        ran = self.running()
+        if _systemd():
+            path = os.path.join(_UNITS, self._unit)
+            if os.path.exists(path):
+                _systemctl("stop", self._unit)
+                os.unlink(path)
+                _systemctl("daemon-reload")
+                _systemctl("reset-failed", self._unit)
+            return ran
+        keeper = self._keeper()
+        if keeper is not None and keeper.send(signal.SIGTERM) and not keeper.wait(_STOP_SECONDS):
+            keeper.send(signal.SIGKILL)
+            keeper.wait(None)
+        for suffix in ("json", "pyz", "log"):
+            _files.remove(os.path.join(_FOLDER, f"{self.name}.{suffix}"))
+        with contextlib.suppress(OSError):  # other services, or none ever
+            os.rmdir(_FOLDER)
+        return ran
+
+    def log(self) -> str:
+        """Where its output is, for messages."""
+        return f"journalctl -u {self._unit}" if _systemd() else os.path.join(_FOLDER, f"{self.name}.log")
+
+    def tail(self, lines: int = 5) -> list[str]:
+        """Its last words."""
+        if _systemd():
+            # module_utils know no AnsibleModule whose run_command they could call.
+            done = subprocess.run(  # pylint: disable=ansible-bad-function
+                ["journalctl", "-u", self._unit, "-n", str(lines), "-o", "cat", "--no-pager"],
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=30,
+            )
+            return done.stdout.strip().splitlines()
+        try:
+            with open(os.path.join(_FOLDER, f"{self.name}.log"), encoding="utf-8", errors="replace") as stream:
+                return stream.read()[-8192:].strip().splitlines()[-lines:]
+        except FileNotFoundError:
+            return []
+
+    def _start_unit(self, argv: list[str]) -> None:
+        os.makedirs(_UNITS, exist_ok=True)
+        path = os.path.join(_UNITS, self._unit)
+        program = " ".join(f'"{argument.translate(_QUOTED)}"' for argument in [shutil.which(argv[0]) or argv[0], *argv[1:]])
+        text = (f"# argv {json.dumps(argv)}\n[Unit]\nDescription={self.description}\nStartLimitIntervalSec=0\n\n"
+                f"[Service]\nExecStart={program}\nRestart={'always' if self.always else 'on-failure'}\n"
+                f"RestartSec={_keeper.PAUSE}\nTimeoutStopSec={_keeper.STOP_SECONDS:.0f}\n")
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644), "w", encoding="utf-8") as stream:
+            stream.write(text)
+        _systemctl("daemon-reload")
+        done = _systemctl("start", self._unit)
+        if done.returncode:
+            raise NettapError(f"The service {self._unit} did not start ({done.stderr.strip()}); see {self.log()}.")
+
+    def _start_keeper(self, argv: list[str]) -> None:
+        os.makedirs(_FOLDER, mode=0o700, exist_ok=True)
+        archive = os.path.join(_FOLDER, f"{self.name}.pyz")
+        log = os.path.join(_FOLDER, f"{self.name}.log")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        _files.replace(archive, _archive.build(_keeper))
+        with open(os.open(log, flags, 0o600), "wb") as output:
+            # It outlives us; and module_utils know no AnsibleModule whose run_command they could call.
+            process = subprocess.Popen(  # pylint: disable=consider-using-with,ansible-bad-function
+                [sys.executable, "-I", archive, "always" if self.always else "on-failure", *argv],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/",
+                env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
+            )
+        started = _process.start_time(process.pid)
+        process.returncode = 0  # not ours to wait for: no warning that it still runs
+        _files.replace_json(self._state, {"pid": process.pid, "started": started, "argv": argv})
+
+    def _load(self) -> dict[str, t.Any]:
+        try:
+            with open(self._state, encoding="utf-8") as stream:
+                state: dict[str, t.Any] = json.load(stream)
+                return state
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def _keeper(self) -> _process.Process | None:
+        state = self._load()
+        return _process.Process(state["pid"], state["started"]) if state.get("started") else None
+
+
+def _systemd() -> bool:
+    """Whether systemd is this host's init (sd_booted(3))."""
+    return os.path.isdir("/run/systemd/system") and shutil.which("systemctl") is not None
+
+
+def _systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
+    # module_utils know no AnsibleModule whose run_command they could call.
+    return subprocess.run(  # pylint: disable=ansible-bad-function
+        ["systemctl", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def wait(condition: t.Callable[[], bool], seconds: float) -> bool:
+    """Polls until the condition holds; False when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

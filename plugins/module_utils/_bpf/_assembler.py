@@ -1,0 +1,126 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An assembler for small BPF programs: no compiler is needed on the host. All numbers are from linux/bpf.h and linux/bpf_common.h."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import typing as t
+
+# Registers by their use: result and scratch, saved over calls, frame.
+R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10 = range(11)
+BYTE, HALF, WORD, DOUBLE = 0x10, 0x08, 0x00, 0x18  # BPF_B, BPF_H, BPF_W, BPF_DW
+_SIZES = {BYTE: 1, HALF: 2, WORD: 4, DOUBLE: 8}
+
+# Helper functions (enum bpf_func_id)
+MAP_LOOKUP_ELEM = 1
+SKB_STORE_BYTES = 9
+REDIRECT = 23
+
+
+class Assembler:
+    """Collects instructions; jumps go to names that are given to places before or after.
+
+    order is the byte order of the machine that runs them, as the module struct writes it: "=" is this one.
+    """
+
+    def __init__(self, order: str = "=") -> None:
+        self.order = order
+        self._code: list[tuple[int, int, int, int, int]] = []  # opcode, destination, source, offset, immediate
+        self._places: dict[str, int] = {}
+        self._jumps: list[tuple[int, str]] = []
+
+    def place(self, name: str) -> None:
+        """The next instruction is where jumps to the name go."""
+        self._places[name] = len(self._code)
+
+    def move(self, destination: int, source: int) -> None:
+        """destination = source."""
+        self._add(0xBF, destination, source)
+
+    def set(self, destination: int, value: int) -> None:
+        """destination = value (signed, 32 bits)."""
+        self._add(0xB7, destination, immediate=value)
+
+    def set64(self, destination: int, value: int) -> None:
+        """destination = value (unsigned, 64 bits); takes two instructions."""
+        self._wide(destination, 0, value)
+
+    def set_map(self, destination: int, fd: int) -> None:
+        """destination = the map behind the descriptor (BPF_PSEUDO_MAP_FD)."""
+        self._wide(destination, 1, fd)
+
+    def add(self, destination: int, value: int) -> None:
+        """destination += value."""
+        self._add(0x07, destination, immediate=value)
+
+    def mask(self, destination: int, value: int) -> None:
+        """destination &= value."""
+        self._add(0x57, destination, immediate=value)
+
+    def load(self, size: int, destination: int, base: int, offset: int) -> None:
+        """destination = *(base + offset), of that size."""
+        self._add(0x61 | size, destination, base, offset)
+
+    def store(self, size: int, base: int, offset: int, source: int) -> None:
+        """*(base + offset) = source, of that size."""
+        self._add(0x63 | size, base, source, offset)
+
+    def count(self, base: int, offset: int, source: int) -> None:
+        """*(u64 *)(base + offset) += source, atomically."""
+        self._add(0xDB, base, source, offset)
+
+    def jump_if(self, condition: str, left: int, value: int, name: str) -> None:
+        """Go on at the place if the register compares so (== or !=) with the value."""
+        self._jump({"==": 0x15, "!=": 0x55}[condition], left, 0, value, name)
+
+    @contextlib.contextmanager
+    def skipped_if(self, condition: str, left: int, value: int) -> t.Iterator[None]:
+        """Leave out the instructions of the block if the register compares so (== or !=) with the value."""
+        behind = f"behind the block of {len(self._code)}"
+        self.jump_if(condition, left, value, behind)
+        yield
+        self.place(behind)
+
+    def jump_if_above(self, left: int, right: int, name: str) -> None:
+        """Go on at the place if one register is above the other (unsigned)."""
+        self._jump(0x2D, left, right, 0, name)
+
+    def call(self, helper: int) -> None:
+        """R0 = helper(R1, R2, …); R1 to R5 are lost."""
+        self._add(0x85, immediate=helper)
+
+    def leave(self, value: int | None = None) -> None:
+        """Return the value, or what R0 holds."""
+        if value is not None:
+            self.set(R0, value)
+        self._add(0x95)
+
+    def code(self) -> bytes:
+        """The instructions as the kernel takes them."""
+        code = list(self._code)
+        for at, name in self._jumps:
+            opcode, destination, source, dummy, immediate = code[at]
+            code[at] = (opcode, destination, source, self._places[name] - at - 1, immediate)
+        return b"".join(self._encoded(*one) for one in code)
+
+    def _encoded(self, opcode: int, destination: int, source: int, offset: int, immediate: int) -> bytes:
+        """struct bpf_insn. Its registers are bit fields, which compilers begin at the other end of the byte where the byte order is big."""
+        little = struct.pack(f"{self.order}H", 1)[0] == 1
+        registers = source << 4 | destination if little else destination << 4 | source
+        return struct.pack(f"{self.order}BBhi", opcode, registers, offset, immediate)
+
+    def _wide(self, destination: int, kind: int, value: int) -> None:
+        # The lower half comes first whatever the byte order is (RFC 9669, 5.4).
+        low, high = struct.unpack("<ii", struct.pack("<Q", value))
+        self._add(0x18, destination, kind, 0, low)
+        self._add(0, 0, 0, 0, high)
+
+    def _jump(self, opcode: int, left: int, right: int, value: int, name: str) -> None:
+        self._jumps.append((len(self._code), name))
+        self._add(opcode, left, right, 0, value)
+
+    def _add(self, opcode: int, destination: int = 0, source: int = 0, offset: int = 0, immediate: int = 0) -> None:
+        self._code.append((opcode, destination, source, offset, immediate))

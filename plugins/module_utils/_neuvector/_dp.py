@@ -1,0 +1,287 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Brings a running NeuVector dp to a configuration, and proves that it has got there.
+
+dp cannot be asked what it is configured to do. So what it was told is recorded, and what it does tell of is compared:
+whether it knows each workload, how many rules are in force, and, from the kernel, whether it listens on the service
+link. Where that is not as it was left, all is told again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import socket
+import time
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _policy as model
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _protocol as protocol
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector._record import Record, Store
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector._session import SOCKET, NotRunning, Session
+from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What was done (in check mode: would be).
+
+    before and after are configurations (the keys of _neuvector_policy.EMPTY, and in_force); statistics are as
+    statistics() returns them. pid is None where no dp runs.
+    """
+
+    changed: bool
+    before: dict[str, t.Any]
+    after: dict[str, t.Any]
+    pid: int | None = None
+    statistics: dict[str, t.Any] = dataclasses.field(default_factory=dict)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+
+def alive(path: str = SOCKET, timeout: float = 10) -> int:
+    """PID of the dp that answers there within timeout seconds. Raises NotRunning when there is none, DataplaneError when it is silent."""
+    with Session(path, timeout) as session:
+        return session.namespace.pid or 0
+
+
+def told(path: str = SOCKET, timeout: float = 10) -> model.Config | None:
+    """What the dp that answers there was told here; None if that is nothing, or not known for sure. Raises DataplaneError."""
+    with Session(path, timeout) as session:
+        record = _store(session).load()
+        return record.config if record.sure and record.config != model.EMPTY else None
+
+
+def statistics(path: str = SOCKET, timeout: float = 10, sessions: bool = False) -> Outcome:
+    """What dp counts now, without changing anything. Raises DataplaneError."""
+    with Session(path, timeout) as session:
+        config = _store(session).load().config
+        return Outcome(False, config, config, session.namespace.pid, _statistics(session, config, sessions))
+
+
+def configure(options: t.Mapping[str, t.Any], path: str = SOCKET, timeout: float = 10, check: bool = False, sessions: bool = False) -> Outcome:
+    """Brings dp to its configuration with these options in place of what it has of them; what is missing or None stays.
+
+    options are those of _neuvector_policy.EMPTY. timeout is what dp gets for each batch, in seconds. With check, dp is
+    asked and not told. statistics hold a list of all sessions too when sessions is true. Raises DataplaneError.
+    """
+    with Session(path, timeout) as session, _held(session, check) as store:
+        record = store.load()
+        return _Change(session, record, model.merged(record.config, options), timeout).reach(store, check, sessions)
+
+
+def withdraw(macs: list[str] | None, path: str = SOCKET, timeout: float = 10, check: bool = False, sessions: bool = False) -> Outcome:
+    """Takes these workloads (None: everything) out of dp's configuration; where no dp runs there is none. Raises DataplaneError."""
+    try:
+        with Session(path, timeout) as session, _held(session, check) as store:
+            record = store.load()
+            config = dict(model.EMPTY) if macs is None else _without(record.config, {mac.lower() for mac in macs})
+            # dp is to forget them whether or not they were told of here.
+            record.macs = sorted({*record.macs, *(mac.lower() for mac in macs or [])})
+            return _Change(session, record, config, timeout).reach(store, check, sessions)
+    except NotRunning:
+        return Outcome(False, {}, {})
+
+
+def _store(session: Session) -> Store:
+    return Store(session.namespace.pid, session.namespace.started)
+
+
+@contextlib.contextmanager
+def _held(session: Session, check: bool) -> t.Iterator[Store]:
+    store = _store(session)
+    with contextlib.nullcontext() if check else store.locked():
+        yield store
+
+
+def _without(config: model.Config, gone: set[str]) -> model.Config:
+    rules = []
+    for rule in config["policy"]:
+        left = [mac for mac in rule["workloads"] if mac not in gone]
+        if left or not rule["workloads"]:  # one that was for the withdrawn alone would become one for all
+            rules.append({**rule, "workloads": left})
+    return {**config, "workloads": [one for one in config["workloads"] if one["mac"] not in gone], "policy": rules}
+
+
+class _Change:
+    """The way of one dp from what is recorded of it to a configuration."""
+
+    def __init__(self, session: Session, record: Record, config: model.Config, timeout: float) -> None:
+        self._session, self._record, self._config, self._timeout = session, record, config, timeout
+        self._old = {one["mac"]: one for one in record.config["workloads"]}
+        self._new = {one["mac"]: one for one in config["workloads"]}
+        # A workload with another tag is forgotten and told anew: two that swap theirs would trip over each other in dp.
+        self._kept = {mac: one for mac, one in self._old.items() if mac in self._new and self._new[mac]["tag_mac"] == one["tag_mac"]}
+        self._rules = model.policies(config)  # refuses what dp could not hold before it is told anything
+        self._link = _ifindex(session.namespace, config["service_port"]) if config["service_port"] else 0
+        self._doubt = self._deviation()
+
+    def reach(self, store: Store, check: bool, sessions: bool) -> Outcome:
+        """Goes it, unless dp is there already."""
+        record, config = self._record, self._config
+        outcome = Outcome(bool(self._doubt) or config != record.config, {**record.config, "in_force": not self._doubt},
+                          {**config, "in_force": True}, self._session.namespace.pid)
+        if outcome.changed and not check:
+            store.save(Record(config, False, sorted({*record.macs, *self._old, *self._new}), [], record.icmp or config["icmp_policy"]))
+            self._tell()
+            self._verify()
+            if config == model.EMPTY:
+                store.remove()
+            else:
+                store.save(Record(config, True, sorted(self._new), _rule_counters(self._session), record.icmp or config["icmp_policy"]))
+        if outcome.changed:
+            outcome.warnings += [f"dp was not as it had been left: {self._doubt}."] if self._doubt else []
+            outcome.warnings += [f"For workload {mac} the default action can take a minute to hold for new peers, of which there are too many to name "
+                                 "them to dp: tell its addresses (workloads, addresses)." for mac in model.hesitant(config)]
+        outcome.statistics = _statistics(self._session, record.config if check else config, sessions)
+        return outcome
+
+    def _deviation(self) -> str:
+        """How dp differs from what is recorded of it, "" where it does not."""
+        record, port = self._record, self._record.config["service_port"]
+        if not record.sure:
+            return "the last task that configured it was interrupted"
+        for mac in sorted({*record.macs, *self._old}):
+            if _knows(self._session, mac) != (mac in self._old):
+                return f"it {'does not know' if mac in self._old else 'knows'} workload {mac}"
+        rules = _rule_counters(self._session)
+        if record.rules and rules != record.rules:
+            return f"{sum(rules)} rules are in force, not {sum(record.rules)}"
+        if port and port == self._config["service_port"] and not _listening(self._session.namespace, self._link):
+            return f"it does not listen on {port}"
+        return ""
+
+    def _differs(self, *names: str) -> bool:
+        return bool(self._doubt) or any(self._record.config[name] != self._config[name] for name in names)
+
+    def _tell(self) -> None:
+        """Networks first, policies before workloads leave tap mode: nothing is let through for want of a rule."""
+        session, config, record = self._session, self._config, self._record
+        if self._differs("internal_networks"):
+            session.send(protocol.internal_networks(model.networks(config)))
+        if self._doubt or model.addresses(record.config) != model.addresses(config):
+            session.send(protocol.policy_addresses(model.addresses(config)))
+        if self._differs("icmp_policy") and (record.icmp or config["icmp_policy"]):
+            session.send([protocol.icmp_policy(config["icmp_policy"])])
+        gone = sorted(mac for mac in {*record.macs, *self._old} - self._kept.keys() if _knows(session, mac))
+        if gone:
+            session.send([protocol.delete_mac(record.config["service_port"] or config["service_port"] or "", mac) for mac in gone])
+        self._tell_port()
+        added = [mac for mac in self._new if self._differs("service_port") or mac not in self._kept]
+        if added:
+            session.send([protocol.add_mac(config["service_port"], mac, self._new[mac]["tag_mac"]) for mac in added])
+        self._tell_policies()
+        switched = [mac for mac, one in self._new.items() if self._doubt or mac not in self._kept or one["tap"] != self._kept[mac]["tap"]]
+        for tap in (True, False):
+            macs = [mac for mac in switched if self._new[mac]["tap"] is tap]
+            if macs:
+                session.send(protocol.configure_mac(macs, tap))
+
+    def _tell_port(self) -> None:
+        record, port, jumbo = self._record, self._config["service_port"], self._config["jumbo_frames"]
+        reopen = not record.sure or any(record.config[name] != self._config[name] for name in ("service_port", "jumbo_frames"))
+        old = record.config["service_port"] or (port if not record.sure else None)
+        if reopen and old:
+            self._session.send([protocol.delete_service_port(old)])
+        if not port:
+            return
+        before = _listening(self._session.namespace, self._link)
+        if before and not reopen:
+            return
+        needed = before + 1 if old or not before else before  # dp keeps a closed one open for some seconds
+        deadline = time.monotonic() + self._timeout
+        while True:
+            self._session.send([protocol.add_service_port(port, jumbo)])
+            if _listening(self._session.namespace, self._link) >= needed:
+                return
+            if time.monotonic() > deadline:
+                raise DataplaneError(f"dp (process {self._session.namespace.pid}) was told to serve {port} and does not listen there: "
+                                     "it serves another link already, or could not open this one (see its own output); start it again.")
+            time.sleep(0.1)  # one that has just been started passes it over until its threads run (pkt.c, dp_data_add_port)
+
+    def _tell_policies(self) -> None:
+        default = protocol.ACTIONS[self._config["default_action"]]
+        old_rules = model.policies(self._record.config)
+        same = not self._differs("default_action", "icmp_policy")  # dp looks at the latter when it takes a policy
+        had = {mac for mac in self._kept if not self._doubt and not _bare(self._record.config, old_rules[mac])}
+        due = [mac for mac in self._new if not (same and mac in self._kept and old_rules[mac] == self._rules[mac])]
+        bare = [mac for mac in due if _bare(self._config, self._rules[mac])]
+        for command, macs in (
+            (protocol.CFG_ADD, [mac for mac in due if mac not in bare and mac not in had]),
+            (protocol.CFG_MODIFY, [mac for mac in due if mac not in bare and mac in had]),
+            (protocol.CFG_DELETE, [mac for mac in bare if self._doubt or mac in had]),
+        ):
+            for group, rules in model.groups(self._rules, macs):
+                self._session.send(protocol.policy(command, default, group, rules))
+
+    def _verify(self) -> None:
+        """Raises DataplaneError unless dp's own figures show the configuration."""
+        process = f"dp (process {self._session.namespace.pid})"
+        for mac in {*self._old, *self._new, *self._record.macs}:
+            if _knows(self._session, mac) != (mac in self._new):
+                raise DataplaneError(f"{process} {'did not take' if mac in self._new else 'did not forget'} workload {mac}: see its own output.")
+        distinct = {str(rules) for rules in self._rules.values() if not _bare(self._config, rules)}
+        count = sum(_rule_counters(self._session))
+        if count < len(distinct):  # each policy has at least its first rule, or the one for ICMP that dp adds
+            raise DataplaneError(f"{process} was given {len(distinct)} policies and has {count} rules in force: see its own output.")
+
+
+def _bare(config: model.Config, rules: list[model.Rule]) -> bool:
+    """Whether a workload needs no policy: without one, dp lets all through."""
+    return not rules and config["default_action"] == "allow"
+
+
+def _knows(session: Session, mac: str) -> bool:
+    return protocol.parse_stats(session.ask(protocol.stats_macs([mac]), protocol.MAC_STATS)[0])[0]
+
+
+def _counters(session: Session) -> dict[str, int]:
+    return protocol.parse_counters(session.ask(protocol.counter_device(), protocol.DEVICE_COUNTER)[0])
+
+
+def _rule_counters(session: Session) -> list[int]:
+    counters = _counters(session)
+    return [counters["policy_exact_rules"], counters["policy_range_rules"]]
+
+
+def _statistics(session: Session, config: model.Config, sessions: bool) -> dict[str, t.Any]:
+    workloads = []
+    for one in config["workloads"]:
+        found, figures = protocol.parse_stats(session.ask(protocol.stats_macs([one["mac"]]), protocol.MAC_STATS)[0])
+        workloads.append({**one, "known": found, **figures, "sessions": figures["current_sessions_in"] + figures["current_sessions_out"]})
+    counts = protocol.parse_session_count(session.ask(protocol.count_session(), protocol.SESSION_COUNT)[0])
+    told: dict[str, t.Any] = {
+        "counters": _counters(session), "workloads": workloads, "sessions": counts["total"], "session_counts": counts,
+        "stats": protocol.parse_stats(session.ask(protocol.stats_device(), protocol.DEVICE_STATS)[0])[1],
+    }
+    if sessions:
+        bodies = session.ask(protocol.list_session(), protocol.SESSION_LIST)
+        told["session_list"] = [one for body in bodies for one in protocol.parse_sessions(body)]
+    return told
+
+
+def _ifindex(namespace: _netns.Namespace, name: str) -> int:
+    """Index of a link in dp's network namespace. Raises DataplaneError."""
+    with _netns.entered(namespace.fd):
+        links = {link: index for index, link in socket.if_nameindex()}
+    if name not in links:
+        raise DataplaneError(f"dp's network namespace has no link {name} (it has {', '.join(sorted(links))}): make it first, or name another (service_port).")
+    return links[name]
+
+
+def _listening(namespace: _netns.Namespace, ifindex: int) -> int:
+    """How many packet sockets dp has on that link (proc(5), /proc/PID/net/packet)."""
+    folder = f"/proc/{namespace.pid}"
+    own = set()
+    try:
+        for fd in os.listdir(f"{folder}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                own.add(os.readlink(f"{folder}/fd/{fd}"))
+        with open(f"{folder}/net/packet", encoding="ascii") as stream:
+            rows = [line.split() for line in stream][1:]
+    except OSError as error:
+        raise DataplaneError(f"What dp (process {namespace.pid}) listens on cannot be read ({error.strerror}): "
+                             "it has ended, or root is needed (become: true).") from error
+    return sum(int(row[4]) == ifindex and f"socket:[{row[8]}]" in own for row in rows)

@@ -1,0 +1,243 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The BPF programs of steering in place.
+
+Two stand on the host's end of the container's veth, and send unicast IP to a service link:
+
+    from the container   ingress of the peer   source MAC is the container's        -> egress of vbr0 (or vbr)
+    to the container     egress of the peer    destination MAC is the container's   -> egress of vbr1 (or vbr)
+
+One stands on the ingress of each service link, finds the container by its MAC in a hash map, and gives the frame back to
+the peer, with a mark that lets it pass there:
+
+    vbr1 (vbr)   by source MAC        -> ingress of the peer
+    vbr0 (vbr)   by destination MAC   -> egress of the peer
+
+In tag mode, what goes to the service link bears a tag in place of the container's MAC; the map is then by tag.
+
+Programs read numbers of several bytes in the machine's byte order, from packets too: what they compare with is written so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+
+from ansible_collections.nettap.containers.plugins.module_utils._bpf import _assembler
+from ansible_collections.nettap.containers.plugins.module_utils._bpf._assembler import BYTE, HALF, R0, R1, R2, R3, R4, R5, R6, R7, R10, WORD, Assembler
+from ansible_collections.nettap.containers.plugins.module_utils._dataplane._engine import HEARTBEAT
+
+# What came back from the engine bears it from the service link to the peer, in the host's namespace only: a link into
+# another namespace scrubs the mark, so no container can set it. The letters are "nett".
+MARK = 0x6E657474
+
+# linux/pkt_cls.h: go on with the next filter; drop.
+_PASS, _DROP = -1, 2
+_INGRESS = 1  # BPF_F_INGRESS
+
+# Offsets in struct __sk_buff (linux/bpf.h)
+_MARK, _PROTOCOL, _DATA, _DATA_END, _GSO_SEGS = 8, 16, 76, 80, 164
+# Offsets in an Ethernet header
+_DESTINATION, _SOURCE, _HEADER_LENGTH = 0, 6, 14
+
+_ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
+
+KEY_SIZE = 8  # a MAC, and zeros
+# Element of the map: the peer's ifindex, the container's MAC, then the counters (packets; each segment of an offloaded one).
+_ELEMENT = "I6s6x5Q"
+VALUE_SIZE = struct.calcsize(f"={_ELEMENT}")
+_IFINDEX, _MAC = 0, 4
+_COUNTERS = ("out_sent", "out_returned", "in_sent", "in_returned", "refused")
+_OFFSETS = {name: 16 + 8 * number for number, name in enumerate(_COUNTERS)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Element:
+    """What the map knows of a container; refused counts IP packets from a source MAC that is not the container's."""
+
+    ifindex: int
+    mac: str
+    out_sent: int = 0
+    out_returned: int = 0
+    in_sent: int = 0
+    in_returned: int = 0
+    refused: int = 0
+
+    def pack(self, order: str = "=") -> bytes:
+        """The element as the programs of that byte order (see Assembler) read it."""
+        return struct.pack(f"{order}{_ELEMENT}", self.ifindex, mac_bytes(self.mac), *(getattr(self, name) for name in _COUNTERS))
+
+    @classmethod
+    def unpack(cls, value: bytes, order: str = "=") -> Element:
+        """Reads an element."""
+        ifindex, mac, *counters = struct.unpack(f"{order}{_ELEMENT}", value)
+        return cls(ifindex, mac.hex(":"), *counters)
+
+
+def mac_bytes(mac: str) -> bytes:
+    """The 6 bytes of aa:bb:cc:dd:ee:ff."""
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def key(mac: str) -> bytes:
+    """The map's key for a MAC or tag."""
+    return mac_bytes(mac) + bytes(KEY_SIZE - 6)
+
+
+def outbound(map_fd: int, mac: str, tag: str | None, service_ifindex: int, ipv6: str, order: str = "=") -> bytes:
+    """For the ingress of the peer: what the container sends. ipv6 is steer, bypass or drop; for order see Assembler."""
+    return _redirecting(Assembler(order), map_fd, mac, tag, service_ifindex, ipv6, _SOURCE, "out_sent")
+
+
+def inbound(map_fd: int, mac: str, tag: str | None, service_ifindex: int, ipv6: str, order: str = "=") -> bytes:
+    """For the egress of the peer: what the container is sent."""
+    return _redirecting(Assembler(order), map_fd, mac, tag, service_ifindex, ipv6, _DESTINATION, "in_sent")
+
+
+def _redirecting(code: Assembler, map_fd: int, mac: str, tag: str | None, service_ifindex: int, ipv6: str, field: int, counter: str) -> bytes:
+    code.move(R6, R1)
+    # What the engine has seen passes, and on it goes as if nothing had been.
+    code.load(WORD, R5, R6, _MARK)
+    code.jump_if("!=", R5, MARK, "fresh")
+    code.set(R5, 0)
+    code.store(WORD, R6, _MARK, R5)
+    code.leave(_PASS)
+
+    code.place("fresh")
+    code.load(WORD, R5, R6, _PROTOCOL)
+    code.jump_if("==", R5, _network_order(code, _ETH_P_IP), "ip")
+    if ipv6 != "bypass":
+        code.jump_if("==", R5, _network_order(code, _ETH_P_IPV6), "ip" if ipv6 == "steer" else "drop")
+    code.place("pass")
+    code.leave(_PASS)
+
+    code.place("ip")
+    _header(code, "pass")
+    # The first bit on the wire tells group addresses: broadcast and multicast go their own way.
+    code.load(BYTE, R5, R2, _DESTINATION)
+    code.mask(R5, 1)
+    code.jump_if("!=", R5, 0, "pass")
+    # Another container's frame that the bridge floods to this port is not for us. One that bears another source MAC
+    # could never find its way back, and to let it pass would be a way around the engine.
+    stranger = "pass" if field == _DESTINATION else "refuse"
+    for offset, value in enumerate(struct.unpack(f"{code.order}3H", mac_bytes(mac))):
+        code.load(HALF, R5, R2, field + 2 * offset)
+        code.jump_if("!=", R5, value, stranger)
+    _count(code, map_fd, tag or mac, counter)
+    if tag:
+        _stack(code, -8, key(tag))
+        _rewrite(code, field)
+    code.set(R1, service_ifindex)
+    code.set(R2, 0)
+    code.call(_assembler.REDIRECT)
+    code.leave()
+
+    if stranger == "refuse":
+        code.place("refuse")
+        _count(code, map_fd, tag or mac, "refused")
+    if stranger == "refuse" or ipv6 == "drop":
+        code.place("drop")
+        code.leave(_DROP)
+    return code.code()
+
+
+def returning(map_fd: int, inbound_link: bool, outbound_link: bool, tagged: bool, order: str = "=") -> bytes:
+    """For the ingress of a service link: what comes back on its way to the container, from it, or (tag mode) both."""
+    code = Assembler(order)
+    code.move(R6, R1)
+    _header(code, "drop")
+    # The watchdog's sockets hear heartbeats.
+    code.load(WORD, R5, R6, _PROTOCOL)
+    code.jump_if("==", R5, _network_order(code, HEARTBEAT), "pass")
+    ways = [way for way, wanted in (("in", inbound_link), ("out", outbound_link)) if wanted]
+    for way in ways:
+        field = _DESTINATION if way == "in" else _SOURCE
+        _header(code, "drop")  # the call before has made the pointers worthless
+        code.set(R5, 0)
+        code.store(WORD, R10, -4, R5)
+        for offset in (0, 2, 4):
+            code.load(HALF, R5, R2, field + offset)
+            code.store(HALF, R10, -8 + offset, R5)
+        _look_up(code, map_fd)
+        code.jump_if("!=", R0, 0, way)
+    # Nobody's: the container is gone, or the engine speaks for itself.
+    code.place("drop")
+    code.leave(_DROP)
+    code.place("pass")
+    code.leave(0)  # TC_ACT_OK
+
+    for way in ways:
+        code.place(way)
+        _segments(code, R7)
+        code.count(R0, _OFFSETS[f"{way}_returned"], R7)
+        code.load(WORD, R7, R0, _IFINDEX)
+        if tagged:
+            for offset in (0, 2, 4):
+                code.load(HALF, R5, R0, _MAC + offset)
+                code.store(HALF, R10, -8 + offset, R5)
+            _rewrite(code, _DESTINATION if way == "in" else _SOURCE)
+        code.set(R5, MARK)
+        code.store(WORD, R6, _MARK, R5)
+        code.move(R1, R7)
+        code.set(R2, 0 if way == "in" else _INGRESS)
+        code.call(_assembler.REDIRECT)
+        code.leave()
+    return code.code()
+
+
+def _header(code: Assembler, otherwise: str) -> None:
+    """R2 = the Ethernet header, which is there whole (else on to the place); R3, R4 are lost."""
+    code.load(WORD, R2, R6, _DATA)
+    code.load(WORD, R3, R6, _DATA_END)
+    code.move(R4, R2)
+    code.add(R4, _HEADER_LENGTH)
+    code.jump_if_above(R4, R3, otherwise)
+
+
+def _count(code: Assembler, map_fd: int, mac: str, counter: str) -> None:
+    """Counts the packet in the map's element of that MAC, if there is one; R0 to R5 and R7 are lost."""
+    _stack(code, -8, key(mac))
+    _look_up(code, map_fd)
+    with code.skipped_if("==", R0, 0):
+        _segments(code, R7)
+        code.count(R0, _OFFSETS[counter], R7)
+
+
+def _segments(code: Assembler, register: int) -> None:
+    """register = packets that the frame will be on a wire: 1, or the segments of an offloaded one."""
+    code.load(WORD, register, R6, _GSO_SEGS)
+    # Where the kernel does not say (0), it is one.
+    with code.skipped_if("!=", register, 0):
+        code.set(register, 1)
+
+
+def _look_up(code: Assembler, map_fd: int) -> None:
+    """R0 = the element whose key stands at the frame's -8, or 0; R1 to R5 are lost."""
+    code.set_map(R1, map_fd)
+    code.move(R2, R10)
+    code.add(R2, -8)
+    code.call(_assembler.MAP_LOOKUP_ELEM)
+
+
+def _stack(code: Assembler, offset: int, value: bytes) -> None:
+    """The 8 bytes stand at the frame's offset; R5 is lost."""
+    code.set64(R5, struct.unpack(f"{code.order}Q", value)[0])
+    code.store(_assembler.DOUBLE, R10, offset, R5)
+
+
+def _rewrite(code: Assembler, field: int) -> None:
+    """The frame's MAC at the field becomes that which stands at the stack's -8; R0 to R5 are lost."""
+    code.move(R1, R6)
+    code.set(R2, field)
+    code.move(R3, R10)
+    code.add(R3, -8)
+    code.set(R4, 6)
+    code.set(R5, 0)
+    code.call(_assembler.SKB_STORE_BYTES)
+
+
+def _network_order(code: Assembler, value: int) -> int:
+    """A 16-bit number as __sk_buff.protocol shows it: two bytes of the network, read in the machine's byte order."""
+    number: int = struct.unpack(f"{code.order}H", struct.pack(">H", value))[0]
+    return number

@@ -1,0 +1,284 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The watchdog of a dataplane: the program of a process of its own.
+
+It bypasses what an engine that is dead or hung would black out (fail_mode: open), puts it back when the engine forwards
+again, undoes what nobody has confirmed in time, and clears up after containers that have ended. It ends by itself when
+nothing is steered any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import sys
+import time
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _engine
+from ansible_collections.nettap.containers.plugins.module_utils._dataplane._namespace import Dataplane
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _dp
+from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench
+from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._filters import Filter
+from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._topology import InPlace
+from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Busy, Record
+from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _inotify, _netns, _process
+
+STATE = "watchdog"  # file beside the records; they end in .json
+
+# Seconds. An engine under full load drops packets, and beats with them: ten lost in a row are no chance.
+_BEAT = 0.2
+_BEAT_DOWN = 0.05
+_HUNG = 2.0
+_LINGER = 5.0
+_RETRY = 0.5
+_SETTLE = 0.2
+_CONTROL = 1.0
+_ANSWER = 0.5
+_HEARD_AGAIN = 3  # beats in a row that an engine which was down has to let through
+
+_RTMGRP_LINK = 1  # linux/rtnetlink.h
+
+
+def main() -> None:
+    """Runs the watchdog of the dataplane that the first argument names; the second is the path of dp's socket, or empty."""
+    with Bench(sys.argv[1]) as bench:
+        if bench.dataplane is not None:
+            Watchdog(bench, bench.dataplane, sys.argv[2] or None).run()
+
+
+class Watchdog:
+    """One thread, one poll(2); nothing waits for the journal's lock but what changes more than filters."""
+
+    def __init__(self, bench: Bench, dataplane: Dataplane, control: str | None) -> None:
+        self._bench = bench
+        self._dataplane = dataplane
+        self._control = control
+        self._heartbeat = _engine.Heartbeat(self._dataplane, bench.steering_fd)
+        self._changes = _inotify.NewFiles(bench.journal.path)
+        self._link_sockets = [_link_events(fd) for fd in sorted({bench.host_fd, bench.steering_fd})]
+        self._poller = select.poll()
+        for fd in (*self._heartbeat.filenos(), self._changes.fd, *(one.fileno() for one in self._link_sockets)):
+            self._poller.register(fd, select.POLLIN)
+        self._pidfds: dict[int, int] = {}  # pidfd: PID
+        self._threads: dict[int, int] = {}  # pidfd of a thread: PID
+        self._records: list[Record] = []
+        self._filters: list[Filter] = []
+        self._told: dict[str, t.Any] | None = None  # NeuVector's configuration
+        self._healthy = True
+        self._passes_beats = False
+        self._heard = self._beat = self._row = 0
+        now = time.monotonic()
+        self._heard_at = self._empty_since = now
+        self._next_beat = self._next_control = now
+        self._next_review: float | None = now
+
+    def run(self) -> None:
+        """Until nothing is steered any more."""
+        self._say("watching", True)
+        while True:
+            events = self._poller.poll(max(0.0, (self._wake() - time.monotonic()) * 1000))
+            ended = [fd for fd, dummy in events if fd in self._pidfds or fd in self._threads]
+            if ended:
+                self._engine_ended(ended)
+            if any(fd in self._heartbeat.filenos() for fd, dummy in events):
+                self._hear()
+            if any(fd == self._changes.fd for fd, dummy in events):
+                with contextlib.suppress(BlockingIOError):
+                    self._changes.names()
+                self._next_review = time.monotonic()
+            for one in self._link_sockets:
+                with contextlib.suppress(OSError):
+                    while True:
+                        one.recv(1 << 16)
+                        # On a busy host links come and go all the time.
+                        self._next_review = self._next_review or time.monotonic() + _SETTLE
+            if time.monotonic() >= self._next_beat:
+                self._send()
+            if self._next_review is not None and time.monotonic() >= self._next_review and self._review():
+                return
+
+    def _wake(self) -> float:
+        times = [self._next_beat, *([self._next_review] if self._next_review is not None else [])]
+        pending = [record.deadline for record in self._records if record.deadline is not None]
+        if pending:
+            times.append(time.monotonic() + min(pending) - time.time())
+            if min(pending) <= time.time() and self._next_review is None:
+                self._next_review = time.monotonic()
+        return min(times)
+
+    # --- The engine
+
+    def _send(self) -> None:
+        now = time.monotonic()
+        self._beat = self._heartbeat.send()
+        self._next_beat = now + (_BEAT if self._healthy else _BEAT_DOWN)
+        if self._dataplane.mode == "tag" and now >= self._next_control:
+            self._next_control = now + (_CONTROL if self._healthy else _BEAT_DOWN)
+            self._ask()
+        if self._healthy and now - self._heard_at > _HUNG:
+            self._down(f"nothing has come through the engine for {_HUNG:g} s")
+        if not self._pidfds:
+            self._watch_engine()
+
+    def _hear(self) -> None:
+        heard = self._heartbeat.hear()
+        if heard > self._heard:
+            self._passes_beats = True
+            self._alive(self._row + 1 if heard == self._heard + 1 else 1)
+            self._heard = heard
+
+    def _ask(self) -> None:
+        """An engine that forwards only what it knows is asked otherwise."""
+        if self._passes_beats:
+            return
+        try:
+            if self._control:
+                self._tell(self._control)
+            if not _engine.processes(self._dataplane):
+                return
+            self._alive(self._row + 1)
+        except NettapError:
+            self._row = 0
+
+    def _tell(self, control: str) -> None:
+        """A dp that was started again answers and knows nothing: it is told what the one before was told."""
+        told = _dp.told(control, _ANSWER)
+        if self._healthy:
+            self._told = told
+        elif told is None and self._told is not None:
+            _dp.configure(self._told, control)
+            self._note("the engine was told its configuration again")
+
+    def _alive(self, row: int) -> None:
+        self._heard_at = time.monotonic()
+        self._row = row
+        if not self._healthy and row >= _HEARD_AGAIN:
+            self._watch_engine()
+            self._healthy = True
+            self._say("the engine forwards again", True)
+            self._next_review = time.monotonic()
+
+    def _engine_ended(self, fds: t.Sequence[int]) -> None:
+        # The kernel takes a tenth of a second or more to give back an engine's memory before it tells of its end; its threads go first.
+        ended = {self._pidfds[fd] for fd in fds if fd in self._pidfds}
+        ended |= {pid for fd, pid in self._threads.items() if fd in fds and _process.killed(pid)}
+        for known in (self._pidfds, self._threads):
+            for fd in [fd for fd, pid in known.items() if fd in fds or pid in ended]:
+                self._poller.unregister(fd)
+                os.close(fd)
+                del known[fd]
+        # Beats that are under way, or an engine of two processes, do not tell that packets are still read.
+        if self._healthy and not self._pidfds:
+            self._down("the engine's process has ended")
+
+    def _down(self, reason: str) -> None:
+        self._healthy = False
+        self._row = 0
+        self._heard = self._beat  # beats of the time before do not count
+        self._bypass()
+        self._say(reason, False)
+        self._next_beat = time.monotonic()
+
+    def _watch_engine(self) -> None:
+        known = set(self._pidfds.values())
+        for process in _engine.processes(self._dataplane):
+            pidfd = process.open() if process.pid not in known else None
+            if pidfd is not None:
+                self._pidfds[pidfd] = process.pid
+                self._threads.update(dict.fromkeys(_process.thread_pidfds(process.pid), process.pid))
+        for fd in (*self._pidfds, *self._threads):
+            self._poller.register(fd, select.POLLIN)
+
+    # --- What is steered
+
+    def _bypass(self) -> None:
+        """At once, and without the journal's lock: who holds it adds filters at worst, and then we are called again."""
+        self._bench.host.delete(self._filters)
+        for record in self._records:
+            if self._open(record):
+                with contextlib.suppress(NettapError), self._bench.topology(record) as topology:
+                    topology.bypass()
+
+    @staticmethod
+    def _open(record: Record) -> bool:
+        """Whether a dead engine is bypassed."""
+        return record.status == "steered" and record.fail_mode == "open"
+
+    def _review(self) -> bool:
+        """Brings everything to what the journal and the engine's health say; True when there is nothing left to do."""
+        self._next_review = None
+        try:
+            with self._bench.journal.locked(0):
+                if self._settle():
+                    return self._last(self._records)
+        except NettapError as error:  # something is in a bad way, or a task is at work: soon again
+            if not isinstance(error, Busy):
+                self._note(str(error))
+            self._next_review = time.monotonic() + _RETRY
+            with contextlib.suppress(NettapError):
+                self._records = self._bench.journal.records()
+            if not self._healthy:
+                self._bypass()
+        return False
+
+    def _settle(self) -> bool:
+        """Under the lock: undoes what is over, bypasses or resumes the rest. True when nothing is steered."""
+        over = []
+        for record in self._bench.journal.records():
+            late = record.deadline is not None and record.deadline <= time.time()
+            if late or record.status in ("applying", "restoring") or self._bench.gone(record):
+                self._note(f"{record.where()}: {'not confirmed in time, undone' if late else 'removed'}")
+                over.append(record)
+        self._bench.undo(over)
+        self._records = self._bench.journal.records()
+        self._filters = []
+        for record in self._records:
+            if not self._open(record):
+                continue
+            with self._bench.topology(record) as topology:
+                if not self._healthy:
+                    topology.bypass()
+                elif not topology.steered():
+                    topology.resume()
+                if isinstance(topology, InPlace):
+                    self._filters += topology.redirecting()
+        if self._records:
+            self._empty_since = time.monotonic()
+            return False
+        if time.monotonic() - self._empty_since < _LINGER:
+            self._next_review = self._empty_since + _LINGER
+            return False
+        return True
+
+    def _last(self, records: t.Sequence[Record]) -> bool:
+        """We end holding the lock, so that the next task, which takes it, sees that we have."""
+        if not records:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(self._bench.journal.path, STATE))
+            os._exit(0)  # pylint: disable=protected-access
+        return False
+
+    # --- What is told
+
+    def _say(self, reason: str, healthy: bool) -> None:
+        """Leaves word for container_steering_info, and in the log."""
+        path = os.path.join(self._bench.journal.path, STATE)
+        _files.replace_json(path, {"pid": os.getpid(), "started": _process.start_time(os.getpid()), "healthy": healthy, "reason": reason, "since": time.time()})
+        self._note(reason)
+
+    def _note(self, text: str) -> None:
+        sys.stdout.write(f"{time.strftime('%FT%T%z')} {self._bench.name}: {text}\n")
+        sys.stdout.flush()
+
+
+def _link_events(fd: int) -> socket.socket:
+    """A socket that hears of links that come and go in a namespace."""
+    with _netns.entered(fd):
+        one = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+    one.bind((0, _RTMGRP_LINK))
+    return one

@@ -1,0 +1,92 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Running a program of the host in namespaces of a container, by nsenter(1)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, NamespaceError
+from ansible_collections.nettap.containers.plugins.module_utils._system._netns import Namespace
+
+# Option of nsenter(1) to the name of the namespace under /proc/PID/ns.
+OPTIONS = {"net": "net", "mnt": "mount", "uts": "uts", "ipc": "ipc", "pid": "pid", "user": "user", "cgroup": "cgroup"}
+_SEARCH = "/usr/bin:/bin:/usr/sbin:/sbin"
+
+
+def run(namespace: Namespace, kinds: t.Sequence[str], argv: t.Sequence[str], chdir: str | None = None, stdin: str | None = None,
+        timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs argv and returns its code and output (text). kinds are keys of OPTIONS.
+
+    nsenter is handed open, verified namespaces and no PID, so that it cannot enter another process's. With mnt, the
+    program and chdir are looked up in the container's file system. Raises NamespaceError, DependencyError.
+    """
+    nsenter = shutil.which("nsenter", path=_SEARCH) or shutil.which("nsenter")  # NixOS has it in PATH alone
+    if nsenter is None:
+        raise DependencyError("nsenter is not installed on the host: install the package util-linux.")
+    with contextlib.ExitStack() as stack:
+        entries, descriptors = [], []
+        for kind in dict.fromkeys(kinds):
+            fd = namespace.fd if kind == "net" else namespace.other(kind)
+            if kind != "net":
+                stack.callback(os.close, fd)
+            descriptors.append(fd)
+            entries.append(f"--{OPTIONS[kind]}=/proc/self/fd/{fd}")
+        if "user" in kinds and _same(namespace, "user"):
+            entries = [entry for entry in entries if not entry.startswith("--user=")]  # the kernel refuses to enter one's own
+        command = list(argv)
+        if chdir and "mnt" in kinds:
+            if _changes_folder_inside(nsenter):
+                entries.append(f"--wdns={chdir}")
+            else:
+                command = ["sh", "-c", 'cd -- "$0" && exec "$@"', chdir, *argv]
+        elif chdir and not os.path.isdir(chdir):
+            raise NamespaceError(f"The folder {chdir} to change to does not exist on the host.")
+        try:
+            process = stack.enter_context(subprocess.Popen(  # pylint: disable=ansible-bad-function
+                [nsenter, *entries, "--", *command], stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=descriptors, start_new_session=True,
+                cwd=chdir if chdir and "mnt" not in kinds else None,
+            ))
+        except (OSError, ValueError) as error:  # too long, or a null byte in it
+            raise NamespaceError(f"{argv[0]!r} could not be started with its arguments: {error}.") from error
+        try:
+            stdout, stderr = process.communicate(None if stdin is None else stdin.encode("utf-8", "surrogateescape"), timeout)
+        except subprocess.TimeoutExpired as error:
+            _kill_session(process.pid)
+            raise NamespaceError(f"{argv[0]} did not end within {timeout:g} s and was killed.") from error
+        # A result with anything but UTF-8 in it is refused by Ansible as a whole.
+        return subprocess.CompletedProcess(list(argv), process.returncode, *(text.decode("utf-8", "replace") for text in (stdout, stderr)))
+
+
+def _changes_folder_inside(nsenter: str) -> bool:
+    """Whether it has --wdns, which came with util-linux 2.38: Debian 11 has 2.36, Ubuntu 22.04 and EL 9 have 2.37."""
+    return "--wdns" in subprocess.run([nsenter, "--help"], capture_output=True, text=True, check=False).stdout  # pylint: disable=ansible-bad-function
+
+
+def _kill_session(leader: int) -> None:
+    """Kills every process of a session of which the leader is not reaped yet, so that no other session has its number.
+    A process group would not do: timeout(1) and shells with job control make groups of their own."""
+    killed: set[int] = set()
+    while found := {pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _session(pid) == leader} - killed:
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        killed |= found
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _same(namespace: Namespace, kind: str) -> bool:
+    return os.path.samefile(f"/proc/{namespace.pid}/ns/{kind}", f"/proc/self/ns/{kind}")

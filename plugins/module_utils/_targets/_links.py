@@ -1,0 +1,112 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The links of a network namespace, and the host's end of each pair of links (veth, netkit), read over netlink."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError
+from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
+
+Link = dict[str, t.Any]
+# Kinds that come in pairs: IFLA_LINK of the one end is the number of the other. netkit came with Linux 6.7.
+PAIRS = ("veth", "netkit")
+_RTM_GETNSID = 90  # linux/rtnetlink.h
+
+
+def interfaces(namespaces: t.Sequence[_netns.Namespace]) -> list[list[Link]]:
+    """The interfaces of each namespace, as container_network_info returns them.
+
+    host_peer comes from IFLA_LINK and IFLA_LINK_NETNSID (linux/if_link.h): the peer's ifindex counts only in the
+    namespace that the netnsid names, and only for PAIRS (macvlan and ipvlan show their parent there).
+    Raises DependencyError, NamespaceError.
+    """
+    with _Host() as host:
+        return [_interfaces(namespace, host) for namespace in namespaces]
+
+
+def _interfaces(namespace: _netns.Namespace, host: _Host) -> list[Link]:
+    with connect(namespace.fd) as netlink:
+        addresses: dict[int, list[str]] = {}
+        for message in netlink.get_addr():
+            # Of a point-to-point address IFA_ADDRESS is the other side; IFA_LOCAL (IPv4 only, else absent) is ours.
+            address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            addresses.setdefault(message["index"], []).append(f"{address}/{message['prefixlen']}")
+        found = []
+        for message in netlink.get_links():
+            link = _describe(message)
+            link["addresses"] = addresses.get(link["ifindex"], [])
+            link["host_peer"] = None
+            netnsid = message.get_attr("IFLA_LINK_NETNSID")
+            if link["kind"] in PAIRS and netnsid is not None and not namespace.host:
+                if _netnsid(netlink, host.fd) == netnsid:
+                    link["host_peer"] = host.peer(link)
+            found.append(link)
+    return found
+
+
+def _netnsid(netlink: t.Any, fd: int) -> int:
+    """The number by which the namespace of the socket knows the namespace behind fd; -1 if it does not know it."""
+    if hasattr(netlink, "get_netnsid"):
+        return t.cast("int", netlink.get_netnsid(fd=fd)["nsid"])
+    # pyroute2 before 0.6.5, as in Debian 11, EPEL 9 and Ubuntu 22.04: it knows the message, but no method sends it.
+    from pyroute2.netlink import NLM_F_REQUEST
+    from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
+
+    question = nsidmsg()
+    question["attrs"] = [("NETNSA_FD", fd)]
+    answer = next(iter(netlink.nlm_request(question, _RTM_GETNSID, NLM_F_REQUEST)))
+    return t.cast("int", answer.get_attr("NETNSA_NSID"))
+
+
+def _describe(message: t.Any) -> Link:
+    info = message.get_attr("IFLA_LINKINFO")
+    kind = info.get_attr("IFLA_INFO_KIND") if info is not None else None
+    return {
+        "name": message.get_attr("IFLA_IFNAME"),
+        "ifindex": message["index"],
+        # Only virtual links name their kind; ARPHRD_LOOPBACK is 772 (linux/if_arp.h).
+        "kind": kind or ("loopback" if message["ifi_type"] == 772 else "physical"),
+        "mac": message.get_attr("IFLA_ADDRESS"),
+        "mtu": message.get_attr("IFLA_MTU"),
+        "state": (message.get_attr("IFLA_OPERSTATE") or "UNKNOWN").lower(),
+        "iflink": message.get_attr("IFLA_LINK"),
+    }
+
+
+class _Host:
+    """The host's links, read once and only when one of a pair asks for its peer."""
+
+    def __init__(self) -> None:
+        self._links: dict[int, tuple[Link, int | None]] | None = None
+
+    def __enter__(self) -> _Host:
+        self.fd = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        os.close(self.fd)
+
+    def peer(self, link: Link) -> dict[str, t.Any] | None:
+        """The host's end of a pair whose netnsid is the host's; it must point back."""
+        if self._links is None:
+            with connect(self.fd) as netlink:
+                self._links = {message["index"]: (_describe(message), message.get_attr("IFLA_MASTER")) for message in netlink.get_links()}
+        found, master = self._links.get(link["iflink"], (None, None))
+        if found is None or found["kind"] != link["kind"] or found["iflink"] != link["ifindex"]:
+            return None
+        bridge = self._links.get(master) if master else None
+        return {"name": found["name"], "ifindex": found["ifindex"], "master": bridge[0]["name"] if bridge else None}
+
+
+def connect(fd: int) -> t.Any:
+    """A netlink socket in the namespace of fd; it stays there when we have left."""
+    try:
+        from pyroute2 import IPRoute  # 0.3 s: only paid where links are asked for
+    except ImportError as error:
+        raise DependencyError(f"pyroute2 (python3-pyroute2, or pip install pyroute2) is missing on the host: {error}.") from error
+    with _netns.entered(fd):
+        return IPRoute()

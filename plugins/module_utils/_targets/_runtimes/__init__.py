@@ -1,0 +1,22 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The container engines that targets are looked up in, by the name of the O(runtime) option."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Runtime
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._containerd import Containerd
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._crio import Crio
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._docker import Docker
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._podman import Podman
+
+# Each is made with the address of the Docker engine, if one is given.
+RUNTIMES: dict[str, t.Callable[[str | None], Runtime]] = {
+    "docker": Docker,
+    "podman": lambda _docker_host: Podman(),
+    "containerd": lambda _docker_host: Containerd(),
+    "crio": lambda _docker_host: Crio(),
+}

@@ -1,0 +1,60 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an OCI bundle (config.json of the OCI runtime specification) and a PID file tell of a container."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._errors import EngineError
+from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _netns, _process, _untrusted
+from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
+
+
+class Bundle:
+    """config.json of a container; of one that was never started there may be none."""
+
+    def __init__(self, path: str) -> None:
+        self._config = _untrusted.json_object(path)
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """Its annotations."""
+        found = self._config.get("annotations")
+        return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
+
+    @property
+    def isolated(self) -> bool:
+        """Whether it has a network namespace of its own: with a path it may be that of another container, so the host's."""
+        linux = self._config.get("linux")
+        namespaces = linux.get("namespaces") if isinstance(linux, dict) else None
+        network = [one for one in namespaces if isinstance(one, dict) and one.get("type") == "network"] if isinstance(namespaces, list) else []
+        return any(not str(one.get("path", "")).startswith("/proc/") for one in network)
+
+
+def state(pid: int, identity: Identity) -> str:
+    """State of a container whose engine has left this PID (0: none): a PID that is another's by now means that it has ended."""
+    if not pid:
+        return "created"
+    started, host = _process.start_time(pid), False
+    with contextlib.suppress(OSError):  # it has ended, or we are not root
+        host = os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat(_netns.host_path()).st_ino
+    return "running" if started is not None and not identity.doubt(pid, started, _cgroup.paths(pid), host) else "exited"
+
+
+def folders(path: str, what: str) -> list[str]:
+    """Names in a folder that an engine keeps, [] where it has none. Raises EngineError."""
+    try:
+        return sorted(os.listdir(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except PermissionError as error:
+        raise EngineError(f"{what} refuses access: root is needed on the host (become: true).") from error
+
+
+def labels(found: t.Any) -> dict[str, str]:
+    """Labels as an engine has stored them, made sure of."""
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}

@@ -1,0 +1,120 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""containerd, plain and under Kubernetes, by its state on disk: the tasks' OCI bundles, and labels and images from its metadata."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import os
+import re
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._system import _untrusted
+from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import _bolt, _bundle, _pod
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container
+
+CONFIGURATION = "/etc/containerd/config.toml"
+STATE, ROOT = "/run/containerd", "/var/lib/containerd"  # unless the configuration has others
+# State folder, and root folders of those who share it: k3s's and RKE2's, MicroK8s's.
+PLACES = {
+    "/run/k3s/containerd": ["/var/lib/rancher/k3s/agent/containerd", "/var/lib/rancher/rke2/agent/containerd"],
+    "/var/snap/microk8s/common/run/containerd": ["/var/snap/microk8s/common/var/lib/containerd"],
+}
+TASKS = "io.containerd.runtime.v2.task"  # STATE/TASKS/NAMESPACE/ID: the bundle, with init.pid
+METADATA = "io.containerd.metadata.v1.bolt/meta.db"  # in the root folder; its buckets: containerd's metadata/buckets.go
+FOREIGN = ("moby", "plugins.moby")  # Docker's containers, which Docker is asked for
+_SETTING = re.compile(r"^(root|state)\s*=\s*[\"']([^\"']+)[\"']", re.MULTILINE)  # containerd-config.toml(5)
+
+Key = tuple[str, str]  # namespace of containerd, ID
+
+
+class Containerd:
+    """Every containerd of the host."""
+
+    name = "containerd"
+    address = STATE
+
+    def __init__(self) -> None:
+        self._bundles: dict[str, tuple[str, str]] = {}  # ID as we give it, to the folder of the bundle and containerd's own ID
+
+    def present(self) -> bool:
+        """See Runtime."""
+        return any(os.path.isdir(os.path.join(state, TASKS)) for state in _places())
+
+    def containers(self) -> list[Container]:
+        """See Runtime. One that has no task is known to the metadata alone."""
+        known: dict[tuple[str, str, str], tuple[str | None, dict[str, str]]] = {}  # state folder, namespace and ID to image and labels
+        for state, roots in _places().items():
+            tasks = os.path.join(state, TASKS)
+            running = [
+                (namespace, name) for namespace in _bundle.folders(tasks, f"containerd at {state}") if namespace not in FOREIGN
+                for name in _bundle.folders(os.path.join(tasks, namespace), f"containerd at {state}")
+            ]
+            stored: dict[Key, tuple[str | None, dict[str, str]]] = {}
+            for root in roots if os.path.isdir(tasks) else []:
+                stored.update(_stored(os.path.join(root, METADATA)))
+            known.update(((state, *key), stored.get(key, (None, {}))) for key in [*running, *stored])
+        # IDs are unique in a namespace of one containerd only.
+        names = collections.Counter(name for _state, _namespace, name in known)
+        pairs = collections.Counter((namespace, name) for _state, namespace, name in known)
+        found = []
+        for (state, namespace, name), (image, labels) in known.items():
+            unique = name if names[name] == 1 else f"{namespace}/{name}" if pairs[namespace, name] == 1 else f"{state}/{namespace}/{name}"
+            self._bundles[unique] = (os.path.join(state, TASKS, namespace, name), name)
+            found.append(self._read(unique, image, labels))
+        return _pod.completed(found)
+
+    def inspect(self, container: Container) -> Container | None:
+        """See Runtime."""
+        now = self._read(container.id, container.image, container.labels)
+        return dataclasses.replace(container, state=now.state, pid=now.pid, identity=now.identity)
+
+    def _read(self, unique: str, image: str | None, labels: t.Mapping[str, str]) -> Container:
+        folder, name = self._bundles[unique]
+        bundle, pid_file = _bundle.Bundle(os.path.join(folder, "config.json")), os.path.join(folder, "init.pid")
+        annotations, pid = bundle.annotations, _untrusted.pid(pid_file)
+        identity = Identity(name, isolated=bundle.isolated, pid_file=pid_file)
+        pod = _pod.of(labels, annotations)
+        return Container(
+            runtime=self.name,
+            id=unique,
+            name=_pod.name(pod) or labels.get("nerdctl/name") or unique,
+            image=image or annotations.get("io.kubernetes.cri.image-name"),
+            **pod,
+            labels=labels,
+            state=_bundle.state(pid, identity),
+            pid=pid,
+            identity=identity,
+        )
+
+
+def _places() -> dict[str, list[str]]:
+    """State folders with the root folders that go with them."""
+    own = {"state": STATE, "root": ROOT}
+    with contextlib.suppress(OSError):
+        own.update(_SETTING.findall(_untrusted.content(CONFIGURATION).decode(errors="replace").split("\n[")[0]))
+    return {own["state"]: [own["root"]], **PLACES}
+
+
+def _stored(path: str) -> dict[Key, tuple[str | None, dict[str, str]]]:
+    """Image and labels of each container in containerd's metadata. Raises EngineError."""
+    if not os.path.exists(path):
+        return {}
+
+    def choose(root: _bolt.Bucket) -> _bolt.Tree:
+        version = root.bucket("v1")
+        namespaces = [(name, one) for name, one in version.items() if isinstance(one, _bolt.Bucket)] if version else []
+        containers = [(name, one.bucket("containers")) for name, one in namespaces if name.decode() not in FOREIGN]
+        return {name: one.tree() for name, one in containers if one}
+
+    return {
+        (namespace.decode(), name.decode()): (
+            values.get(b"image", b"").decode() or None,
+            {key.decode(): value.decode(errors="replace") for key, value in values.get(b"labels", {}).items()},
+        )
+        for namespace, containers in _bolt.read(path, choose).items() for name, values in containers.items()
+    }

@@ -1,0 +1,70 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""CRI-O, by containers/storage: each container's OCI bundle and PID file, with what the CRI said of it as annotations."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._system import _untrusted
+from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import _bundle, _pod
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container
+
+# CONTAINERS/ID/userdata/{config.json,pidfile}; the storage driver is overlay wherever CRI-O is supported.
+CONTAINERS = "/run/containers/storage/overlay-containers"
+MANAGER, NAME = "io.container.manager", "cri-o"  # Podman keeps its containers in the same storage, as libpod
+
+
+class Crio:
+    """CRI-O."""
+
+    name = "crio"
+    address = CONTAINERS
+
+    def present(self) -> bool:
+        """See Runtime."""
+        return os.path.isdir(CONTAINERS)
+
+    def containers(self) -> list[Container]:
+        """See Runtime."""
+        found = (self._read(name) for name in _bundle.folders(CONTAINERS, f"CRI-O's storage {CONTAINERS}"))
+        return _pod.completed([container for container in found if container])
+
+    def inspect(self, container: Container) -> Container | None:
+        """See Runtime."""
+        now = self._read(container.id)
+        return now and dataclasses.replace(now, labels=container.labels)
+
+    def _read(self, name: str) -> Container | None:
+        folder = os.path.join(CONTAINERS, name, "userdata")
+        bundle, pid_file = _bundle.Bundle(os.path.join(folder, "config.json")), os.path.join(folder, "pidfile")
+        annotations, pid = bundle.annotations, _untrusted.pid(pid_file)
+        if annotations.get(MANAGER) != NAME:
+            return None
+        labels = _bundle.labels(_decoded(annotations.get("io.kubernetes.cri-o.Labels")))
+        identity = Identity(name, isolated=bundle.isolated, pid_file=pid_file)
+        pod = _pod.of(labels, annotations)
+        return Container(
+            runtime=self.name,
+            id=name,
+            name=_pod.name(pod) or annotations.get("io.kubernetes.cri-o.Name") or name[:12],
+            image=annotations.get("io.kubernetes.cri-o.ImageName") or annotations.get("io.kubernetes.cri-o.Image"),
+            **pod,
+            labels=labels,
+            state=_bundle.state(pid, identity),
+            pid=pid,
+            record=os.path.join(CONTAINERS, name),
+            identity=identity,
+        )
+
+
+def _decoded(text: str | None) -> t.Any:
+    try:
+        return json.loads(text or "{}")
+    except ValueError:
+        return {}

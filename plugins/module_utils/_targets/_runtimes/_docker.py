@@ -1,0 +1,121 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Docker, through its SDK over the engine's socket."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, EngineError
+from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import _pod
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container
+
+DEFAULT_SOCKET = "unix:///var/run/docker.sock"
+TIMEOUT = 20  # seconds for one answer: a hung engine must not hang the play
+
+
+class Docker:
+    """A Docker engine. address is its socket; DOCKER_HOST is honoured, with its TLS variables for tcp://."""
+
+    name = "docker"
+
+    def __init__(self, docker_host: str | None = None) -> None:
+        self.explicit = docker_host or os.environ.get("DOCKER_HOST")
+        self.address = self.explicit or DEFAULT_SOCKET
+        self._connected: t.Any = None
+
+    def present(self) -> bool:
+        """An engine that was named is taken to be there, so that its absence is an error and not an empty result."""
+        if self.explicit:
+            return True
+        path = self.address[len("unix://"):]
+        # podman-docker has a link to Podman's socket there; Podman is asked for itself.
+        return os.path.exists(path) and os.path.basename(os.path.realpath(path)) != "podman.sock"
+
+    def containers(self) -> list[Container]:
+        """See Runtime."""
+        return [
+            Container(
+                runtime=self.name,
+                id=item["Id"],
+                # A container linked to by others (--link) has further names with a slash inside.
+                name=next((name[1:] for name in item["Names"] or [] if "/" not in name[1:]), item["Id"][:12]),
+                image=item["Image"],
+                **_pod.of(item["Labels"] or {}),
+                labels=item["Labels"] or {},
+                state=item["State"],
+            )
+            for item in self._ask(lambda client: client.containers(all=True))
+        ]
+
+    def inspect(self, container: Container) -> Container | None:
+        """See Runtime."""
+        answer = self._ask(lambda client: client.inspect_container(container.id), missing=None)
+        if answer is None:
+            return None
+        # The engine keeps these files in the container's own folder, from its creation to its removal.
+        folder = os.path.dirname(answer.get("HostnamePath") or answer.get("ResolvConfPath") or "")
+        mode = answer["HostConfig"]["NetworkMode"]
+        return dataclasses.replace(
+            container,
+            id=answer["Id"],
+            state=answer["State"]["Status"],
+            pid=answer["State"]["Pid"],
+            record=folder if folder and os.path.isdir(folder) else None,
+            identity=Identity(answer["Id"], isolated=mode != "host" and not mode.startswith("container:")),
+        )
+
+    def _ask(self, question: t.Callable[[t.Any], t.Any], missing: t.Any = ...) -> t.Any:
+        """Asks the engine one thing; every way in which that fails becomes an EngineError."""
+        try:
+            import docker  # 0.1 s: only paid where Docker is asked
+            import docker.errors
+            import docker.utils
+            import requests
+        except ImportError as error:
+            raise DependencyError(f"The Docker SDK for Python (python3-docker, or pip install docker) is missing on the host: {error}.") from error
+        try:
+            if self._connected is None:
+                # from_env reads the TLS variables that belong to a tcp:// DOCKER_HOST.
+                options: dict[str, t.Any] = {"base_url": self.address, "version": "auto", "timeout": TIMEOUT}
+                if self.address == os.environ.get("DOCKER_HOST"):
+                    options = {**docker.utils.kwargs_from_env(), **options}
+                self._connected = docker.APIClient(**options)
+            return question(self._connected)
+        except docker.errors.NotFound as error:
+            if missing is not ...:
+                return missing
+            raise EngineError(f"Docker at {self.address} does not know what was asked: {error.explanation}.") from error
+        except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+            # An SDK before 6.1 meets urllib3 2, or one before 7.1 requests 2.32, which something else has brought (pip, as a rule).
+            if "Not supported URL scheme http+docker" in str(error) or "unexpected keyword argument 'chunked'" in str(error):
+                import urllib3
+
+                raise DependencyError(
+                    f"The Docker SDK for Python {docker.__version__} on the host does not work with the requests {requests.__version__} and urllib3 "
+                    f"{urllib3.__version__} that are there: take all three from the distribution, up to date, or SDK 7.1 or newer with pip."
+                ) from error
+            raise EngineError(f"Docker at {self.address} {self._reason(error)}") from error
+
+    def _reason(self, error: BaseException) -> str:
+        """What the innermost cause of a failed request means to the person who reads it."""
+        chain: list[BaseException] = []
+        todo: list[t.Any] = [error]
+        while todo:
+            item = todo.pop()
+            if isinstance(item, BaseException) and item not in chain:
+                chain.append(item)
+                todo += [*item.args, item.__cause__, item.__context__]
+        if any(isinstance(item, PermissionError) for item in chain):
+            return "refuses access: root is needed on the host (become: true)."
+        if any(isinstance(item, FileNotFoundError) for item in chain):
+            return "is not there: is the engine installed and started, and docker_host right?"
+        if any(isinstance(item, ConnectionError) for item in chain):
+            return "does not answer: its socket is there but nobody serves it; start the engine."
+        if any(isinstance(item, TimeoutError) or "timed out" in str(item) for item in chain):
+            return f"did not answer within {TIMEOUT} s: the engine hangs; look at its log."
+        return f"answered with an error: {' '.join(str(error).split()).rstrip('.')}."

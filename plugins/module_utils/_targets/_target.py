@@ -1,0 +1,237 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Target options to open, verified network namespaces: the start of every module's way of the data."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import fnmatch
+import os
+import socket
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._errors import MissingError, NamespaceError, TargetError
+from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import RUNTIMES
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container, Runtime, abbreviates
+
+# The argument spec of plugins/doc_fragments/_target.py, shared by every module.
+ARGUMENTS: dict[str, dict[str, t.Any]] = {
+    "container": {"type": "list", "elements": "str", "aliases": ["containers"]},
+    "labels": {"type": "dict"},
+    "pod": {"type": "list", "elements": "str", "aliases": ["pods"]},
+    "pid": {"type": "int"},
+    "netns": {"type": "str"},
+    "runtime": {"type": "str", "default": "auto", "choices": ["auto", *RUNTIMES]},
+    "docker_host": {"type": "str"},
+    "allow_missing": {"type": "bool", "default": False},
+}
+EXCLUSIVE = [("container", "pod", "pid", "netns"), ("labels", "pid", "netns")]
+KINDS = ("container", "labels", "pod", "pid", "netns")
+_GLOB = "*?["
+_TRIES = 5  # looks at a container that keeps restarting
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A container (or a process or namespace that no engine knows) and its open network namespace."""
+
+    container: Container
+    namespace: _netns.Namespace
+
+    @property
+    def host_network(self) -> bool:
+        """Whether it shares the host's network namespace."""
+        return self.namespace.host
+
+    def describe(self) -> dict[str, t.Any]:
+        """The fields that every module returns of a target."""
+        return {
+            "runtime": self.container.runtime,
+            "id": self.container.id,
+            "name": self.container.name,
+            "image": self.container.image,
+            "pod": self.container.pod,
+            "labels": dict(self.container.labels),
+            "pid": self.namespace.pid,
+            "host_network": self.host_network,
+            "netns": {"path": self.namespace.path, "inode": self.namespace.inode},
+        }
+
+
+@contextlib.contextmanager
+def resolved(options: t.Mapping[str, t.Any]) -> t.Iterator[list[Target]]:
+    """The targets that the options name, in the order of their names, open for the length of the block.
+
+    options holds the keys of ARGUMENTS. Raises TargetError, EngineError or NamespaceError.
+    """
+    with contextlib.ExitStack() as stack:
+        targets = []
+        for target in _open_all(options):
+            stack.callback(target.namespace.close)
+            targets.append(target)
+        yield sorted(targets, key=lambda target: (target.container.name, target.container.id))
+
+
+def _open_all(options: t.Mapping[str, t.Any]) -> t.Iterator[Target]:
+    if options.get("netns") or options.get("pid"):
+        try:
+            yield _open_unknown(options)
+        except MissingError:
+            if not options["allow_missing"]:
+                raise
+    elif options.get("container") or options.get("labels") or options.get("pod"):
+        yield from _open_containers(options)
+    else:
+        raise TargetError("No target was given: name one with container, labels, pod, pid or netns (container: '*' is every running container).")
+
+
+def _open_unknown(options: t.Mapping[str, t.Any]) -> Target:
+    """What no engine knows."""
+    if options.get("netns"):
+        namespace = _netns.open_path(options["netns"])
+        # The path is the identity: the same name again is the same target.
+        return Target(Container(runtime="netns", id=options["netns"], name=options["netns"].rpartition("/")[2]), namespace)
+    namespace = _netns.open_process(options["pid"])
+    return Target(Container(runtime="process", id=f"{namespace.pid}-{namespace.started}", name=f"pid-{namespace.pid}", pid=options["pid"]), namespace)
+
+
+def _open_containers(options: t.Mapping[str, t.Any]) -> t.Iterator[Target]:
+    wanted = options["runtime"]
+    engines = [RUNTIMES[name](options.get("docker_host")) for name in RUNTIMES if wanted in ("auto", name)]
+    present = [engine for engine in engines if engine.present() or wanted != "auto"]
+    if not present and not options["allow_missing"]:
+        looked = ", ".join(f"{engine.name} at {engine.address}" for engine in engines)
+        raise TargetError(f"No container engine was found on {socket.gethostname()} (looked for {looked}): install or start one, or give docker_host."
+                          f"{_unprivileged()}")
+    known = _unique([(engine, container) for engine in present for container in engine.containers()])
+    chosen = select([container for _engine, container in known], options)
+    for engine, container in known:
+        named = chosen.get((container.runtime, container.id))
+        if named is not None:
+            target = _open_container(engine, container, named)
+            if target is not None:
+                yield target
+
+
+def _unique(known: t.Sequence[tuple[Runtime, Container]]) -> list[tuple[Runtime, Container]]:
+    """Each ID once: an engine may be asked in two ways (Podman over a Docker socket too). What a user has told comes last,
+    so that nobody hides another's container by claiming its ID."""
+    found: dict[str, tuple[Runtime, Container]] = {}
+    for entry in sorted(known, key=lambda entry: entry[1].told_by_user):
+        found.setdefault(entry[1].id, entry)
+    return list(found.values())
+
+
+def _open_container(engine: Runtime, container: Container, named: bool) -> Target | None:
+    """Opens one container. One that stops between look-up and entry is an error if it was named, else it is simply not running."""
+    problem: NamespaceError | None = None
+    for _try in range(_TRIES):
+        found = engine.inspect(container)
+        try:
+            if found is None or not found.running:
+                raise NamespaceError("it is not running any more.")
+            return Target(found, _netns.open_process(found.pid, found.identity))
+        except NamespaceError as error:
+            problem = error
+            again = engine.inspect(container)
+            if again is None or not again.running:
+                break
+            # It runs, and yet cannot be entered: that must be known, unless a user has but claimed it.
+            if found is not None and again.pid == found.pid and (named or not container.told_by_user):
+                raise
+    if named:
+        raise TargetError(f"Container {container.name} ({engine.name}) stopped between look-up and entry ({problem}): "
+                          "start it, then run the task again.") from problem
+    return None
+
+
+def select(containers: t.Sequence[Container], options: t.Mapping[str, t.Any]) -> dict[tuple[str, str], bool]:
+    """Which containers the options choose: (runtime, id) to whether it was named (not just matched by a glob or labels).
+
+    Pure: options as in ARGUMENTS. Raises TargetError that names what was looked for, where, and the nearest names.
+    """
+    # Labels are text in every engine; YAML has made true and 2 of some.
+    labels = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in (options.get("labels") or {}).items()}
+    chosen: dict[tuple[str, str], bool] = {}
+    pods = options.get("pod")
+    for pattern in pods or options.get("container") or ["*"]:
+        matches, named = _match_pod(pattern, containers) if pods else _match(pattern, containers)
+        matches = [container for container in matches if all(container.labels.get(key) == value for key, value in labels.items())]
+        running = [container for container in matches if container.running]
+        if pods and pattern.count("/") == 1:
+            running = _holders(running)
+        if not running and not options.get("allow_missing"):
+            raise TargetError(_nothing(pattern, labels, containers, matches, bool(pods)))
+        for container in running:
+            key = (container.runtime, container.id)
+            chosen[key] = chosen.get(key, False) or named
+    return chosen
+
+
+def _match(pattern: str, containers: t.Sequence[Container]) -> tuple[list[Container], bool]:
+    """Name before ID before unique ID prefix before glob, as engines do.
+
+    What a user alone has told of is asked last, for a user may name a container as somebody else's is named.
+    """
+    trusted = [container for container in containers if not container.told_by_user]
+    for some in (trusted, containers):
+        for named in (lambda container: container.name == pattern, lambda container: container.id == pattern):
+            exact = [container for container in some if named(container)]
+            if exact:
+                return exact, True
+    for some in (trusted, containers):
+        prefixed = [container for container in some if abbreviates(pattern, container.id)]
+        if len(prefixed) > 1:
+            several = ", ".join(f"{container.name} ({container.id[:12]})" for container in prefixed)
+            raise TargetError(f"{pattern!r} is the start of several containers' IDs: {several}; give more digits, or the name.")
+        if prefixed:
+            return prefixed, True
+    if any(character in pattern for character in _GLOB):
+        # A sandbox is no container that anybody has asked for: it has the network of the others of its pod.
+        return [container for container in containers if fnmatch.fnmatchcase(container.name, pattern) and not container.sandbox], False
+    return [], True
+
+
+def _match_pod(pattern: str, containers: t.Sequence[Container]) -> tuple[list[Container], bool]:
+    """NAMESPACE/NAME is all of a pod, NAMESPACE/NAME/CONTAINER one of it; each part may be a glob. A user's pod does not join another's of that name."""
+    parts = pattern.split("/")
+    if len(parts) not in (2, 3) or not all(parts):
+        raise TargetError(f"{pattern!r} names no pod: give NAMESPACE/NAME or NAMESPACE/NAME/CONTAINER.")
+    real = {container.pod for container in containers if not container.told_by_user}
+    found = []
+    for container in containers:
+        known = [*container.pod.split("/"), container.pod_container or ""] if container.pod else []
+        claimed = container.told_by_user and container.pod in real
+        if known and not claimed and all(fnmatch.fnmatchcase(*pair) for pair in zip(known, parts)) and not (len(parts) == 3 and container.sandbox):
+            found.append(container)
+    return found, not any(character in pattern for character in _GLOB)
+
+
+def _holders(running: t.Sequence[Container]) -> list[Container]:
+    """One container of each pod, whose namespace is that of them all: its sandbox, which stays when others restart. CRI-O may have no process for it."""
+    found: dict[tuple[str, str | None], Container] = {}
+    for container in sorted(running, key=lambda container: (not container.sandbox, container.name, container.id)):
+        found.setdefault((container.runtime, container.pod), container)
+    return list(found.values())
+
+
+def _nothing(pattern: str, labels: t.Mapping[str, str], containers: t.Sequence[Container], stopped: t.Sequence[Container], pods: bool = False) -> str:
+    host = socket.gethostname()
+    kind = "pod" if pods else "container"
+    if stopped:
+        several = ", ".join(f"{container.name} ({container.runtime}) is {container.state}" for container in stopped[:5])
+        return f"No running {kind} on {host} matches {pattern!r}: {several}; start it first."
+    looked = f"{pattern!r}" + (f" with labels {', '.join(f'{key}={value}' for key, value in labels.items())}" if labels else "")
+    running = sorted({(container.pod if pods else container.name) or "" for container in containers if container.running} - {""})
+    near = difflib.get_close_matches(pattern, running, n=3, cutoff=0.5) or running[:5]
+    hint = f"the nearest of {len(running)} running: {', '.join(near)}" if near else f"no {kind} runs there"
+    return f"No {kind} on {host} matches {looked} ({hint}).{_unprivileged()}"
+
+
+def _unprivileged() -> str:
+    """What somebody may have forgotten who finds nothing."""
+    return " Only root sees the containers of Podman, containerd and CRI-O: use become: true." if os.geteuid() else ""

@@ -1,0 +1,111 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the action plugins that ask the Kubernetes API share: they do so through the modules of kubernetes.core."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+import typing as t
+
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import _exit_guard, _pods
+
+# Everything else (host, token, certificates) is in the kubeconfig, or in the environment as K8S_AUTH_*, for kubectl too.
+ARGUMENTS: dict[str, dict[str, t.Any]] = {"kubeconfig": {"type": "path"}, "context": {"type": "str"}, "api_timeout": {"type": "int", "default": 30}}
+
+
+class _TimedOut(Exception):
+    """An API that took our connection, or not even that, and did not answer."""
+
+
+class KubernetesAction(ActionBase):
+    """Runs in a worker process of the controller, which is where the API is asked."""
+
+    _requires_connection = True
+    _supports_async = False
+    _supports_check_mode = True
+    task_vars: dict[str, t.Any]
+
+    def ask(self, module: str, doing: str, right: str, **args: t.Any) -> dict[str, t.Any]:
+        """Runs a module of kubernetes.core; what fails becomes one sentence of what it was `doing` and which `right` that takes."""
+        args = {**self.access(), **args}
+        try:
+            with self.in_time(doing, len(args.get("definition", []))):
+                result = self._execute_module(module_name=f"kubernetes.core.{module}", module_args=args, task_vars=self.task_vars)
+        except AnsibleError as error:
+            if "kubernetes.core" in str(error) and "not found" in str(error):
+                raise AnsibleActionFail(
+                    "The collection kubernetes.core is missing on the controller: install it with 'ansible-galaxy collection install kubernetes.core'."
+                ) from error
+            raise
+        if not result.get("failed"):
+            return result
+        if "required Python library" in str(result.get("msg")):
+            raise AnsibleActionFail("The Python library kubernetes is missing on the controller, for the Python that runs this task: pip install kubernetes.")
+        raise AnsibleActionFail(_pods.explain(result, doing, right))
+
+    def access(self) -> dict[str, str]:
+        """The options kubeconfig and context, as far as they are given."""
+        given = {name: self._task.args[name] for name in ("kubeconfig", "context") if self._task.args.get(name)}
+        if "kubeconfig" in given:
+            # As for kubectl, from the folder that the user is in: kubernetes.core looks into those of roles and playbooks.
+            given["kubeconfig"] = os.path.abspath(os.path.expanduser(given["kubeconfig"]))
+        return given
+
+    @contextlib.contextmanager
+    def in_time(self, doing: str, objects: int = 1) -> t.Iterator[None]:
+        """Fails when what asks the API in the block takes longer than api_timeout for each of the objects."""
+        seconds = int(self._task.args.get("api_timeout") or ARGUMENTS["api_timeout"]["default"]) * max(1, objects)
+        try:
+            with _at_most(seconds):
+                yield
+        except _TimedOut:
+            raise AnsibleActionFail(
+                f"The Kubernetes API did not answer within {seconds} s when asked to {doing}: check the network to it, kubeconfig and context."
+            ) from None
+
+    def pods(self, doing: str, namespace: str | None = None, labels: t.Sequence[str] = (), fields: t.Sequence[str] = ()) -> list[dict[str, t.Any]]:
+        """Pods of a namespace, or of all."""
+        asked = {"kind": "Pod", "namespace": namespace or None, "label_selectors": list(labels), "field_selectors": list(fields)}
+        return self.ask("k8s_info", doing, "the verb list on pods", **asked)["resources"]
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float) -> t.Iterator[None]:
+    """Raises _TimedOut when the block takes longer, for the Kubernetes client has no limit of its own; what it has started ends with it."""
+
+    def late(*_arguments: object) -> None:
+        raise _TimedOut
+
+    # What runs already, such as the guard of the helper pods, is none of the block's.
+    others, began = _exit_guard.children(os.getpid()), time.monotonic()
+    # The only alarm there is may be set, for the task's own `timeout`. The one that is due first stays, and its handler.
+    due, _interval = signal.setitimer(signal.ITIMER_REAL, 0)
+    before = signal.getsignal(signal.SIGALRM)
+    if not 0 < due <= seconds:
+        signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, min(due or seconds, seconds))
+    try:
+        yield
+    except BaseException:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _end_children(os.getpid(), others)
+        raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, max(0, due - (time.monotonic() - began)))
+
+
+def _end_children(pid: int, but: t.Container[int] = ()) -> None:
+    for child in _exit_guard.children(pid):
+        if child not in but:
+            _end_children(child)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGTERM)

@@ -1,0 +1,99 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Helper pods: what they are made of, and to which run of Ansible they belong."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes._pods import Object
+
+LABEL_MANAGED = "app.kubernetes.io/managed-by"
+MANAGER = "nettap.containers"
+LABEL_RUN = "nettap.containers/run"
+ANNOTATION_OWNER = "nettap.containers/owner"
+CONTAINER = "helper"
+
+
+def manifest(name: str, namespace: str, node: str, run: str, owner: str, options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """The pod. options: image, deadline (seconds), image_pull_policy, image_pull_secrets (names), service_account.
+
+    In the host's network and PID namespaces and privileged it sees what root on the node sees of containers: their processes,
+    cgroups, namespaces and veth peers. /run has the engines' sockets and state. But not systemd: a supervisor that
+    moved into a scope of the node would outlive the pod.
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {"app.kubernetes.io/name": "nettap-helper", LABEL_MANAGED: MANAGER, LABEL_RUN: run},
+            "annotations": {ANNOTATION_OWNER: owner},
+        },
+        "spec": {
+            # Past the scheduler: it must be this node, also one that is cordoned or tainted.
+            "nodeName": node,
+            "tolerations": [{"operator": "Exists"}],
+            "hostPID": True,
+            "hostNetwork": True,
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": options["deadline"],
+            "terminationGracePeriodSeconds": 1,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            **({"serviceAccountName": options["service_account"]} if options.get("service_account") else {}),
+            **({"imagePullSecrets": [{"name": secret} for secret in options["image_pull_secrets"]]} if options.get("image_pull_secrets") else {}),
+            "containers": [
+                {
+                    "name": CONTAINER,
+                    "image": options["image"],
+                    "imagePullPolicy": options["image_pull_policy"],
+                    "command": ["sleep", str(options["deadline"])],
+                    "securityContext": {"privileged": True, "runAsUser": 0},
+                    "volumeMounts": [
+                        {"name": "run", "mountPath": "/run"},
+                        {"name": "no-systemd", "mountPath": "/run/systemd"},
+                        {"name": "captures", "mountPath": "/var/lib/nettap"},
+                    ],
+                }
+            ],
+            "volumes": [
+                {"name": "run", "hostPath": {"path": "/run", "type": "Directory"}},
+                {"name": "no-systemd", "emptyDir": {}},
+                {"name": "captures", "emptyDir": {}},
+            ],
+        },
+    }
+
+
+def owner(pid: int) -> str:
+    """What tells the process `pid` from every other, also on other machines: boot, PID namespace, PID and start time."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+        boot = stream.read().strip()
+    return f"{boot} {os.readlink('/proc/self/ns/pid')} {pid} {_start_time(pid)}"
+
+
+def orphaned(pod: Object) -> bool:
+    """Whether nobody needs a helper pod any more: it has ended, or the run that made it has, as far as can be seen from here.
+
+    A run on another machine cannot be seen: its pods end by their deadline.
+    """
+    if (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
+        return True
+    made_by = (pod["metadata"].get("annotations") or {}).get(ANNOTATION_OWNER, "").split()
+    if len(made_by) != 4 or not made_by[2].isdigit():
+        return False
+    here = owner(os.getpid()).split()
+    return here[:2] == made_by[:2] and _start_time(int(made_by[2])) != made_by[3]
+
+
+def _start_time(pid: int) -> str:
+    """Clock ticks from boot to the start of a process, see proc(5); empty when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+            return stream.read().rpartition(")")[2].split()[19]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
