@@ -50,7 +50,7 @@ vm: test-venv deps ## Other kernels, in a virtual machine (8 min)
 	molecule test --scenario-name vm
 
 integration: pytest-venv deps ## The real kernel, a real Docker engine, real ssh, in two workers (12 min)
-	.venv/bin/pytest tests/integration -m 'not alone' --dist worksteal --tx '2*$(WORKER)'
+	.venv/bin/pytest tests/integration -m 'not alone' --dist worksteal --tx '2*$(WORKER)' --durations=20 --durations-min=10
 
 measured: pytest-venv deps ## The tests that measure gaps and delays: nothing else may run beside them (2 min)
 	.venv/bin/pytest tests/integration -m alone --dist worksteal --tx '$(WORKER)'

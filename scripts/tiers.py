@@ -41,7 +41,7 @@ class Tier:
     def run(self, running: dict[str, subprocess.Popen[str]]) -> None:
         """Run it to its end; while it runs, its process is in running."""
         begun = time.monotonic()
-        with (LOG / self.name).open("w") as log:
+        with (LOG / self.name).open("w", buffering=1) as log:
             # A group of its own: whoever ends this run ends make and all that it has started.
             with subprocess.Popen(["make", "--no-print-directory", self.name], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                   stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True, env=ENVIRONMENT) as process:  # fmt: skip
