@@ -59,7 +59,7 @@ def test_two_hosts_start_at_the_same_instant(play, container, tmp_path):
             assert (name, target.name, "3") in PROGRESS.findall(done.output)
             [file] = fetched(tmp_path / "here" / name)
             assert lengths(file) == [1, 2, 3]
-            assert done.result("Say what was captured", name)["msg"] == [
+            assert done.result("Show what was captured", name)["msg"] == [
                 f"{target.name} any (container): 3 packets, 0 dropped, ended by duration", f"file: {file}"
             ]  # fmt: skip
             stats = done.result("Leave the summary", name)["ansible_stats"]["data"]["nettap_capture"]
@@ -108,7 +108,7 @@ def test_capture_that_fails_in_the_middle(play, captures, container, tmp_path):
     assert done.rc != 0 and done.results[-1]["task"].endswith("Fail if the capture did not end well")
     [file] = fetched(tmp_path / "here")
     assert 6 in lengths(file) and set(lengths(file)) <= {5, 6}
-    summary = done.result("Say what was captured")["msg"]
+    summary = done.result("Show what was captured")["msg"]
     assert any(line.startswith(f"{target.name} any") and line.endswith("ended by error: tcpdump was ended by SIGKILL") for line in summary)
     assert os.listdir(captures.path) == []
 

@@ -142,7 +142,7 @@ def changed(done: Finished) -> list[str]:
 
 def summary(done: Finished) -> list[str]:
     """What the play says of the containers."""
-    return t.cast("list[str]", done.result("Say how they fare")["msg"])
+    return t.cast("list[str]", done.result("Show the containers' state")["msg"])
 
 
 @pytest.mark.slow
@@ -156,7 +156,7 @@ def test_protect_and_unprotect(protection: Protection, site: Site) -> None:
 
     with tools.Transfer(site.pid, site.v4, 1e6), tools.Transfer(site.pid, site.v6, 1e6):
         done = protection.play("protect.yml")
-        assert changed(done) == [*changed(planned), "Confirm"] and "Send the traffic through it" in changed(done), changed(planned)
+        assert changed(done) == [*changed(planned), "Confirm"] and "Steer the traffic through the engine" in changed(done), changed(planned)
         assert site.settles(GOOD) and not any(site.answers(EVIL))
         assert changed(protection.play("protect.yml")) == []
         assert not tools.differences(inside, tools.snapshot(site.pid))
@@ -170,8 +170,8 @@ def test_protect_and_unprotect(protection: Protection, site: Site) -> None:
         engine = protection.engine()
         bypassed = protection.play("protect.yml", state="bypassed")
         assert summary(bypassed)[0].startswith(f"{site.web.name} eth0: bypassed, ") and site.settles(EVIL)
-        assert changed(protection.play("protect.yml", rules=RULES)) == ["Write the rules, unless Suricata refuses one", "Have the engine read its rules",
-                                                                        "Send the traffic through it"]  # fmt: skip
+        assert changed(protection.play("protect.yml", rules=RULES)) == ["Write the rules, unless Suricata refuses one", "Reload the engine's rules",
+                                                                        "Steer the traffic through the engine"]  # fmt: skip
         assert protection.engine() == engine
         assert site.settles(GOOD) and not any(site.answers(EVIL)) and not any(site.answers(WORSE))
 
@@ -185,7 +185,7 @@ def test_protect_and_unprotect(protection: Protection, site: Site) -> None:
         assert not any(site.answers(EVIL))
         done = protection.play("unprotect.yml")
         assert changed(done) == changed(planned) and site.settles(EVIL)
-        taken_out = "Give the containers back their way"
+        taken_out = "Restore the containers' original path"
         assert done.result(taken_out)["diff"] == planned.result(taken_out)["diff"] and done.result(taken_out)["diff"]["before"]["filters"]
     assert protection.left() == []
     assert not tools.differences(inside, tools.snapshot(site.pid)) and not tools.differences(host, tools.snapshot())
