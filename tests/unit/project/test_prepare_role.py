@@ -135,7 +135,7 @@ def test_options(done: ansible_cli.Finished) -> None:
 
 def test_package_that_is_nowhere(done: ansible_cli.Finished) -> None:
     """The package manager's words, and the repository that has the package."""
-    told = {host: done.result("Say what could not be installed", host)["msg"] for host in HOSTS if host.startswith("nowhere-")}
+    told = {host: done.result("Fail with the packages that could not be installed", host)["msg"] for host in HOSTS if host.startswith("nowhere-")}
     why = "Failed to install some of the specified packages No package python3-docker available."
     assert told["nowhere-rhel"] == (
         f"tcpdump, util-linux, iproute, python3-pyroute2, python3-docker could not be installed on RedHat 9.7: {why} The libraries for Python are in EPEL "
@@ -156,7 +156,7 @@ def test_python_without_the_sdk(done: ansible_cli.Finished) -> None:
 
 def test_no_module_for_the_package_manager(done: ansible_cli.Finished) -> None:
     """As with ansible-core alone on SUSE: zypper is in community.general, too."""
-    assert done.result("Say what could not be installed", "other-packages")["msg"] == (
+    assert done.result("Fail with the packages that could not be installed", "other-packages")["msg"] == (
         "tcpdump-mine could not be installed on Archlinux NA: Could not find a matching action for the \"pacman\" package manager. "
         "Its module is in the collection community.general, which the controller lacks."
     )  # fmt: skip
