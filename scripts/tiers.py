@@ -30,11 +30,11 @@ PLAN: list[list[list[str]]] = [
 
 
 class Tier:
-    """One target: how long it took, and how it ended."""
+    """One target: how long it took, how much processor time, and how it ended."""
 
     def __init__(self, name: str, width: int) -> None:
         self.name = name
-        self.seconds = 0.0
+        self.seconds = self.processor = 0.0
         self.code: int | None = None
         self._prefix = f"{name:{width}} | "
 
@@ -50,14 +50,22 @@ class Tier:
                 for line in process.stdout:
                     log.write(line)
                     print(self._prefix + line, end="", flush=True)
+                # Of make and of all below it that was waited for: not of what became a daemon, such as QEMU.
+                _pid, status, used = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
             del running[self.name]
-        self.code, self.seconds = process.returncode, time.monotonic() - begun
+        self.code, self.seconds, self.processor = process.returncode, time.monotonic() - begun, used.ru_utime + used.ru_stime
 
     @property
     def verdict(self) -> str:
         """A line that tells how it ended."""
         how = {0: "passed", None: "not run"}.get(self.code, "FAILED")
-        return f"{self._prefix}{how} in {self.seconds // 60:.0f} min {self.seconds % 60:02.0f} s" if self.code is not None else f"{self._prefix}{how}"
+        return f"{self._prefix}{how}" + (f" in {minutes(self.seconds)}, {minutes(self.processor)} of processor time" if self.code is not None else "")
+
+
+def minutes(seconds: float) -> str:
+    """Write a time as a person reads it."""
+    return f"{round(seconds) // 60} min {round(seconds) % 60:02} s"
 
 
 def main(wanted: list[str]) -> int:
@@ -94,8 +102,7 @@ def main(wanted: list[str]) -> int:
     print(f"\n{'':=<80}", *(tier.verdict for tier in tiers.values()), sep="\n")
     for tier in failed:
         print(f"{tier.name} failed: its output is in {LOG.relative_to(ROOT) / tier.name}, and its tests alone are run by `make {tier.name}`")
-    seconds = time.monotonic() - begun
-    print(f"All in {seconds // 60:.0f} min {seconds % 60:02.0f} s")
+    print(f"All in {minutes(time.monotonic() - begun)}")
     print(f"Tiers: {len(tiers) - len(failed)} passed, {len(failed)} failed", flush=True)
     return 1 if failed else 0
 
