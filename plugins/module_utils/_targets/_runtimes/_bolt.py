@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reading of bbolt databases (containerd's meta.db, Podman's bolt_state.db) while their engine uses them.
+"""Reading of bbolt databases (containerd's meta.db, Podman's bolt_state.db) while their runtime uses them.
 
 The format is that of go.etcd.io/bbolt (page.go, db.go, bucket.go): pages in a B+ tree, the newest of two meta pages
 naming its root, all numbers in the byte order of the machine.
@@ -33,7 +33,7 @@ _ATTEMPTS = 20
 def read(path: str, choose: t.Callable[[Bucket], Tree]) -> Tree:
     """What choose takes out of the database: it is given the root bucket, perhaps more than once. Raises EngineError.
 
-    The engine holds the file's lock for as long as it runs, so none is taken. What a transaction wrote is overwritten by
+    The runtime holds the file's lock for as long as it runs, so none is taken. What a transaction wrote is overwritten by
     the second after it at the earliest: what was read is whole if no transaction has ended meanwhile; else it is read again.
     """
     problem = "it is being written all the time"

@@ -36,7 +36,7 @@ class Bundle:
 
 
 def state(pid: int, identity: Identity) -> str:
-    """State of a container whose engine has left this PID (0: none): a PID that is another's by now means that it has ended."""
+    """State of a container whose runtime recorded this PID (0: none): a PID that is another's by now means that it has ended."""
     if not pid:
         return "created"
     started, host = _process.start_time(pid), False
@@ -46,7 +46,7 @@ def state(pid: int, identity: Identity) -> str:
 
 
 def folders(path: str, what: str) -> list[str]:
-    """Names in a folder that an engine keeps, [] where it has none. Raises EngineError."""
+    """Names in a folder that a runtime keeps, [] where it has none. Raises EngineError."""
     try:
         return sorted(os.listdir(path))
     except (FileNotFoundError, NotADirectoryError):
@@ -56,5 +56,5 @@ def folders(path: str, what: str) -> list[str]:
 
 
 def labels(found: t.Any) -> dict[str, str]:
-    """Labels as an engine has stored them, made sure of."""
+    """Labels as a runtime has stored them, made sure of."""
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every runtime returns: a container as its engine describes it, not yet verified against the kernel."""
+"""What every runtime returns: a container as its runtime describes it, not yet verified against the kernel."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ansible_collections.nettap.containers.plugins.module_utils._system._identit
 
 @dataclasses.dataclass(frozen=True)
 class Container:
-    """A container of an engine.
+    """A container of a runtime.
 
     pod is NAMESPACE/NAME of the pod that it is in, pod_container its name there; sandbox tells that it is the one that
-    holds the pod's network namespace. pid is 0 when it does not run. record is a path that exists as long as the engine
+    holds the pod's network namespace. pid is 0 when it does not run. record is a path that exists as long as the runtime
     knows the container, running or not (None where there is none to see). identity is what its process must prove.
     """
 
@@ -57,7 +57,7 @@ class Runtime(t.Protocol):
     address: str
 
     def present(self) -> bool:
-        """Whether the host seems to have this engine at all (cheap: no connection)."""
+        """Whether the host seems to have this runtime at all (cheap: no connection)."""
 
     def containers(self) -> list[Container]:
         """Every container, running or not; PID, record and identity may be missing. Raises EngineError."""

@@ -30,7 +30,7 @@ def of(*found: t.Mapping[str, str]) -> dict[str, t.Any]:
 
 
 def name(found: t.Mapping[str, t.Any]) -> str | None:
-    """What a container of a pod is called, of which the engine has no name of its own that a person would give: as the option pod has it."""
+    """What a container of a pod is called, of which the runtime has no name of its own that a person would give: as the option pod has it."""
     return "/".join(filter(None, (found["pod"], found["pod_container"]))) if found["pod"] else None
 
 
