@@ -264,10 +264,10 @@ def make_behind(protection: Protection, suricata: SuricataRole, run_module: RunM
     return steer
 
 
-def allowed(silence: float, steady: list[Result]) -> float:
-    """The silence that the acceptance allows; where pings are late on a steady way too, the machine is busy with other things."""
-    noise = statistics.median(one.silence for one in steady)
-    return silence if noise < 0.01 else silence + noise
+def noise(steady: list[Result]) -> float:
+    """Return how late pings are where nothing is changed: 0, or seconds where the machine is busy with other things."""
+    silence = statistics.median(one.silence for one in steady)
+    return silence if silence >= 0.01 else 0
 
 
 @pytest.mark.alone
@@ -285,8 +285,9 @@ def test_silence_when_put_in_and_taken_out(site: Site, behind: c.Callable[..., s
                 results[check].append(stream.result)
     print("lost and silence, steady and put in and out:", [[(one.lost, round(one.silence, 4)) for one in some] for some in results.values()])
     lost = {check: statistics.median(one.lost for one in some) for check, some in results.items()}
-    assert lost[False] <= lost[True], results
-    assert statistics.median(one.silence for one in results[False]) <= allowed(0.030, results[True]), results
+    # With a link's first qdisc and its last the kernel stops the link's queue for an instant, which is longer where it has to wait for a processor.
+    assert lost[False] <= lost[True] + (2 if noise(results[True]) else 0), results
+    assert statistics.median(one.silence for one in results[False]) <= 0.030 + noise(results[True]), results
 
 
 @pytest.mark.alone
@@ -308,7 +309,7 @@ def test_killed_engine_is_passed_by(protection: Protection, site: Site, behind: 
                 assert tools.get(site.v4, EVIL, timeout=1) == 0 and tools.get(site.v4) == 200
             killed.append(stream.result)
     print("silence, steady and killed:", [[round(one.silence, 4) for one in some] for some in (steady, killed)])
-    assert statistics.median(one.silence for one in killed) <= allowed(0.1, steady), (steady, killed)
+    assert statistics.median(one.silence for one in killed) <= 0.1 + noise(steady), (steady, killed)
 
 
 @pytest.mark.slow
