@@ -19,7 +19,7 @@ import pytest
 import steering_tools as tools
 import takeover_lab
 from ansible_collections.nettap.containers.plugins.module_utils._bpf import _assembler, _calls
-from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink
+from ansible_collections.nettap.containers.plugins.module_utils._netlink import _socket
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _control
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
@@ -232,7 +232,7 @@ def test_killed_at_any_step(act, netns, veth, dataplane) -> None:
     params = dict.fromkeys(_target.ARGUMENTS) | {"netns": name, "runtime": "auto"}
     request = _control.Request("nettap", "inplace", "bridge", None, "steer", "open", 0, 5, None)
     changes: list[tuple[t.Any, str]] = [(_calls, change) for change in ("create_map", "load", "update", "delete")]
-    changes += [(_rtnetlink.Netlink, "request"), (Journal, "save"), (Journal, "remove")]
+    changes += [(_socket.Netlink, "request"), (Journal, "save"), (Journal, "remove")]
 
     def run(what: str) -> None:
         with _target.resolved(params) as targets:

@@ -20,7 +20,7 @@ import engine as docker_engine
 import pytest
 import takeover_lab as labs
 from ansible_collections.nettap.containers.plugins.module_utils._errors import SteeringError
-from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink
+from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink, _socket
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover import _refusal, _sysctl, _u32
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
@@ -486,7 +486,7 @@ def test_a_failure_gives_back_at_once(lab: MakeLab, monkeypatch: pytest.MonkeyPa
 
     def failing(netlink: t.Any, ifindex: int, wanted: _u32.Filter) -> None:
         if wanted.pref == 10000:
-            raise _rtnetlink.NetlinkError(12, "no memory for that")
+            raise _socket.NetlinkError(12, "no memory for that")
         original(netlink, ifindex, wanted)
 
     monkeypatch.setattr(_u32, "add", failing)
@@ -496,7 +496,7 @@ def test_a_failure_gives_back_at_once(lab: MakeLab, monkeypatch: pytest.MonkeyPa
 
 
 # What counts as a step of the takeover.
-CHANGES = ((_rtnetlink.Netlink, "request"), (_sysctl, "put"), (Journal, "save"))
+CHANGES = ((_socket.Netlink, "request"), (_sysctl, "put"), (Journal, "save"))
 
 
 @pytest.mark.slow
@@ -568,7 +568,7 @@ def test_a_docker_container(container: t.Callable[..., t.Any], lab: MakeLab) -> 
     pid = running.attrs["State"]["Pid"]
     fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
     try:
-        with _rtnetlink.Netlink(fd) as netlink:
+        with _socket.Netlink(fd) as netlink:
             link = netlink.links()["eth0"]
         record = made.record(inode=os.fstat(fd).st_ino, name=running.name, id=running.id, pid=pid, ifindex=link.index, mac=link.mac, mtu=link.mtu)
         takeover = labs.Takeover(record, fd, made.dataplane, lambda _record: None)

@@ -1,12 +1,13 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The layers of docs/architecture.md: a folder imports only from itself and from layers below its own."""
+"""The layers of docs/architecture.md: a folder imports only from itself and from layers below its own, and libraries only where its list says so."""
 
 from __future__ import annotations
 
 import ast
 import re
+import sys
 import typing as t
 
 import pytest
@@ -23,13 +24,18 @@ LONG = {
 }  # fmt: skip
 
 
-def layers() -> dict[str, int]:
-    """Return the layer of each room by its path below plugins; the highest layer has the number 0."""
-    [block] = re.findall(r"^## Layers\n.*?^```text\n(.*?)^```", (ROOT / "docs/architecture.md").read_text(), re.DOTALL | re.MULTILINE)
-    return {room: number for number, line in enumerate(block.splitlines()) for room in line.split("  ")[0].split()}
+def lists() -> tuple[dict[str, int], dict[str, tuple[str, ...]]]:
+    """Return the number of each room's layer (0 is the highest), and who may use a library: files and rooms, by their path below plugins."""
+    [chapter] = re.findall(r"^## Layers\n(.*?)^## ", (ROOT / "docs/architecture.md").read_text(), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```text\n(.*?)^```", chapter, re.DOTALL | re.MULTILINE)
+    layers, libraries = ([re.split(r"  +", line) for line in block.splitlines()] for block in blocks)
+    return (
+        {room: number for number, (rooms, *_about) in enumerate(layers) for room in rooms.split()},
+        {library: tuple(places.split()) for names, places in libraries for library in names.split()},
+    )
 
 
-LAYERS = layers()
+LAYERS, LIBRARIES = lists()
 
 
 def room(path: str) -> str:
@@ -50,6 +56,24 @@ def breaches(path: str, source: str) -> list[str]:
     """Return what a file imports and must not."""
     own = room(path)
     return [name for name in imports(source) if room(name) != own and LAYERS.get(room(name), -1) <= LAYERS[own]]
+
+
+def libraries(source: str) -> t.Iterator[str]:
+    """Yield the libraries that a source imports, without Python's own and this collection; and of Python's what the list names (socket.AF_NETLINK)."""
+    for node in ast.walk(ast.parse(source)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        if isinstance(node, ast.Attribute):
+            names = [ast.unparse(node)]
+        yield from (name for name in names if name in LIBRARIES)
+        tops = {name.partition(".")[0] for name in names} if isinstance(node, (ast.Import, ast.ImportFrom)) else set()
+        yield from tops - {*sys.stdlib_module_names, PACKAGE.partition(".")[0]}
+
+
+def out_of_place(path: str, source: str) -> list[str]:
+    """Return the libraries that a file uses and must not."""
+    return [name for name in libraries(source) if not any(path == place or path.startswith(f"{place}/") for place in LIBRARIES.get(name, ()))]
 
 
 FILES = sorted(str(path.relative_to(PLUGINS)) for path in PLUGINS.rglob("*.py"))
@@ -73,6 +97,24 @@ def test_imports_go_down(path: str) -> None:
 def test_an_import_turned_round_is_found(path: str, name: str) -> None:
     package, _, last = name.rpartition(".")
     assert breaches(path, f"from {PACKAGE}{package} import {last}\n") == [name.replace(".", "/")]
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_libraries_are_used_where_the_list_says(path: str) -> None:
+    assert not out_of_place(path, (PLUGINS / path).read_text())
+
+
+@pytest.mark.parametrize("path, source, name", [
+    ("module_utils/_steering/_control.py", "import pyroute2.iproute", "pyroute2"),
+    ("module_utils/_capture/_plan.py", "def names():\n    from docker.errors import NotFound", "docker"),
+    ("module_utils/_targets/_links.py", "import yaml", "yaml"),  # in no list
+    ("module_utils/_steering/_watchdog/_watchdog.py", "import socket\none = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)", "socket.AF_NETLINK"),
+    ("module_utils/_system/_process.py", "from socket import AF_NETLINK", "socket.AF_NETLINK"),
+])
+def test_a_library_out_of_place_is_found(path: str, source: str, name: str) -> None:
+    assert out_of_place(path, source) == [name]
+    for place in LIBRARIES.get(name, ()):
+        assert not out_of_place(place if place.endswith(".py") else f"{place}/_any.py", source)
 
 
 def test_files_have_a_length_that_can_be_read() -> None:

@@ -27,21 +27,19 @@ import struct
 from ansible_collections.nettap.containers.plugins.module_utils._bpf import _assembler
 from ansible_collections.nettap.containers.plugins.module_utils._bpf._assembler import BYTE, HALF, R0, R1, R2, R3, R4, R5, R6, R7, R10, WORD, Assembler
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane._engine import HEARTBEAT
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import mac_bytes
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._tc import ETH_P_IP, ETH_P_IPV6, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC
 
 # What came back from the engine bears it from the service link to the peer, in the host's namespace only: a link into
 # another namespace scrubs the mark, so no container can set it. The letters are "nett".
 MARK = 0x6E657474
 
-# linux/pkt_cls.h: go on with the next filter; drop.
-_PASS, _DROP = -1, 2
 _INGRESS = 1  # BPF_F_INGRESS
 
 # Offsets in struct __sk_buff (linux/bpf.h)
 _MARK, _PROTOCOL, _DATA, _DATA_END, _GSO_SEGS = 8, 16, 76, 80, 164
 # Offsets in an Ethernet header
 _DESTINATION, _SOURCE, _HEADER_LENGTH = 0, 6, 14
-
-_ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
 
 KEY_SIZE = 8  # a MAC, and zeros
 # Element of the map: the peer's ifindex, the container's MAC, then the counters (packets; each segment of an offloaded one).
@@ -75,11 +73,6 @@ class Element:
         return cls(ifindex, mac.hex(":"), *counters)
 
 
-def mac_bytes(mac: str) -> bytes:
-    """The 6 bytes of aa:bb:cc:dd:ee:ff."""
-    return bytes.fromhex(mac.replace(":", ""))
-
-
 def key(mac: str) -> bytes:
     """The map's key for a MAC or tag."""
     return mac_bytes(mac) + bytes(KEY_SIZE - 6)
@@ -102,15 +95,15 @@ def _redirecting(code: Assembler, map_fd: int, mac: str, tag: str | None, servic
     code.jump_if("!=", R5, MARK, "fresh")
     code.set(R5, 0)
     code.store(WORD, R6, _MARK, R5)
-    code.leave(_PASS)
+    code.leave(TC_ACT_UNSPEC)
 
     code.place("fresh")
     code.load(WORD, R5, R6, _PROTOCOL)
-    code.jump_if("==", R5, _network_order(code, _ETH_P_IP), "ip")
+    code.jump_if("==", R5, _network_order(code, ETH_P_IP), "ip")
     if ipv6 != "bypass":
-        code.jump_if("==", R5, _network_order(code, _ETH_P_IPV6), "ip" if ipv6 == "steer" else "drop")
+        code.jump_if("==", R5, _network_order(code, ETH_P_IPV6), "ip" if ipv6 == "steer" else "drop")
     code.place("pass")
-    code.leave(_PASS)
+    code.leave(TC_ACT_UNSPEC)
 
     code.place("ip")
     _header(code, "pass")
@@ -138,7 +131,7 @@ def _redirecting(code: Assembler, map_fd: int, mac: str, tag: str | None, servic
         _count(code, map_fd, tag or mac, "refused")
     if stranger == "refuse" or ipv6 == "drop":
         code.place("drop")
-        code.leave(_DROP)
+        code.leave(TC_ACT_SHOT)
     return code.code()
 
 
@@ -163,9 +156,9 @@ def returning(map_fd: int, inbound_link: bool, outbound_link: bool, tagged: bool
         code.jump_if("!=", R0, 0, way)
     # Nobody's: the container is gone, or the engine speaks for itself.
     code.place("drop")
-    code.leave(_DROP)
+    code.leave(TC_ACT_SHOT)
     code.place("pass")
-    code.leave(0)  # TC_ACT_OK
+    code.leave(TC_ACT_OK)
 
     for way in ways:
         code.place(way)

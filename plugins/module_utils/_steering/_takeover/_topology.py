@@ -23,10 +23,12 @@ import typing as t
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane._namespace import Dataplane
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, SteeringError
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink as rt
-from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import Link, Netlink, NetlinkError, attribute
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import Link, attribute
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._socket import Netlink, NetlinkError
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._tc import ETH_P_ALL, ETH_P_IP, ETH_P_IPV6
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Record
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover import _refusal, _snapshot, _sysctl, _u32
-from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._u32 import ETH_P_ALL, ETH_P_IP, ETH_P_IPV6, Filter, match_mac, write_mac
+from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._u32 import Filter, match_mac, write_mac
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
 PREF_IPV6, PREF_IP, PREF_ALL = 10000, 10001, 10002  # NeuVector's, and one before them
