@@ -25,7 +25,7 @@ import engine
 from ansible_collections.nettap.containers.plugins.module_utils._capture._control import Outcome, Sessions
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
-from ssh_server import wait_for
+from waiting import wait_for
 
 PORT = 40000
 TRAFFIC = f"udp port {PORT}"

@@ -28,6 +28,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._dataplane._name
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal, Record
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._topology import Takeover
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
+from waiting import wait_for
 
 MAC = "02:42:ac:11:00:02"
 BOX4, PEER4, BOX6, PEER6 = "10.77.0.2", "10.77.0.9", "fd77::2", "fd77::9"
@@ -291,10 +292,7 @@ class Pinger:
 
 def settle(lab: Lab, seconds: float = 60) -> None:
     """Wait until no address is tentative."""
-    deadline = time.monotonic() + seconds
-    while any("tentative" in one for link in state(lab.box)["addr"] for one in link["addr_info"]):
-        assert time.monotonic() < deadline, "an address stays tentative"
-        time.sleep(0.1)
+    assert wait_for(lambda: not any("tentative" in one for link in state(lab.box)["addr"] for one in link["addr_info"]), seconds), "an address stays tentative"
 
 
 def tc_commands(lab: Lab, takeover: Takeover) -> dict[str, list[str]]:

@@ -27,6 +27,7 @@ from ansible_collections.nettap.containers.plugins.action import container_captu
 from ansible_collections.nettap.containers.plugins.action import container_capture_wait as wait
 from ansible_collections.nettap.containers.plugins.plugin_utils import _arrival as arrival
 from ansible_collections.nettap.containers.plugins.plugin_utils import _inside
+from waiting import wait_for
 
 
 @pytest.mark.parametrize("action", [fetch, inside, stream, wait])
@@ -297,24 +298,18 @@ def test_shell_in_the_container(tmp_path: pathlib.Path) -> None:
     def said(text: str) -> str:
         return subprocess.run(shell(text, folder), stdout=subprocess.PIPE, text=True, check=False).stdout
 
-    def until(text: str, words: str) -> None:
-        deadline = time.monotonic() + 10
-        while words not in said(text):
-            assert time.monotonic() < deadline, words
-            time.sleep(0.05)
-
     assert said(_inside.LEAVE) == "nettap: gone\n"
     keeper = subprocess.Popen(shell(_inside.KEEP, folder, "", "15", "sleep", "1000"))
     try:
-        until(_inside.BEAT, "ready")
+        assert wait_for(lambda: "ready" in said(_inside.BEAT))
         (tmp_path / "folder" / "go").touch()
-        until(_inside.BEAT, "running")
+        assert wait_for(lambda: "running" in said(_inside.BEAT))
         innocent = subprocess.Popen(["sleep", "1000"])
         try:
             said(_inside.STOP)
             assert not (tmp_path / "folder" / "pid").exists()
             said(_inside.STOP)
-            until(_inside.BEAT, "ended 143")
+            assert wait_for(lambda: "ended 143" in said(_inside.BEAT))
             (tmp_path / "folder" / "pid").write_text(f"{innocent.pid}\n")  # the number is another process's by now
             said(_inside.STOP)
             time.sleep(0.1)
@@ -323,7 +318,7 @@ def test_shell_in_the_container(tmp_path: pathlib.Path) -> None:
             innocent.kill()
             innocent.wait()
         assert said(_inside.LEAVE) == ""
-        until(_inside.LEAVE, "gone")
+        assert wait_for(lambda: "gone" in said(_inside.LEAVE))
         assert keeper.wait(10) == 0 and list(tmp_path.iterdir()) == []
     finally:
         keeper.kill()

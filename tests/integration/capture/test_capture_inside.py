@@ -19,7 +19,8 @@ import uuid
 import engine as engine_module
 import pytest
 from capture_tools import TRAFFIC, count, everything_is_private, lengths, processes_naming, reach, send
-from ssh_server import command, wait_for
+from ssh_server import command
+from waiting import wait_for
 
 MODULE = "nettap.containers.container_capture_inside"
 SECONDS = 120

@@ -24,7 +24,7 @@ from capture_tools import TRAFFIC, command_line, lengths, processes_naming, reac
 from engine import execute
 from kube_api import KubeAPI
 from kube_node import IMAGE, DockerKubelet, PaperKubelet
-from ssh_server import wait_for
+from waiting import wait_for
 
 PAPER_IMAGE = "registry.example.org/helper:1"
 # A user who is told to become root and cannot: what needs no root must not try.
