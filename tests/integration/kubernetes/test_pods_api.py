@@ -39,10 +39,10 @@ def documented_rules() -> list[kube_api.Rule]:
     return [rule for role in roles for rule in role["rules"]]
 
 
-@pytest.fixture
-def kube(tmp_path):
-    """Give an API server whose pods are of paper."""
-    api = KubeAPI(tmp_path, PaperKubelet())
+@contextlib.contextmanager
+def serving(folder, kubelet):
+    """Run an API server for an account with the documented rights; at the end, nothing that a real one would refuse was asked."""
+    api = KubeAPI(folder, kubelet)
     api.rules = documented_rules()
     with contextlib.closing(api):
         yield api
@@ -50,15 +50,17 @@ def kube(tmp_path):
 
 
 @pytest.fixture
+def kube(tmp_path):
+    """Give an API server whose pods are of paper."""
+    with serving(tmp_path, PaperKubelet()) as api:
+        yield api
+
+
+@pytest.fixture
 def node(engine, tmp_path):
     """Give an API server whose pods run in the Docker engine, on the node `worker`, which is this machine."""
-    kubelet = DockerKubelet(engine, tmp_path / "node")
-    with contextlib.closing(kubelet):
-        api = KubeAPI(tmp_path, kubelet)
-        api.rules = documented_rules()
-        with contextlib.closing(api):
-            yield api
-    assert not api.violations
+    with contextlib.closing(DockerKubelet(engine, tmp_path / "node")) as kubelet, serving(tmp_path, kubelet) as api:
+        yield api
 
 
 @pytest.fixture

@@ -41,31 +41,26 @@ def room(path: str) -> str:
 
 
 def imports(source: str) -> t.Iterator[str]:
-    """Yield what a source imports from this collection's plugins, as paths below plugins."""
+    """Yield the full name of each thing that a source imports."""
     for node in ast.walk(ast.parse(source)):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        yield from (name.removeprefix(PACKAGE).replace(".", "/") for name in names if name.startswith(PACKAGE))
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def breaches(path: str, source: str) -> list[str]:
     """Return what a file imports and must not."""
     own = room(path)
-    return [name for name in imports(source) if room(name) != own and LAYERS.get(room(name), -1) <= LAYERS[own]]
+    names = (name.removeprefix(PACKAGE).replace(".", "/") for name in imports(source) if name.startswith(PACKAGE))
+    return [name for name in names if room(name) != own and LAYERS.get(room(name), -1) <= LAYERS[own]]
 
 
-def libraries(source: str) -> t.Iterator[str]:
-    """Yield the libraries that a source imports, without Python's own and this collection; and of Python's what the list names (socket.AF_NETLINK)."""
-    for node in ast.walk(ast.parse(source)):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        if isinstance(node, ast.Attribute):
-            names = [ast.unparse(node)]
-        yield from (name for name in names if name in LIBRARIES)
-        tops = {name.partition(".")[0] for name in names} if isinstance(node, (ast.Import, ast.ImportFrom)) else set()
-        yield from tops - {*sys.stdlib_module_names, PACKAGE.partition(".")[0]}
+def libraries(source: str) -> set[str]:
+    """Return the libraries that a source imports, without Python's own and this collection; and what it uses that the list names in full."""
+    names = {*imports(source), *(ast.unparse(node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute))}
+    tops = {name.partition(".")[0] for name in imports(source)} - {*sys.stdlib_module_names, PACKAGE.partition(".")[0]}
+    return tops | names & LIBRARIES.keys()
 
 
 def out_of_place(path: str, source: str) -> list[str]:
