@@ -18,16 +18,17 @@ import time
 import typing as t
 
 import traffic
-from steer_lab import Container, Lab, engines_of, tools
+from steer_lab import Lab, LabContainer, engines_of, tools
 
 import ping_stream  # isort: skip  (steer_lab has told Python where the programs of tests/ are)
+from waiting import wait_for
 
 RATE = 1000
 # Seconds of the stream before and after what is done. The kernel tells a bridge of the carrier that a takeover loses up to a second later.
 BEFORE, AFTER = 0.2, {"inplace": 0.3, "takeover": 2.0}
 
 
-def streamed(lab: Lab, container: Container, action: t.Callable[[], object], topology: str = "inplace") -> ping_stream.Result:
+def streamed(lab: Lab, container: LabContainer, action: t.Callable[[], object], topology: str = "inplace") -> ping_stream.Result:
     """What a stream noticed of the action."""
     with ping_stream.PingStream(container.address, RATE, lab.client) as stream:
         time.sleep(BEFORE)
@@ -72,7 +73,7 @@ def killed(lab: Lab, rounds: int) -> None:
             begun = time.monotonic()
             os.kill(pid, signal.SIGKILL)
             for wanted in (0, 2):
-                if not tools.wait_for(lambda: len(tools.own_filters(container.link)) == wanted, 60):
+                if not wait_for(lambda: len(tools.own_filters(container.link)) == wanted, 60):
                     raise SystemExit(f"{name}: after 60 s there are not {wanted} filters on {container.link}.")
             again.setdefault(name, []).append(time.monotonic() - begun)
 

@@ -219,6 +219,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._suricata import _eve
+from ansible_collections.nettap.containers.plugins.module_utils._suricata._events import KnownContainer
+from ansible_collections.nettap.containers.plugins.module_utils._suricata._lines import MEBIBYTE
 
 
 def main() -> None:
@@ -246,9 +248,9 @@ def main() -> None:
     for name in ("limit", "max_size"):
         if params[name] < 0:
             module.fail_json(msg=f"{name} must not be negative, but is {params[name]}.")
-    containers = [_eve.Container(entry["name"], entry["mac"] or "", entry["addresses"]) for entry in params["containers"]]
+    containers = [KnownContainer(entry["name"], entry["mac"] or "", entry["addresses"]) for entry in params["containers"]]
     try:
-        found = _eve.Log(params["path"]).read(params["since"], params["limit"], containers, params["max_size"] * _eve.MEBIBYTE)
+        found = _eve.Log(params["path"]).read(params["since"], params["limit"], containers, params["max_size"] * MEBIBYTE)
     except NettapError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **dataclasses.asdict(found))

@@ -26,6 +26,7 @@ import engine as docker_engine
 import leftovers as machine
 import pytest
 import ssh_server
+from waiting import wait_for
 
 numbers = itertools.count(1)
 
@@ -64,7 +65,7 @@ def leftovers() -> c.Iterator[None]:
         left = machine.scan(run) - before
         return not left
 
-    if not ssh_server.wait_for(clean):
+    if not wait_for(clean):
         pytest.fail("The tests left behind:\n" + "\n".join(sorted(left)), pytrace=False)
 
 
@@ -105,7 +106,7 @@ def container(
         )
         made[-1].start()
         made[-1].reload()
-        assert ssh_server.wait_for(functools.partial(has_begun, made[-1].attrs["State"]["Pid"]))
+        assert wait_for(functools.partial(has_begun, made[-1].attrs["State"]["Pid"]))
         return made[-1]
 
     yield start
@@ -158,7 +159,7 @@ def veth(netns: c.Callable[..., str]) -> c.Iterator[c.Callable[..., tuple[str, s
                     docker_engine.ip(*where, "address", "add", given, "dev", link_name, "nodad")
                 docker_engine.ip(*where, "link", "set", link_name, "up")
             for where in (["-j", "link", "show", name], ["-j", "-n", inside, "link", "show", peer]):
-                assert ssh_server.wait_for(functools.partial(is_up, *where))
+                assert wait_for(functools.partial(is_up, *where))
             return name, peer
 
         yield make

@@ -9,7 +9,7 @@ import urllib.request
 
 import leftovers
 from engine import address, execute
-from ssh_server import wait_for
+from waiting import wait_for
 
 
 def test_container_serves_a_page_to_the_host(container):

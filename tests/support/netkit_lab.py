@@ -26,6 +26,7 @@ import threading
 from ansible_collections.nettap.containers.plugins.module_utils._bpf import _assembler, _calls
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink as rt
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import attribute
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._socket import Netlink
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _control
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 from steering_tools import command
@@ -61,7 +62,7 @@ def netkit(first: int, name: str, second: int, other: str, mode: int) -> None:
     data = attribute(NETKIT_PEER_INFO, peer) + attribute(NETKIT_MODE, mode)
     info = attribute(rt.IFLA_INFO_KIND, "netkit") + attribute(rt.IFLA_INFO_DATA, data)
     message = rt.IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute(rt.IFLA_IFNAME, name) + attribute(rt.IFLA_LINKINFO, info)
-    with rt.Netlink(first) as netlink:
+    with Netlink(first) as netlink:
         netlink.request(rt.RTM_NEWLINK, message, rt.NLM_F_CREATE | rt.NLM_F_EXCL)
 
 

@@ -33,7 +33,8 @@ import uuid
 import docker
 import engine as docker_engine
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
-from ssh_server import processes_of, wait_for
+from ssh_server import processes_of
+from waiting import wait_for
 
 PORT = 40000
 HYBRID = not os.path.exists("/sys/fs/cgroup/cgroup.controllers")

@@ -15,6 +15,7 @@ import time
 import typing as t
 
 from engine import end_with_parent
+from waiting import wait_for
 
 READY_SECONDS = 120
 
@@ -154,11 +155,3 @@ def processes_of(uid: int) -> list[int]:
             if entry.name.isdigit() and entry.stat().st_uid == uid:
                 found.append(int(entry.name))
     return found
-
-
-def wait_for(condition: t.Callable[[], bool], seconds: float = 120) -> bool:
-    """Wait until a condition holds; tell whether it does."""
-    deadline = time.monotonic() + seconds
-    while not (holds := condition()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return holds

@@ -19,6 +19,7 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
+from waiting import wait_for
 
 TESTS = pathlib.Path(__file__).resolve().parent
 FORWARDER = [sys.executable, str(TESTS / "forwarder.py")]
@@ -91,16 +92,6 @@ def get(address: str, path: str = "/", timeout: float = 10) -> int:
         return 0
     finally:
         connection.close()
-
-
-def wait_for(condition: c.Callable[[], t.Any], seconds: float = 120) -> bool:
-    """Return whether the condition came to hold in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @contextlib.contextmanager

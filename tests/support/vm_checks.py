@@ -17,7 +17,8 @@ import sys
 import time
 import typing as t
 
-from steering_tools import command, differences, get, own_filters, settle, snapshot, wait_for
+from steering_tools import command, differences, get, own_filters, settle, snapshot
+from waiting import wait_for
 
 SERVER, CLIENT = "nettap-web", "nettap-client"
 ENGINE, WATCHDOG = "nettap-engine-nettap.service", "nettap-watchdog-nettap.service"

@@ -9,10 +9,17 @@ import contextlib
 import struct
 import typing as t
 
-# Registers by their use: result and scratch, saved over calls, frame.
-R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10 = range(11)
+# Registers: R0 to R5 are lost over calls (R0 is the result), R6 and R7 are not, R10 is the end of the stack frame.
+R0, R1, R2, R3, R4, R5, R6, R7, R10 = *range(8), 10
 BYTE, HALF, WORD, DOUBLE = 0x10, 0x08, 0x00, 0x18  # BPF_B, BPF_H, BPF_W, BPF_DW
-_SIZES = {BYTE: 1, HALF: 2, WORD: 4, DOUBLE: 8}
+
+# An opcode is a class, with mode and size or with operation and source (a number, or a register).
+_LD, _LDX, _STX, _JMP, _ALU64 = 0x00, 0x01, 0x03, 0x05, 0x07
+_IMM, _MEM, _ATOMIC = 0x00, 0x60, 0xC0
+_ADD, _AND, _MOV = 0x00, 0x50, 0xB0
+_JEQ, _JGT, _JNE, _CALL, _EXIT = 0x10, 0x20, 0x50, 0x80, 0x90
+_K, _X = 0x00, 0x08
+_PSEUDO_MAP_FD = 1
 
 # Helper functions (enum bpf_func_id)
 MAP_LOOKUP_ELEM = 1
@@ -38,43 +45,43 @@ class Assembler:
 
     def move(self, destination: int, source: int) -> None:
         """destination = source."""
-        self._add(0xBF, destination, source)
+        self._add(_ALU64 | _MOV | _X, destination, source)
 
     def set(self, destination: int, value: int) -> None:
         """destination = value (signed, 32 bits)."""
-        self._add(0xB7, destination, immediate=value)
+        self._add(_ALU64 | _MOV | _K, destination, immediate=value)
 
     def set64(self, destination: int, value: int) -> None:
         """destination = value (unsigned, 64 bits); takes two instructions."""
         self._wide(destination, 0, value)
 
     def set_map(self, destination: int, fd: int) -> None:
-        """destination = the map behind the descriptor (BPF_PSEUDO_MAP_FD)."""
-        self._wide(destination, 1, fd)
+        """destination = the map behind the descriptor."""
+        self._wide(destination, _PSEUDO_MAP_FD, fd)
 
     def add(self, destination: int, value: int) -> None:
         """destination += value."""
-        self._add(0x07, destination, immediate=value)
+        self._add(_ALU64 | _ADD | _K, destination, immediate=value)
 
     def mask(self, destination: int, value: int) -> None:
         """destination &= value."""
-        self._add(0x57, destination, immediate=value)
+        self._add(_ALU64 | _AND | _K, destination, immediate=value)
 
     def load(self, size: int, destination: int, base: int, offset: int) -> None:
         """destination = *(base + offset), of that size."""
-        self._add(0x61 | size, destination, base, offset)
+        self._add(_LDX | _MEM | size, destination, base, offset)
 
     def store(self, size: int, base: int, offset: int, source: int) -> None:
         """*(base + offset) = source, of that size."""
-        self._add(0x63 | size, base, source, offset)
+        self._add(_STX | _MEM | size, base, source, offset)
 
     def count(self, base: int, offset: int, source: int) -> None:
         """*(u64 *)(base + offset) += source, atomically."""
-        self._add(0xDB, base, source, offset)
+        self._add(_STX | _ATOMIC | DOUBLE, base, source, offset, _ADD)
 
     def jump_if(self, condition: str, left: int, value: int, name: str) -> None:
         """Go on at the place if the register compares so (== or !=) with the value."""
-        self._jump({"==": 0x15, "!=": 0x55}[condition], left, 0, value, name)
+        self._jump(_JMP | {"==": _JEQ, "!=": _JNE}[condition] | _K, left, 0, value, name)
 
     @contextlib.contextmanager
     def skipped_if(self, condition: str, left: int, value: int) -> t.Iterator[None]:
@@ -86,17 +93,17 @@ class Assembler:
 
     def jump_if_above(self, left: int, right: int, name: str) -> None:
         """Go on at the place if one register is above the other (unsigned)."""
-        self._jump(0x2D, left, right, 0, name)
+        self._jump(_JMP | _JGT | _X, left, right, 0, name)
 
     def call(self, helper: int) -> None:
         """R0 = helper(R1, R2, …); R1 to R5 are lost."""
-        self._add(0x85, immediate=helper)
+        self._add(_JMP | _CALL, immediate=helper)
 
     def leave(self, value: int | None = None) -> None:
         """Return the value, or what R0 holds."""
         if value is not None:
             self.set(R0, value)
-        self._add(0x95)
+        self._add(_JMP | _EXIT)
 
     def code(self) -> bytes:
         """The instructions as the kernel takes them."""
@@ -115,7 +122,7 @@ class Assembler:
     def _wide(self, destination: int, kind: int, value: int) -> None:
         # The lower half comes first whatever the byte order is (RFC 9669, 5.4).
         low, high = struct.unpack("<ii", struct.pack("<Q", value))
-        self._add(0x18, destination, kind, 0, low)
+        self._add(_LD | _IMM | DOUBLE, destination, kind, 0, low)
         self._add(0, 0, 0, 0, high)
 
     def _jump(self, opcode: int, left: int, right: int, value: int, name: str) -> None:

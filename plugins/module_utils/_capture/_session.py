@@ -13,10 +13,10 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _storage, _tcpdump
-from ansible_collections.nettap.containers.plugins.module_utils._capture._request import timestamp
 from ansible_collections.nettap.containers.plugins.module_utils._errors import PcapError
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import PcapFile, scan
 from ansible_collections.nettap.containers.plugins.module_utils._system._process import Process
+from ansible_collections.nettap.containers.plugins.module_utils._system._times import timestamp
 
 State = dict[str, t.Any]
 Segment = dict[str, t.Any]
@@ -86,7 +86,7 @@ def conclude(state: State, error: str | None = None) -> None:
     state.update(status="failed" if failed else "stopped", stopped_at=timestamp(time.time()), error=error)
 
 
-def bury(directory: str, state: State) -> bool:
+def conclude_killed(directory: str, state: State) -> bool:
     """Concludes, on disk too, a session whose supervisor was killed; False if there was nothing to do. Whoever calls
     holds the session's lock and has made sure that no tcpdump of it runs."""
     if state["status"] != "running":

@@ -25,7 +25,8 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError, MissingError
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink as rt
-from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import Netlink, NetlinkError, attribute
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import attribute
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._socket import Netlink, NetlinkError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
 # Frames up to this size come through (jumbo frames of the usual 9000 bytes and more); engines size their buffers by it.

@@ -14,8 +14,8 @@ import struct
 import time
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import RTM_GETNEIGH, Netlink, attributes_of
-from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._snapshot import NDA_DST, NDA_LLADDR, NDMSG
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import NDA_DST, NDA_LLADDR, NDMSG, RTM_GETNEIGH, attributes_of
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._socket import Netlink
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
 _INTERVAL = 0.1  # seconds between two rounds of pings

@@ -16,7 +16,7 @@ import time
 
 import pytest
 from capture_tools import SECONDS, TRAFFIC, Capture, Captures, by, count, flood, lengths, only, processes_naming, reach, send
-from ssh_server import wait_for
+from waiting import wait_for
 
 
 def follow(captures: Captures, target, number: int, places: int = 1) -> None:

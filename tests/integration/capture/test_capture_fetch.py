@@ -12,7 +12,7 @@ import re
 
 import pytest
 from capture_tools import TRAFFIC, Captures, by, capinfos, count, everything_is_private, flood, lengths, only, reach, send, tshark
-from ssh_server import wait_for
+from waiting import wait_for
 
 
 class Fetcher:

@@ -19,7 +19,8 @@ import uuid
 import engine as engine_module
 import pytest
 from capture_tools import TRAFFIC, count, everything_is_private, lengths, processes_naming, reach, send
-from ssh_server import command, wait_for
+from ssh_server import command
+from waiting import wait_for
 
 MODULE = "nettap.containers.container_capture_inside"
 SECONDS = 120
@@ -266,23 +267,22 @@ def late_sudo(sshd):
         late.unlink()
 
 
-def test_over_ssh_with_a_password(inside, late_sudo):
-    """Several commands at a time become root, each by its own prompt; it lasts longer than ssh waits for one."""
-    play = inside(None, host_vars=late_sudo, interface="lo", duration=15)
+def captures_loopback(play):
+    """See that a play on this machine captures what is sent to the loopback address."""
     assert wait_for(lambda: "listening on" in "".join(path.read_text() for path in pathlib.Path("/tmp").glob(f"{MARK}*/log")), SECONDS), play.output
     send("127.0.0.1", [1, 2, 3])
     done = play.wait()
     assert done.rc == 0, done.output
     assert lengths(done.result("Capture")["files"][0]["dest"]) == [1, 2, 3]
+
+
+def test_over_ssh_with_a_password(inside, late_sudo):
+    """Several commands at a time become root, each by its own prompt; it lasts longer than ssh waits for one."""
+    captures_loopback(inside(None, host_vars=late_sudo, interface="lo", duration=15))
     assert not list(pathlib.Path("/tmp").glob(f"{MARK}*")) and not processes_naming(pathlib.Path(f"/tmp/{MARK}"))
 
 
 def test_over_ssh(inside, sshd):
     """Any connection will do: here the host itself is what it looks into, as root by sudo."""
-    play = inside(None, host_vars=sshd.host_vars, interface="lo", duration=0, packet_count=3)
-    assert wait_for(lambda: "listening on" in "".join(path.read_text() for path in pathlib.Path("/tmp").glob(f"{MARK}*/log")), SECONDS), play.output
-    send("127.0.0.1", [1, 2, 3])
-    done = play.wait()
-    assert done.rc == 0, done.output
-    assert lengths(done.result("Capture")["files"][0]["dest"]) == [1, 2, 3]
+    captures_loopback(inside(None, host_vars=sshd.host_vars, interface="lo", duration=0, packet_count=3))
     assert not list(pathlib.Path("/tmp").glob(f"{MARK}*")) and not processes_naming(pathlib.Path(f"/tmp/{MARK}"))

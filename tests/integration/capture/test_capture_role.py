@@ -15,7 +15,7 @@ import signal
 import pytest
 from ansible_cli import LOCAL
 from capture_tools import TRAFFIC, Captures, by, count, flood, lengths, only, reach, send
-from ssh_server import wait_for
+from waiting import wait_for
 
 PROGRESS = re.compile(r"^\[(\S+)\] (\S+) any: (\d+) packets, .* dropped", re.MULTILINE)
 

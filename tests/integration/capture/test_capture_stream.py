@@ -17,7 +17,7 @@ import typing as t
 
 import pytest
 from capture_tools import PORT, TRAFFIC, capinfos, count, flood, lengths, only, reach, send, tshark
-from ssh_server import wait_for
+from waiting import wait_for
 
 MODULE = "nettap.containers.container_capture_stream"
 SECONDS = 120

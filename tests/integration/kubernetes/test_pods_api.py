@@ -24,7 +24,7 @@ from capture_tools import TRAFFIC, command_line, lengths, processes_naming, reac
 from engine import execute
 from kube_api import KubeAPI
 from kube_node import IMAGE, DockerKubelet, PaperKubelet
-from ssh_server import wait_for
+from waiting import wait_for
 
 PAPER_IMAGE = "registry.example.org/helper:1"
 # A user who is told to become root and cannot: what needs no root must not try.
@@ -39,10 +39,10 @@ def documented_rules() -> list[kube_api.Rule]:
     return [rule for role in roles for rule in role["rules"]]
 
 
-@pytest.fixture
-def kube(tmp_path):
-    """Give an API server whose pods are of paper."""
-    api = KubeAPI(tmp_path, PaperKubelet())
+@contextlib.contextmanager
+def serving(folder, kubelet):
+    """Run an API server for an account with the documented rights; at the end, nothing that a real one would refuse was asked."""
+    api = KubeAPI(folder, kubelet)
     api.rules = documented_rules()
     with contextlib.closing(api):
         yield api
@@ -50,15 +50,17 @@ def kube(tmp_path):
 
 
 @pytest.fixture
+def kube(tmp_path):
+    """Give an API server whose pods are of paper."""
+    with serving(tmp_path, PaperKubelet()) as api:
+        yield api
+
+
+@pytest.fixture
 def node(engine, tmp_path):
     """Give an API server whose pods run in the Docker engine, on the node `worker`, which is this machine."""
-    kubelet = DockerKubelet(engine, tmp_path / "node")
-    with contextlib.closing(kubelet):
-        api = KubeAPI(tmp_path, kubelet)
-        api.rules = documented_rules()
-        with contextlib.closing(api):
-            yield api
-    assert not api.violations
+    with contextlib.closing(DockerKubelet(engine, tmp_path / "node")) as kubelet, serving(tmp_path, kubelet) as api:
+        yield api
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import uuid
 import ansible_cli
 import pytest
 from engine import address
-from ssh_server import wait_for
+from waiting import wait_for
 
 Running = t.Any  # a docker.models.containers.Container, of which the SDK's types say that it may have no name
 Result = dict[str, t.Any]

@@ -28,6 +28,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import N
 from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _netns, _process
 from ansible_collections.nettap.containers.plugins.module_utils._targets._target import Target, resolved
 from capture_tools import only, succeeded
+from waiting import wait_for
 
 HOST = socket.gethostname()
 OWN = os.stat("/proc/self/ns/net").st_ino
@@ -310,7 +311,7 @@ def test_from_inside_over_podman_s_connection(fleet: labs.Fleet, tmp_path: pathl
     done = run.wait()
     assert done.rc == 0, done.output
     assert capture_tools.lengths(done.result("Capture")["files"][0]["dest"]) == [210] * 3
-    assert tools.wait_for(lambda: state() == before, labs.SECONDS), state()
+    assert wait_for(lambda: state() == before, labs.SECONDS), state()
 
 
 def test_one_play_captures_from_all(fleet: labs.Fleet, tmp_path: pathlib.Path, cli: ansible_cli.AnsibleCLI) -> None:
@@ -375,18 +376,18 @@ def passes(box: labs.Box) -> bool:
 @pytest.mark.parametrize("kind", ROOT)
 def test_steering(fleet: labs.Fleet, run_module: Module, dataplane: c.Callable[..., None], kind: str, topology: str) -> None:
     box = fleet.boxes[kind]
-    assert tools.wait_for(lambda: tools.get(box.address, timeout=1) == 200)
+    assert wait_for(lambda: tools.get(box.address, timeout=1) == 200)
     tools.settle()
     before = tools.snapshot(box.pid())
     dataplane(topology)
     done = succeeded(run_module("container_steering", {"container": [box.name], "topology": topology}))
     assert done["changed"] and [(one["container"], one["runtime"], one["status"]) for one in done["steering"]] == [(box.name, box.runtime, "steered")]
-    assert tools.wait_for(lambda: tools.get(box.address) == 200, labs.SECONDS)
+    assert wait_for(lambda: tools.get(box.address) == 200, labs.SECONDS)
     counters = run_module("container_steering_info", {})["steering"][0]["counters"]
     assert all(counters[way][what] >= 4 for way in ("in", "out") for what in ("sent", "returned"))
     assert not succeeded(run_module("container_steering", {"container": [box.name], "topology": topology}))["changed"]
     assert succeeded(run_module("container_steering", {"container": [box.name], "topology": topology, "state": "absent"}))["changed"]
-    assert tools.wait_for(lambda: tools.get(box.address) == 200, labs.SECONDS)
+    assert wait_for(lambda: tools.get(box.address) == 200, labs.SECONDS)
     assert not tools.differences(before, tools.snapshot(box.pid()))
 
 
@@ -394,7 +395,7 @@ def test_steering_of_a_pod(fleet: labs.Fleet, run_module: Module, dataplane: c.C
     dataplane("inplace")
     done = succeeded(run_module("container_steering", {"pod": ["shop/web-7d9f"]}))
     assert [(one["container"], one["interface"]) for one in done["steering"]] == [("shop/web-7d9f", "eth0")]
-    assert tools.wait_for(lambda: tools.get(fleet.sandbox.address) == 200, labs.SECONDS)
+    assert wait_for(lambda: tools.get(fleet.sandbox.address) == 200, labs.SECONDS)
     assert succeeded(run_module("container_steering", {"pod": ["shop/web-7d9f"], "state": "absent"}))["changed"]
 
 
@@ -412,14 +413,14 @@ def test_steering_in_place_is_refused(fleet: labs.Fleet, run_module: Module, dat
 @pytest.mark.parametrize("kind", ROOTLESS)
 def test_steering_takes_over(fleet: labs.Fleet, run_module: Module, dataplane: c.Callable[..., None], kind: str) -> None:
     box = fleet.boxes[kind]
-    assert tools.wait_for(lambda: passes(box), labs.SECONDS)
+    assert wait_for(lambda: passes(box), labs.SECONDS)
     before = tools.snapshot(box.pid())
     dataplane("takeover", 65520)  # slirp4netns's tap has that
     done = succeeded(run_module("container_steering", {"container": [box.name], "topology": "takeover"}))
     assert [(one["container"], one["status"]) for one in done["steering"]] == [(box.name, "steered")]
-    assert tools.wait_for(lambda: passes(box), labs.SECONDS)
+    assert wait_for(lambda: passes(box), labs.SECONDS)
     counters = run_module("container_steering_info", {})["steering"][0]["counters"]
     assert all(counters[way][what] >= 1 for way in ("in", "out") for what in ("sent", "returned"))
     assert succeeded(run_module("container_steering", {"container": [box.name], "topology": "takeover", "state": "absent"}))["changed"]
-    assert tools.wait_for(lambda: passes(box), labs.SECONDS)
+    assert wait_for(lambda: passes(box), labs.SECONDS)
     assert not tools.differences(before, tools.snapshot(box.pid()))

@@ -23,7 +23,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import _docker
 from ansible_collections.nettap.containers.plugins.module_utils._targets._target import resolved
-from ssh_server import wait_for
+from waiting import wait_for
 
 Running = t.Any  # a docker.models.containers.Container, of which the SDK's types say that it may have no name
 IDLE = ["sleep", "600"]

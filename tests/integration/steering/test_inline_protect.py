@@ -29,6 +29,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 from engine import address, execute
 from ping_stream import PingStream, Result
 from suricata_role import SuricataRole
+from waiting import wait_for
 
 Container = docker.models.containers.Container
 RunModule = t.Callable[..., dict[str, t.Any]]
@@ -45,11 +46,11 @@ class Site:
         self.web, self.client = web, client
         settings = web.attrs["NetworkSettings"]["Networks"][network]
         self.v4, self.v6 = settings["IPAddress"], settings["GlobalIPv6Address"]
-        assert tools.wait_for(lambda: all(self.answers(GOOD)), 20)
+        assert wait_for(lambda: all(self.answers(GOOD)), 20)
 
     def settles(self, path: str, *wanted: bool) -> bool:
         """Whether so it is answered in the end, by default to all: what is lost once is sent again."""
-        return tools.wait_for(lambda: self.answers(path) == list(wanted or [True] * 4))
+        return wait_for(lambda: self.answers(path) == list(wanted or [True] * 4))
 
     @property
     def pid(self) -> int:
@@ -108,7 +109,7 @@ class Protection:
 
     def engine(self) -> int:
         """The PID of the engine, once there is one that reads."""
-        assert tools.wait_for(lambda: self.info()["dataplane"]["engine_pids"], 20)
+        assert wait_for(lambda: self.info()["dataplane"]["engine_pids"], 20)
         (pid,) = self.info()["dataplane"]["engine_pids"]
         return int(pid)
 
@@ -176,8 +177,8 @@ def test_protect_and_unprotect(protection: Protection, site: Site) -> None:
         assert site.settles(GOOD) and not any(site.answers(EVIL)) and not any(site.answers(WORSE))
 
         with tools.kept_down(engine):
-            assert tools.wait_for(lambda: protection.info()["steering"][0]["status"] == "bypassed")
-        assert tools.wait_for(lambda: protection.info()["steering"][0]["status"] == "steered")
+            assert wait_for(lambda: protection.info()["steering"][0]["status"] == "bypassed")
+        assert wait_for(lambda: protection.info()["steering"][0]["status"] == "steered")
         assert protection.engine() != engine
         assert site.settles(GOOD) and not any(site.answers(EVIL)) and not any(site.answers(WORSE))
 
@@ -217,7 +218,7 @@ def test_half_done_runs_and_a_dataplane_that_is_gone(protection: Protection, sit
     def killed_once(there: t.Callable[[], object]) -> None:
         running = protection.start("protect.yml", fail_mode="closed")
         try:
-            assert tools.wait_for(there, 120), running.output
+            assert wait_for(there, 120), running.output
         finally:
             running.kill()
         assert running.wait().rc == -signal.SIGKILL
@@ -234,11 +235,11 @@ def test_half_done_runs_and_a_dataplane_that_is_gone(protection: Protection, sit
     engine = protection.engine()
     tools.command("ip", "netns", "delete", "nettap")
     os.kill(engine, signal.SIGKILL)
-    assert tools.wait_for(lambda: not os.path.exists(f"/proc/{engine}"))
+    assert wait_for(lambda: not os.path.exists(f"/proc/{engine}"))
     assert not any(site.answers(GOOD)), "closed"
     protection.play("unprotect.yml")
     # The watchdog was the last that held the namespace, which the kernel takes down in its own time.
-    assert tools.wait_for(lambda: not os.path.exists("/sys/class/net/vbr0"))
+    assert wait_for(lambda: not os.path.exists("/sys/class/net/vbr0"))
     assert protection.left() == [] and site.settles(EVIL) and not tools.differences(host, tools.snapshot())
 
 
@@ -303,9 +304,9 @@ def test_killed_engine_is_passed_by(protection: Protection, site: Site, behind: 
             with PingStream(site.v4, 500) as stream:
                 time.sleep(0.1)
                 with tools.kept_down(engine):
-                    assert tools.wait_for(lambda: tools.own_filters(link) == [])
+                    assert wait_for(lambda: tools.own_filters(link) == [])
                     assert tools.get(site.v4, EVIL) == 200
-                assert tools.wait_for(lambda: len(tools.own_filters(link)) == 2, 20)
+                assert wait_for(lambda: len(tools.own_filters(link)) == 2, 20)
                 assert tools.get(site.v4, EVIL, timeout=1) == 0 and tools.get(site.v4) == 200
             killed.append(stream.result)
     print("silence, steady and killed:", [[round(one.silence, 4) for one in some] for some in (steady, killed)])
@@ -318,9 +319,9 @@ def test_killed_engine_is_not_passed_by_when_closed(protection: Protection, site
     engine = protection.engine()
     with PingStream(site.v4, 500) as stream:
         with tools.kept_down(engine):
-            assert tools.wait_for(lambda: _process.start_time(engine) is None)
+            assert wait_for(lambda: _process.start_time(engine) is None)
             assert [tools.get(site.v4, timeout=0.2) for _round in range(3)] == [0] * 3
-        assert tools.wait_for(lambda: tools.get(site.v4, timeout=1) == 200)
+        assert wait_for(lambda: tools.get(site.v4, timeout=1) == 200)
     assert stream.result.silence > _keeper.PAUSE
     assert not any(site.answers(EVIL)) and site.settles(GOOD)
 
@@ -353,8 +354,8 @@ def test_neuvector(protection: Protection, site: Site, run_module: RunModule) ->
     assert site.settles(GOOD, False, True, True, True) and protection.engine() == engine
     # One that is started again knows nothing; the watchdog tells it what the one before was told.
     with tools.kept_down(engine):
-        assert tools.wait_for(lambda: protection.info()["steering"][0]["status"] == "bypassed") and tools.get(site.v4) == 200
-    assert tools.wait_for(lambda: protection.info()["steering"][0]["status"] == "steered")
+        assert wait_for(lambda: protection.info()["steering"][0]["status"] == "bypassed") and tools.get(site.v4) == 200
+    assert wait_for(lambda: protection.info()["steering"][0]["status"] == "steered")
     assert site.settles(GOOD, False, True, True, True) and protection.engine() != engine
     protection.play("unprotect.yml", **options)
     assert site.settles(GOOD) and protection.left() == []

@@ -35,6 +35,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._neuvector impor
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _protocol as protocol
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector._session import NotRunning, Session
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
+from waiting import wait_for
 
 Result = dict[str, t.Any]
 MAC, TAG, ADDRESS = "02:42:0a:63:00:02", "4e:65:75:56:00:01", "10.99.0.2"
@@ -229,9 +230,7 @@ def test_sessions_in_several_datagrams(dp: Dp) -> None:
     dp.told(**BASE)
     for port in range(1, 101):
         dp.wire.send(frame(PEER, ADDRESS, port=port))
-    deadline = time.monotonic() + 10
-    while dp.counters()["rx_packets"] < 100:
-        assert time.monotonic() < deadline
+    assert wait_for(lambda: dp.counters()["rx_packets"] >= 100)
     assert dp.passes(frame(PEER, ADDRESS, UDP))
     done = dp.told(state="queried", list_sessions=True)
     assert len(done["session_list"]) == done["sessions"] == 101

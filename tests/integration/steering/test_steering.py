@@ -19,7 +19,7 @@ import pytest
 import steering_tools as tools
 import takeover_lab
 from ansible_collections.nettap.containers.plugins.module_utils._bpf import _assembler, _calls
-from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink
+from ansible_collections.nettap.containers.plugins.module_utils._netlink import _socket
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _control
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
@@ -27,6 +27,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets import 
 from engine import address, execute, ip
 from killer import in_a_process
 from ping_stream import PingStream, Result
+from waiting import wait_for
 
 LINKS = {"bridge": ["vth0", "vth1"], "tag": ["vth"]}
 Container = docker.models.containers.Container
@@ -78,7 +79,7 @@ def refused(run_module: c.Callable[..., dict[str, t.Any]]) -> c.Callable[..., st
 
 def serving(container: Container) -> Container:
     """Return the container once it serves its page."""
-    assert tools.wait_for(lambda: tools.get(address(container), timeout=1) == 200)
+    assert wait_for(lambda: tools.get(address(container), timeout=1) == 200)
     return container
 
 
@@ -232,7 +233,7 @@ def test_killed_at_any_step(act, netns, veth, dataplane) -> None:
     params = dict.fromkeys(_target.ARGUMENTS) | {"netns": name, "runtime": "auto"}
     request = _control.Request("nettap", "inplace", "bridge", None, "steer", "open", 0, 5, None)
     changes: list[tuple[t.Any, str]] = [(_calls, change) for change in ("create_map", "load", "update", "delete")]
-    changes += [(_rtnetlink.Netlink, "request"), (Journal, "save"), (Journal, "remove")]
+    changes += [(_socket.Netlink, "request"), (Journal, "save"), (Journal, "remove")]
 
     def run(what: str) -> None:
         with _target.resolved(params) as targets:
@@ -275,7 +276,7 @@ def test_large_packets_pass(container, network, dataplane, steer) -> None:
     dataplane()
     steer(web)
     with tools.Transfer(pid_of(web), address(web), rate=100e6) as transfer:
-        assert tools.wait_for(lambda: transfer.received > 1e6)
+        assert wait_for(lambda: transfer.received > 1e6)
 
 
 @pytest.mark.parametrize("mode", ["bridge", "tag"])
@@ -288,7 +289,7 @@ def test_what_comes_back_is_joined_again(mode, container, run_module, steer) -> 
         link = one(steer(web, mode=mode))["host_peer"]
         before = statistics_of(link), statistics_of(LINKS[mode][-1], "nettap")
         with tools.Transfer(pid_of(web), address(web), rate=200e6) as transfer:
-            assert tools.wait_for(lambda: transfer.received > 20e6)
+            assert wait_for(lambda: transfer.received > 20e6)
         after = statistics_of(link), statistics_of(LINKS[mode][-1], "nettap")
         pairs = (before[0]["tx"], after[0]["tx"]), (before[1]["rx"], after[1]["rx"])
         joined, cut = ((new["bytes"] - old["bytes"]) / (new["packets"] - old["packets"]) for old, new in pairs)
@@ -340,7 +341,7 @@ def test_ipv6(ipv6, container, network, dataplane, steer, run_module) -> None:
     net = network(enable_ipv6=True, ipam=docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet=f"fd00:{number:x}::/64")]))
     web = serving(container(network=net.name))
     target = f"[{web.attrs['NetworkSettings']['Networks'][net.name]['GlobalIPv6Address']}]"
-    assert tools.wait_for(lambda: tools.get(target, timeout=1) == 200)
+    assert wait_for(lambda: tools.get(target, timeout=1) == 200)
     dataplane()
     # A drop is what is wanted here, and not a reason to undo.
     before = one(steer(web, ipv6=ipv6, verify=ipv6 != "drop"))["counters"]["in"]["sent"]
@@ -361,7 +362,7 @@ def test_a_false_source_mac_is_no_way_past_the_engine(netns, veth, dataplane, ru
         frame = b"\x02\0\0\0\0\x01" + b"\x02\0\0\0\0\x02" + struct.pack("!H", 0x0800) + bytes(60)
         for _number in range(3):
             sender.send(frame)
-    assert tools.wait_for(lambda: one(info(run_module))["counters"]["refused"] == 3)
+    assert wait_for(lambda: one(info(run_module))["counters"]["refused"] == 3)
 
 
 def test_refusals(container, network, netns, veth, dataplane, steer, refused, run_module) -> None:
@@ -494,8 +495,8 @@ def test_a_dead_engine_is_bypassed_and_comes_back(topology, mode, container, dat
         with PingStream(address(web), 500) as stream:
             time.sleep(0.2)
             with tools.kept_down(engine_pid(run_module)):
-                assert tools.wait_for(lambda: redirecting() == 0)
-            assert tools.wait_for(lambda: redirecting() == 2)
+                assert wait_for(lambda: redirecting() == 0)
+            assert wait_for(lambda: redirecting() == 2)
             time.sleep(0.2)
         lost.append(stream.result.lost)
         if lost[-1] < 50:
@@ -514,13 +515,13 @@ def test_a_hung_engine_is_bypassed_and_comes_back(container, dataplane, steer, r
     pid = engine_pid(run_module)
     os.kill(pid, signal.SIGSTOP)
     try:
-        assert tools.wait_for(lambda: tools.own_filters(link) == [])
+        assert wait_for(lambda: tools.own_filters(link) == [])
         told = info(run_module)
         assert one(told)["status"] == "bypassed" and not told["watchdog"]["healthy"]
         assert tools.get(address(web)) == 200
     finally:
         os.kill(pid, signal.SIGCONT)
-    assert tools.wait_for(lambda: len(tools.own_filters(link)) == 2)
+    assert wait_for(lambda: len(tools.own_filters(link)) == 2)
 
 
 def test_fail_closed(container, dataplane, steer, run_module) -> None:
@@ -530,12 +531,12 @@ def test_fail_closed(container, dataplane, steer, run_module) -> None:
     pid = engine_pid(run_module)
     os.kill(pid, signal.SIGSTOP)
     try:
-        assert tools.wait_for(lambda: not info(run_module)["watchdog"]["healthy"])
+        assert wait_for(lambda: not info(run_module)["watchdog"]["healthy"])
         assert len(tools.own_filters(link)) == 2
         assert tools.get(address(web), timeout=1) == 0
     finally:
         os.kill(pid, signal.SIGCONT)
-    assert tools.wait_for(lambda: tools.get(address(web)) == 200)
+    assert wait_for(lambda: tools.get(address(web)) == 200)
 
 
 def test_what_nobody_confirms_is_undone(container, dataplane, steer, run_module) -> None:
@@ -548,7 +549,7 @@ def test_what_nobody_confirms_is_undone(container, dataplane, steer, run_module)
     steer(kept, confirm_timeout=30)
     assert steer(kept)["changed"]
     assert not steer(kept, confirm_timeout=30)["changed"]
-    assert tools.wait_for(lambda: [one["container"] for one in info(run_module)["steering"]] == [kept.name])
+    assert wait_for(lambda: [one["container"] for one in info(run_module)["steering"]] == [kept.name])
     assert time.time() >= deadline
     assert tools.get(address(web)) == 200
 
@@ -558,7 +559,7 @@ def test_a_container_that_ends_leaves_nothing(container, dataplane, steer, run_m
     dataplane()
     links = [one(steer(each))["host_peer"] for each in (web, stays)]
     web.remove(force=True)
-    assert tools.wait_for(lambda: [one["container"] for one in info(run_module)["steering"]] == [stays.name])
+    assert wait_for(lambda: [one["container"] for one in info(run_module)["steering"]] == [stays.name])
     assert not os.path.exists(f"/sys/class/net/{links[0]}")
     assert tools.get(address(stays)) == 200
     # Its name is still known to nobody, and that it is gone is what was wanted.
@@ -579,12 +580,12 @@ def test_the_watchdog_is_started_again_and_ends_by_itself(container, dataplane, 
 
     first = watchdog()
     os.kill(first, signal.SIGKILL)
-    assert tools.wait_for(lambda: watchdog() != first and info(run_module)["watchdog"]["running"])
+    assert wait_for(lambda: watchdog() != first and info(run_module)["watchdog"]["running"])
     with tools.kept_down(engine_pid(run_module)):
-        assert tools.wait_for(lambda: tools.own_filters(link) == [])
+        assert wait_for(lambda: tools.own_filters(link) == [])
     steer(web, state="absent")
-    assert tools.wait_for(lambda: watchdog() == 0)
-    assert tools.wait_for(lambda: subprocess.run(["pgrep", "-f", "watchdog.pyz nettap "], stdout=subprocess.DEVNULL, check=False).returncode == 1)
+    assert wait_for(lambda: watchdog() == 0)
+    assert wait_for(lambda: subprocess.run(["pgrep", "-f", "watchdog.pyz nettap "], stdout=subprocess.DEVNULL, check=False).returncode == 1)
 
 
 def test_a_half_made_namespace_is_no_dataplane(run_module) -> None:

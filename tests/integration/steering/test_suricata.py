@@ -26,8 +26,8 @@ import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 from engine import command, ip
 from ping_stream import PingStream
-from ssh_server import wait_for
 from suricata_role import SuricataRole
+from waiting import wait_for
 
 V4: int = socket.AF_INET
 V6: int = socket.AF_INET6

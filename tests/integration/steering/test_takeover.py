@@ -20,11 +20,12 @@ import engine as docker_engine
 import pytest
 import takeover_lab as labs
 from ansible_collections.nettap.containers.plugins.module_utils._errors import SteeringError
-from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink
+from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink, _socket
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover import _refusal, _sysctl, _u32
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 from killer import in_a_process
+from waiting import wait_for
 
 numbers = itertools.count(1)
 MakeLab = t.Callable[..., labs.Lab]
@@ -142,7 +143,7 @@ def run_ping(lab: labs.Lab) -> None:
     """Both ways, both families."""
     for namespace, addresses in ((lab.box, (labs.PEER4, labs.PEER6)), (lab.peer, (labs.BOX4, labs.BOX6))):
         for address in addresses:
-            wait_for(functools.partial(labs.ping, namespace, address, 3))
+            assert wait_for(functools.partial(labs.ping, namespace, address, 3))
 
 
 def test_kernels_that_choose_the_index(lab: MakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +325,7 @@ def test_the_container_dies_while_taken_over(lab: MakeLab, how: str) -> None:
         made.fds[made.box] = os.open("/dev/null", os.O_RDONLY)
         made.undo.pop_all()  # closes would meet what is gone; the rest is removed here
         made.undo.callback(lambda: [labs.run("ip", "netns", "delete", name) for name in (made.peer, made.wire, made.plane)])
-        wait_for(lambda: takeover.vin not in labs.plane_state(made.plane)[0])
+        assert wait_for(lambda: takeover.vin not in labs.plane_state(made.plane)[0])
         takeover.container_fd = None
     elif how == "interface":  # as an engine does that disconnects it
         labs.ip(made.box, "link delete eth0")
@@ -336,13 +337,6 @@ def test_the_container_dies_while_taken_over(lab: MakeLab, how: str) -> None:
     if how != "namespace":
         assert "eth0" not in labs.run("ip", "-n", made.box, "link")
     takeover.restore()
-
-
-def wait_for(true: t.Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_an_orphan_that_is_hardware_goes_to_the_host(lab: MakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -486,7 +480,7 @@ def test_a_failure_gives_back_at_once(lab: MakeLab, monkeypatch: pytest.MonkeyPa
 
     def failing(netlink: t.Any, ifindex: int, wanted: _u32.Filter) -> None:
         if wanted.pref == 10000:
-            raise _rtnetlink.NetlinkError(12, "no memory for that")
+            raise _socket.NetlinkError(12, "no memory for that")
         original(netlink, ifindex, wanted)
 
     monkeypatch.setattr(_u32, "add", failing)
@@ -496,7 +490,7 @@ def test_a_failure_gives_back_at_once(lab: MakeLab, monkeypatch: pytest.MonkeyPa
 
 
 # What counts as a step of the takeover.
-CHANGES = ((_rtnetlink.Netlink, "request"), (_sysctl, "put"), (Journal, "save"))
+CHANGES = ((_socket.Netlink, "request"), (_sysctl, "put"), (Journal, "save"))
 
 
 @pytest.mark.slow
@@ -568,24 +562,24 @@ def test_a_docker_container(container: t.Callable[..., t.Any], lab: MakeLab) -> 
     pid = running.attrs["State"]["Pid"]
     fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
     try:
-        with _rtnetlink.Netlink(fd) as netlink:
+        with _socket.Netlink(fd) as netlink:
             link = netlink.links()["eth0"]
         record = made.record(inode=os.fstat(fd).st_ino, name=running.name, id=running.id, pid=pid, ifindex=link.index, mac=link.mac, mtu=link.mtu)
         takeover = labs.Takeover(record, fd, made.dataplane, lambda _record: None)
-        wait_for(lambda: serves(address))
+        assert wait_for(lambda: serves(address))
         before = docker_state(running)
         takeover.apply()
-        wait_for(lambda: serves(address))
+        assert wait_for(lambda: serves(address))
         assert takeover.counters()["in"]["returned"] > 0
         takeover.restore()
-        wait_for(lambda: serves(address))
+        assert wait_for(lambda: serves(address))
         assert docker_state(running) == before
         takeover.apply()
         running.stop(timeout=0)
     finally:
         os.close(fd)
     takeover.container_fd = None
-    wait_for(lambda: takeover.vin not in labs.plane_state(made.plane)[0])
+    assert wait_for(lambda: takeover.vin not in labs.plane_state(made.plane)[0])
     takeover.restore()
     assert takeover.vex not in labs.plane_state(made.plane)[0]
 

@@ -15,6 +15,7 @@ from ansible.errors import AnsibleActionFail
 from ansible_collections.nettap.containers.plugins.module_utils._errors import TargetError
 from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import _action, _exit_guard, _helper_pod, _pods
 from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes._pods import Node, Wanted
+from waiting import wait_for
 
 
 def pod(name="web-1", node="n1", phase="Running", containers=("app", "sidecar"), **status):
@@ -215,9 +216,7 @@ def test_guard_is_disarmed_and_nothing_else_is(tmp_path):
     with subprocess.Popen(["sleep", "60"]) as process:
         guard = _exit_guard.arm(process.pid, "over", ["touch", str(tmp_path / "made")], {})
         assert guard
-        deadline = time.monotonic() + 20
-        while not os.path.exists(f"/proc/{guard}/cmdline") or b"_exit_guard" not in pathlib.Path(f"/proc/{guard}/cmdline").read_bytes():
-            assert time.monotonic() < deadline
+        assert wait_for(lambda: b"_exit_guard" in pathlib.Path(f"/proc/{guard}/cmdline").read_bytes())
         _exit_guard.disarm(process.pid)
         _exit_guard.disarm(guard)
         assert os.waitstatus_to_exitcode(os.waitpid(guard, 0)[1]) == -signal.SIGTERM

@@ -11,9 +11,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from waiting import wait_for
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 TIERS = ["integration", "unit", "lint", "sanity", "molecule", "node", "distributions", "vm", "measured"]
@@ -70,10 +70,7 @@ def test_only_some(project: pathlib.Path) -> None:
 def test_what_is_told_to_end_ends_what_it_has_started(project: pathlib.Path) -> None:
     write(project, {"integration": "echo $$$$ >pid; sleep 600"})
     with subprocess.Popen([sys.executable, "scripts/tiers.py"], cwd=project, stdout=subprocess.DEVNULL) as tiers:
-        deadline = time.monotonic() + 60
-        while not (project / "pid").exists() or not (pid := (project / "pid").read_text()):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        assert wait_for(lambda: (project / "pid").exists() and (project / "pid").read_text())
         tiers.send_signal(signal.SIGTERM)
         assert tiers.wait(60) == 1
-    assert not pathlib.Path("/proc", pid.strip()).exists()
+    assert not pathlib.Path("/proc", (project / "pid").read_text().strip()).exists()

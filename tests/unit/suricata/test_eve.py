@@ -15,10 +15,11 @@ import typing as t
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
 from ansible_collections.nettap.containers.plugins.module_utils._suricata import _eve
+from ansible_collections.nettap.containers.plugins.module_utils._suricata._events import KnownContainer
 
 START = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 WEB, SHOP = "02:42:ac:11:00:02", "02:42:ac:11:00:03"
-CONTAINERS = [_eve.Container("web", WEB.upper(), ["172.17.0.2/16", "fd00::2"]), _eve.Container("shop", SHOP, ["172.17.0.3"])]
+CONTAINERS = [KnownContainer("web", WEB.upper(), ["172.17.0.2/16", "fd00::2"]), KnownContainer("shop", SHOP, ["172.17.0.3"])]
 
 
 def stamp(second: float, hours: int = 0) -> str:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The clsact qdisc and the BPF filters of a link. Numbers are from linux/pkt_sched.h and linux/pkt_cls.h."""
+"""The clsact qdisc and the BPF filters of a link."""
 
 from __future__ import annotations
 
@@ -9,28 +9,17 @@ import contextlib
 import dataclasses
 import errno
 import os
-import socket
-import struct
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, SteeringError
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink as rt
-from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import NetlinkError, attribute, attributes_of, text
+from ansible_collections.nettap.containers.plugins.module_utils._netlink import _tc as tc
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import attribute, attributes_of, text
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._socket import Netlink, NetlinkError
 
 OWN = "nettap:"  # how the names of our filters begin
 
-_CLSACT = 0xFFFFFFF1  # TC_H_CLSACT; TC_H_INGRESS is the same, so a link has one of the two
-_MAJOR = 0xFFFF0000
-# TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS | TC_H_MIN_EGRESS)
-_PARENTS = {"ingress": 0xFFFFFFF2, "egress": 0xFFFFFFF3}
-
-_KIND, _OPTIONS = 1, 2  # TCA_KIND, TCA_OPTIONS
-_BPF_FD, _BPF_NAME, _BPF_FLAGS, _BPF_ID = 6, 7, 8, 11
-_DIRECT_ACTION = 1
-_NESTED = 0x8000  # NLA_F_NESTED
-_EVERY_PROTOCOL = socket.htons(0x0003)  # ETH_P_ALL
-
-_TCMSG = struct.Struct("=BBHiIII")  # family, padding, padding, ifindex, handle, parent, info
+_PARENTS = {"ingress": tc.INGRESS_PARENT, "egress": tc.EGRESS_PARENT}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +56,7 @@ def _at_once() -> t.Iterator[None]:
             os.sched_setscheduler(0, *before)
 
 
-class Filters(rt.Netlink):
+class Filters(Netlink):
     """A netlink socket in one namespace, for the qdiscs and filters there. Raises SteeringError for what the kernel refuses."""
 
     def has_link(self, ifindex: int) -> bool:
@@ -95,8 +84,8 @@ class Filters(rt.Netlink):
     def qdisc(self, ifindex: int) -> str | None:
         """Which of clsact and ingress the link has, if any."""
         for body in self._of_link(rt.RTM_GETQDISC, ifindex, 0):
-            if _TCMSG.unpack_from(body)[5] == _CLSACT:
-                return text(attributes_of(body, _TCMSG.size)[_KIND])
+            if tc.TCMSG.unpack_from(body)[3] == tc.TC_H_CLSACT:
+                return text(attributes_of(body, tc.TCMSG.size)[tc.TCA_KIND])
         return None
 
     def list(self, ifindex: int) -> t.List[Filter]:  # noqa: UP006  # here `list` is this method
@@ -104,22 +93,23 @@ class Filters(rt.Netlink):
         found = {}
         for direction, parent in _PARENTS.items():
             for body in self._of_link(rt.RTM_GETTFILTER, ifindex, parent):
-                _family, _pad, _pad2, _ifindex, handle, seen, info = _TCMSG.unpack_from(body)
-                attributes = attributes_of(body, _TCMSG.size)
+                _family, _ifindex, handle, seen, info = tc.TCMSG.unpack_from(body)
+                attributes = attributes_of(body, tc.TCMSG.size)
                 # The kernel also shows the head of each pref, without a handle. The qdisc ingress shows the same for both parents.
-                if not handle or seen not in (parent, _MAJOR):
+                if not handle or seen not in (parent, tc.INGRESS_HANDLE):
                     continue
-                kind = text(attributes[_KIND])
-                options = attributes_of(attributes.get(_OPTIONS, b"")) if kind == "bpf" else {}
-                one = Filter(ifindex, direction, info >> 16, handle, kind, text(options.get(_BPF_NAME, b"")), rt.number(options.get(_BPF_ID)))
+                kind = text(attributes[tc.TCA_KIND])
+                options = attributes_of(attributes.get(tc.TCA_OPTIONS, b"")) if kind == "bpf" else {}
+                one = Filter(ifindex, direction, info >> 16, handle, kind, text(options.get(tc.TCA_BPF_NAME, b"")), rt.number(options.get(tc.TCA_BPF_ID)))
                 found[(direction, one.pref, handle)] = one
         return sorted(found.values(), key=lambda one: (one.direction, one.pref))
 
     def add_clsact(self, ifindex: int) -> None:
         """Gives the link a clsact."""
+        body = tc.tcmsg(ifindex, tc.TC_H_CLSACT, tc.INGRESS_HANDLE) + attribute(tc.TCA_KIND, "clsact")
         try:
             with _at_once():
-                self.request(rt.RTM_NEWQDISC, _TCMSG.pack(0, 0, 0, ifindex, _MAJOR, _CLSACT, 0) + attribute(_KIND, "clsact"), rt.NLM_F_CREATE | rt.NLM_F_EXCL)
+                self.request(rt.RTM_NEWQDISC, body, rt.NLM_F_CREATE | rt.NLM_F_EXCL)
         except NetlinkError as error:
             if error.errno == errno.ENOENT:
                 raise DependencyError("The kernel has no clsact (module sch_ingress): install the modules of its distribution.") from error
@@ -128,13 +118,13 @@ class Filters(rt.Netlink):
     def remove_clsact(self, ifindex: int) -> None:
         """Takes the clsact, with all its filters: see first that they are ours."""
         with _at_once():
-            self._remove([(rt.RTM_DELQDISC, _TCMSG.pack(0, 0, 0, ifindex, _MAJOR, _CLSACT, 0))])
+            self._remove([(rt.RTM_DELQDISC, tc.tcmsg(ifindex, tc.TC_H_CLSACT, tc.INGRESS_HANDLE))])
 
     def add(self, ifindex: int, direction: str, pref: int, program_fd: int, name: str) -> None:
         """Adds a BPF filter in direct-action mode, for all protocols."""
-        options = attribute(_BPF_FD, program_fd) + attribute(_BPF_NAME, name) + attribute(_BPF_FLAGS, _DIRECT_ACTION)
-        body = (_TCMSG.pack(0, 0, 0, ifindex, 1, _PARENTS[direction], pref << 16 | _EVERY_PROTOCOL)
-                + attribute(_KIND, "bpf") + attribute(_OPTIONS | _NESTED, options))
+        options = attribute(tc.TCA_BPF_FD, program_fd) + attribute(tc.TCA_BPF_NAME, name) + attribute(tc.TCA_BPF_FLAGS, tc.TCA_BPF_FLAG_ACT_DIRECT)
+        body = (tc.tcmsg(ifindex, _PARENTS[direction], 1, pref, tc.ETH_P_ALL)
+                + attribute(tc.TCA_KIND, "bpf") + attribute(tc.TCA_OPTIONS | rt.NLA_F_NESTED, options))
         try:
             self.request(rt.RTM_NEWTFILTER, body, rt.NLM_F_CREATE | rt.NLM_F_EXCL)
         except NetlinkError as error:
@@ -145,8 +135,8 @@ class Filters(rt.Netlink):
     def delete(self, filters: t.Sequence[Filter]) -> None:
         """Deletes filters; those that are gone already are no error."""
         self._remove([
-            (rt.RTM_DELTFILTER, _TCMSG.pack(0, 0, 0, one.ifindex, one.handle, _PARENTS[one.direction], one.pref << 16 | _EVERY_PROTOCOL)
-             + attribute(_KIND, one.kind))
+            (rt.RTM_DELTFILTER, tc.tcmsg(one.ifindex, _PARENTS[one.direction], one.handle, one.pref, tc.ETH_P_ALL)
+             + attribute(tc.TCA_KIND, one.kind))
             for one in filters
         ])
 
@@ -161,9 +151,9 @@ class Filters(rt.Netlink):
 
     def _of_link(self, kind: int, ifindex: int, parent: int) -> t.Iterator[bytes]:
         try:
-            answers = self.dump(kind, _TCMSG.pack(0, 0, 0, ifindex, 0, parent, 0))
+            answers = self.dump(kind, tc.tcmsg(ifindex, parent))
         except NetlinkError as error:
             if error.errno == errno.ENODEV:
                 return
             raise SteeringError(f"The filters of link {ifindex} cannot be read: {error.strerror}.") from error
-        yield from (body for body in answers if _TCMSG.unpack_from(body)[3] == ifindex)  # qdiscs are dumped of all links
+        yield from (body for body in answers if tc.TCMSG.unpack_from(body)[1] == ifindex)  # qdiscs are dumped of all links

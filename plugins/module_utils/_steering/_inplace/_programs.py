@@ -27,23 +27,25 @@ import struct
 from ansible_collections.nettap.containers.plugins.module_utils._bpf import _assembler
 from ansible_collections.nettap.containers.plugins.module_utils._bpf._assembler import BYTE, HALF, R0, R1, R2, R3, R4, R5, R6, R7, R10, WORD, Assembler
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane._engine import HEARTBEAT
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import mac_bytes
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._tc import ETH_P_IP, ETH_P_IPV6, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC
 
 # What came back from the engine bears it from the service link to the peer, in the host's namespace only: a link into
 # another namespace scrubs the mark, so no container can set it. The letters are "nett".
 MARK = 0x6E657474
 
-# linux/pkt_cls.h: go on with the next filter; drop.
-_PASS, _DROP = -1, 2
-_INGRESS = 1  # BPF_F_INGRESS
+# Flags of bpf_redirect
+_EGRESS, _INGRESS = 0, 1  # BPF_F_INGRESS
 
 # Offsets in struct __sk_buff (linux/bpf.h)
 _MARK, _PROTOCOL, _DATA, _DATA_END, _GSO_SEGS = 8, 16, 76, 80, 164
 # Offsets in an Ethernet header
 _DESTINATION, _SOURCE, _HEADER_LENGTH = 0, 6, 14
 
-_ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
-
+_MAC_SIZE = 6
+_MAC_HALVES = (0, 2, 4)  # a MAC is read and written in three times two bytes
 KEY_SIZE = 8  # a MAC, and zeros
+_KEY = -KEY_SIZE  # where it stands on the stack, from the frame's end
 # Element of the map: the peer's ifindex, the container's MAC, then the counters (packets; each segment of an offloaded one).
 _ELEMENT = "I6s6x5Q"
 VALUE_SIZE = struct.calcsize(f"={_ELEMENT}")
@@ -75,14 +77,9 @@ class Element:
         return cls(ifindex, mac.hex(":"), *counters)
 
 
-def mac_bytes(mac: str) -> bytes:
-    """The 6 bytes of aa:bb:cc:dd:ee:ff."""
-    return bytes.fromhex(mac.replace(":", ""))
-
-
 def key(mac: str) -> bytes:
     """The map's key for a MAC or tag."""
-    return mac_bytes(mac) + bytes(KEY_SIZE - 6)
+    return mac_bytes(mac) + bytes(KEY_SIZE - _MAC_SIZE)
 
 
 def outbound(map_fd: int, mac: str, tag: str | None, service_ifindex: int, ipv6: str, order: str = "=") -> bytes:
@@ -102,15 +99,15 @@ def _redirecting(code: Assembler, map_fd: int, mac: str, tag: str | None, servic
     code.jump_if("!=", R5, MARK, "fresh")
     code.set(R5, 0)
     code.store(WORD, R6, _MARK, R5)
-    code.leave(_PASS)
+    code.leave(TC_ACT_UNSPEC)
 
     code.place("fresh")
     code.load(WORD, R5, R6, _PROTOCOL)
-    code.jump_if("==", R5, _network_order(code, _ETH_P_IP), "ip")
+    code.jump_if("==", R5, _network_order(code, ETH_P_IP), "ip")
     if ipv6 != "bypass":
-        code.jump_if("==", R5, _network_order(code, _ETH_P_IPV6), "ip" if ipv6 == "steer" else "drop")
+        code.jump_if("==", R5, _network_order(code, ETH_P_IPV6), "ip" if ipv6 == "steer" else "drop")
     code.place("pass")
-    code.leave(_PASS)
+    code.leave(TC_ACT_UNSPEC)
 
     code.place("ip")
     _header(code, "pass")
@@ -121,15 +118,15 @@ def _redirecting(code: Assembler, map_fd: int, mac: str, tag: str | None, servic
     # Another container's frame that the bridge floods to this port is not for us. One that bears another source MAC
     # could never find its way back, and to let it pass would be a way around the engine.
     stranger = "pass" if field == _DESTINATION else "refuse"
-    for offset, value in enumerate(struct.unpack(f"{code.order}3H", mac_bytes(mac))):
-        code.load(HALF, R5, R2, field + 2 * offset)
+    for offset, value in zip(_MAC_HALVES, struct.unpack(f"{code.order}3H", mac_bytes(mac))):
+        code.load(HALF, R5, R2, field + offset)
         code.jump_if("!=", R5, value, stranger)
     _count(code, map_fd, tag or mac, counter)
     if tag:
-        _stack(code, -8, key(tag))
+        _stack(code, key(tag))
         _rewrite(code, field)
     code.set(R1, service_ifindex)
-    code.set(R2, 0)
+    code.set(R2, _EGRESS)
     code.call(_assembler.REDIRECT)
     code.leave()
 
@@ -138,7 +135,7 @@ def _redirecting(code: Assembler, map_fd: int, mac: str, tag: str | None, servic
         _count(code, map_fd, tag or mac, "refused")
     if stranger == "refuse" or ipv6 == "drop":
         code.place("drop")
-        code.leave(_DROP)
+        code.leave(TC_ACT_SHOT)
     return code.code()
 
 
@@ -155,17 +152,17 @@ def returning(map_fd: int, inbound_link: bool, outbound_link: bool, tagged: bool
         field = _DESTINATION if way == "in" else _SOURCE
         _header(code, "drop")  # the call before has made the pointers worthless
         code.set(R5, 0)
-        code.store(WORD, R10, -4, R5)
-        for offset in (0, 2, 4):
+        code.store(WORD, R10, _KEY + 4, R5)  # the zeros, and what the MAC's end overwrites
+        for offset in _MAC_HALVES:
             code.load(HALF, R5, R2, field + offset)
-            code.store(HALF, R10, -8 + offset, R5)
+            code.store(HALF, R10, _KEY + offset, R5)
         _look_up(code, map_fd)
         code.jump_if("!=", R0, 0, way)
     # Nobody's: the container is gone, or the engine speaks for itself.
     code.place("drop")
-    code.leave(_DROP)
+    code.leave(TC_ACT_SHOT)
     code.place("pass")
-    code.leave(0)  # TC_ACT_OK
+    code.leave(TC_ACT_OK)
 
     for way in ways:
         code.place(way)
@@ -173,14 +170,14 @@ def returning(map_fd: int, inbound_link: bool, outbound_link: bool, tagged: bool
         code.count(R0, _OFFSETS[f"{way}_returned"], R7)
         code.load(WORD, R7, R0, _IFINDEX)
         if tagged:
-            for offset in (0, 2, 4):
+            for offset in _MAC_HALVES:
                 code.load(HALF, R5, R0, _MAC + offset)
-                code.store(HALF, R10, -8 + offset, R5)
+                code.store(HALF, R10, _KEY + offset, R5)
             _rewrite(code, _DESTINATION if way == "in" else _SOURCE)
         code.set(R5, MARK)
         code.store(WORD, R6, _MARK, R5)
         code.move(R1, R7)
-        code.set(R2, 0 if way == "in" else _INGRESS)
+        code.set(R2, _EGRESS if way == "in" else _INGRESS)
         code.call(_assembler.REDIRECT)
         code.leave()
     return code.code()
@@ -197,7 +194,7 @@ def _header(code: Assembler, otherwise: str) -> None:
 
 def _count(code: Assembler, map_fd: int, mac: str, counter: str) -> None:
     """Counts the packet in the map's element of that MAC, if there is one; R0 to R5 and R7 are lost."""
-    _stack(code, -8, key(mac))
+    _stack(code, key(mac))
     _look_up(code, map_fd)
     with code.skipped_if("==", R0, 0):
         _segments(code, R7)
@@ -213,26 +210,26 @@ def _segments(code: Assembler, register: int) -> None:
 
 
 def _look_up(code: Assembler, map_fd: int) -> None:
-    """R0 = the element whose key stands at the frame's -8, or 0; R1 to R5 are lost."""
+    """R0 = the element whose key stands on the stack, or 0; R1 to R5 are lost."""
     code.set_map(R1, map_fd)
     code.move(R2, R10)
-    code.add(R2, -8)
+    code.add(R2, _KEY)
     code.call(_assembler.MAP_LOOKUP_ELEM)
 
 
-def _stack(code: Assembler, offset: int, value: bytes) -> None:
-    """The 8 bytes stand at the frame's offset; R5 is lost."""
+def _stack(code: Assembler, value: bytes) -> None:
+    """The key stands on the stack; R5 is lost."""
     code.set64(R5, struct.unpack(f"{code.order}Q", value)[0])
-    code.store(_assembler.DOUBLE, R10, offset, R5)
+    code.store(_assembler.DOUBLE, R10, _KEY, R5)
 
 
 def _rewrite(code: Assembler, field: int) -> None:
-    """The frame's MAC at the field becomes that which stands at the stack's -8; R0 to R5 are lost."""
+    """The frame's MAC at the field becomes the one whose key stands on the stack; R0 to R5 are lost."""
     code.move(R1, R6)
     code.set(R2, field)
     code.move(R3, R10)
-    code.add(R3, -8)
-    code.set(R4, 6)
+    code.add(R3, _KEY)
+    code.set(R4, _MAC_SIZE)
     code.set(R5, 0)
     code.call(_assembler.SKB_STORE_BYTES)
 

@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 import errno
-import struct
 
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink as rt
-from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import Link, Netlink, NetlinkError
+from ansible_collections.nettap.containers.plugins.module_utils._netlink import _tc as tc
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import Link
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._socket import Netlink, NetlinkError
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover import _u32
 from ansible_collections.nettap.containers.plugins.module_utils._targets._links import PAIRS
 
 SHARED_MAC = ("ipvlan", "ipvtap")
 MASTERS = ("bridge", "bond", "team", "vrf", "hsr", "batadv", "openvswitch", "macsec")
-NHMSG, NHA_OIF = struct.Struct("=BBBBI"), 5  # linux/nexthop.h: family, scope, protocol, resvd, flags
 INPLACE = "use topology inplace"
 
 
@@ -66,21 +66,21 @@ def _stack(link: Link, links: dict[str, Link]) -> str | None:
 
 
 def _traffic_control(netlink: Netlink, link: Link) -> str | None:
-    for message in netlink.dump(rt.RTM_GETQDISC, _u32.TCMSG.pack(0, link.index, 0, 0, 0)):
-        _family, index, handle, _parent, _info = _u32.TCMSG.unpack_from(message)
+    for message in netlink.dump(rt.RTM_GETQDISC, tc.tcmsg(link.index, 0)):
+        _family, index, handle, _parent, _info = tc.TCMSG.unpack_from(message)
         if index == link.index and handle:  # the kernel's own default has none
-            kind = rt.text(rt.attributes_of(message, _u32.TCMSG.size)[_u32.TCA_KIND])
+            kind = rt.text(rt.attributes_of(message, tc.TCMSG.size)[tc.TCA_KIND])
             return f"{link.name} has a {kind} qdisc of somebody's, which moving it would drop: {INPLACE}"
     return None
 
 
 def _nexthops(netlink: Netlink, link: Link) -> str | None:
     try:
-        found = netlink.dump(rt.RTM_GETNEXTHOP, bytes(NHMSG.size))
+        found = netlink.dump(rt.RTM_GETNEXTHOP, bytes(rt.NHMSG.size))
     except NetlinkError as error:
         if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # before Linux 5.3
             return None
         raise
-    if any(rt.number(rt.attributes_of(message, NHMSG.size).get(NHA_OIF)) == link.index for message in found):
+    if any(rt.number(rt.attributes_of(message, rt.NHMSG.size).get(rt.NHA_OIF)) == link.index for message in found):
         return f"{link.name} has nexthop objects (ip nexthop), which moving it would drop: {INPLACE}"
     return None

@@ -17,35 +17,22 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink as rt
-from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import Netlink, NetlinkError, attribute, attributes, attributes_of
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import attribute, attributes, attributes_of
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._socket import Netlink, NetlinkError
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover import _sysctl
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
 Snapshot = dict[str, t.Any]
 
 AF_MPLS = 28
-# linux/if_addr.h
-IFADDRMSG = struct.Struct("=BBBBI")  # family, prefixlen, flags, scope, index
-IFA_ADDRESS, IFA_LOCAL, IFA_CACHEINFO, IFA_FLAGS = 1, 2, 6, 8
-IFA_F_NODAD, IFA_F_TEMPORARY, IFA_F_STABLE_PRIVACY = 0x02, 0x01, 0x800
-IFA_F_SETTABLE = IFA_F_NODAD | 0x10 | 0x100 | 0x200 | 0x400  # HOMEADDRESS, MANAGETEMPADDR, NOPREFIXROUTE, MCAUTOJOIN
-# linux/rtnetlink.h
-RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
-RTA_DST, RTA_OIF, RTA_PREFSRC, RTA_MULTIPATH, RTA_CACHEINFO, RTA_EXPIRES = 1, 4, 7, 9, 12, 23
-RTNEXTHOP = struct.Struct("=HBBi")  # len, flags, hops, ifindex
-RTNH_F_ONLINK = 4  # the flag that is a setting; dead, linkdown and offload are states
-RTPROT_KERNEL, RT_TABLE_LOCAL = 2, 255
-RTM_F_CLONED = 0x200  # a cached route
 HZ = 100  # USER_HZ, in which RTA_CACHEINFO tells the time left
-# linux/neighbour.h
-NDMSG = struct.Struct("=BxxxiHBB")  # family, ifindex, state, flags, type
-NDA_DST, NDA_LLADDR, NDA_PROTOCOL, NDA_FLAGS_EXT = 1, 2, 12, 15
-NUD_DYNAMIC, NUD_STALE, NUD_NOARP, NUD_PERMANENT = 0x02 | 0x04 | 0x08 | 0x10, 0x04, 0x40, 0x80
-NTF_PROXY, NTF_SETTABLE = 0x08, 0x08 | 0x10 | 0x80  # PROXY, EXT_LEARNED, ROUTER
+# What is a setting, of an address and of a neighbour
+IFA_F_SETTABLE = rt.IFA_F_NODAD | rt.IFA_F_HOMEADDRESS | rt.IFA_F_MANAGETEMPADDR | rt.IFA_F_NOPREFIXROUTE | rt.IFA_F_MCAUTOJOIN
+NTF_SETTABLE = rt.NTF_PROXY | rt.NTF_EXT_LEARNED | rt.NTF_ROUTER
+NUD_DYNAMIC = rt.NUD_REACHABLE | rt.NUD_STALE | rt.NUD_DELAY | rt.NUD_PROBE
 
-ADDR_GEN_NONE = 1  # IN6_ADDR_GEN_MODE_NONE of linux/if_link.h
 SIZES = ((rt.IFLA_MTU, "mtu"), (rt.IFLA_TXQLEN, "txqlen"), (rt.IFLA_GROUP, "group"))
-IF_OPER_UP, CARRIER_SECONDS = 6, 1.5  # the kernel reports carrier once a second
+CARRIER_SECONDS = 1.5  # the kernel reports carrier once a second
 FLAGS = rt.IFF_UP | rt.IFF_NOARP | rt.IFF_PROMISC | rt.IFF_ALLMULTI | rt.IFF_MULTICAST
 LAST = ("addr_gen_mode", "accept_dad")  # of net.ipv6.conf, set in this order when the addresses are there
 
@@ -54,7 +41,7 @@ def take(netlink: Netlink, fd: int, link: rt.Link) -> Snapshot:
     """Reads everything about an interface in the namespace of fd, in which netlink is. Raises NetlinkError."""
     with _netns.entered(fd):
         sysctls = _sysctl.read(link.name)
-    addresses = [_address(message) for message in _of(netlink, rt.RTM_GETADDR, bytes(IFADDRMSG.size), link.index)]
+    addresses = [_address(message) for message in _of(netlink, rt.RTM_GETADDR, bytes(rt.IFADDRMSG.size), link.index)]
     return {
         "name": link.name, "index": link.index, "mac": link.mac, "mtu": link.mtu, "txqlen": link.txqlen, "group": link.group,
         "flags": link.flags & FLAGS, "gen_mode": link.gen_mode, "token": link.token, "sysctls": sysctls,
@@ -90,7 +77,7 @@ class _Giving:
         self._routes()
         for text in self.wanted["neighbours"]:
             message = _indexed(rt.RTM_NEWNEIGH, bytes.fromhex(text), self.wanted["index"], self.index)
-            what = f"the neighbour {_ip(attributes_of(message, NDMSG.size).get(NDA_DST, b''))}"
+            what = f"the neighbour {_ip(attributes_of(message, rt.NDMSG.size).get(rt.NDA_DST, b''))}"
             self._set(what, rt.RTM_NEWNEIGH, message, rt.NLM_F_CREATE | rt.NLM_F_REPLACE)
         return self.failed
 
@@ -113,7 +100,7 @@ class _Giving:
             if inet6 and not link.flags & rt.IFF_UP:
                 _sysctl.put(wanted["name"], "ipv6/conf", "accept_dad", "0")  # for the address that the kernel may make
                 # Over netlink: the setting alone. Written to /proc/sys it would make an address at once.
-                self._set_link("its IPv6 address generation", _inet6(rt.IFLA_INET6_ADDR_GEN_MODE, bytes([ADDR_GEN_NONE])))
+                self._set_link("its IPv6 address generation", _inet6(rt.IFLA_INET6_ADDR_GEN_MODE, bytes([rt.IN6_ADDR_GEN_MODE_NONE])))
         if (link.flags & FLAGS) != wanted["flags"]:
             self._set_link("its flags", flags=wanted["flags"], change=FLAGS)
 
@@ -131,33 +118,33 @@ class _Giving:
 
     def _await_carrier(self) -> None:
         deadline = time.monotonic() + CARRIER_SECONDS
-        while time.monotonic() < deadline and self._link().operstate != IF_OPER_UP:
+        while time.monotonic() < deadline and self._link().operstate != rt.IF_OPER_UP:
             time.sleep(0.02)
 
     def _addresses(self) -> None:
         wanted = [_indexed(rt.RTM_NEWADDR, bytes.fromhex(text), self.wanted["index"], self.index) for text in self.wanted["addresses"]]
         identities = {_identity(message) for message in wanted}
         there = {}
-        for raw in _of(self.netlink, rt.RTM_GETADDR, bytes(IFADDRMSG.size), self.index):
+        for raw in _of(self.netlink, rt.RTM_GETADDR, bytes(rt.IFADDRMSG.size), self.index):
             message = _address(raw)
-            if _identity(message) in identities or (raw[0] == socket.AF_INET6 and _flags(raw) & IFA_F_TEMPORARY):
+            if _identity(message) in identities or (raw[0] == socket.AF_INET6 and _flags(raw) & rt.IFA_F_TEMPORARY):
                 there[_identity(message)] = raw
             else:
-                self._set(f"the absence of {_said(message, IFADDRMSG)}", rt.RTM_DELADDR, message)
+                self._set(f"the absence of {_said(message, rt.IFADDRMSG)}", rt.RTM_DELADDR, message)
         for message in (m for m in wanted if m[0] == socket.AF_INET):
             if _identity(message) not in there:
-                self._set(f"the address {_said(message, IFADDRMSG)}", rt.RTM_NEWADDR, message, rt.NLM_F_CREATE | rt.NLM_F_EXCL)
+                self._set(f"the address {_said(message, rt.IFADDRMSG)}", rt.RTM_NEWADDR, message, rt.NLM_F_CREATE | rt.NLM_F_EXCL)
         for message in (m for m in reversed(wanted) if m[0] == socket.AF_INET6):  # the kernel puts a new one before its like
             found = there.get(_identity(message))
-            if found is None or (_flags(found) ^ _flags(message)) & IFA_F_NODAD:
+            if found is None or (_flags(found) ^ _flags(message)) & rt.IFA_F_NODAD:
                 self._add_inet6(message)
 
     def _add_inet6(self, message: bytes) -> None:
-        if _flags(message) & IFA_F_STABLE_PRIVACY and self._link().gen_mode == ADDR_GEN_NONE != self.wanted["gen_mode"]:
+        if _flags(message) & rt.IFA_F_STABLE_PRIVACY and self._link().gen_mode == rt.IN6_ADDR_GEN_MODE_NONE != self.wanted["gen_mode"]:
             return  # only the kernel can make it with that mark: its turn comes in _generation
-        what = f"the address {_said(message, IFADDRMSG)}"
-        self._set(what, rt.RTM_NEWADDR, _with_flags(message, _flags(message) | IFA_F_NODAD), rt.NLM_F_CREATE | rt.NLM_F_REPLACE)
-        if not _flags(message) & IFA_F_NODAD:
+        what = f"the address {_said(message, rt.IFADDRMSG)}"
+        self._set(what, rt.RTM_NEWADDR, _with_flags(message, _flags(message) | rt.IFA_F_NODAD), rt.NLM_F_CREATE | rt.NLM_F_REPLACE)
+        if not _flags(message) & rt.IFA_F_NODAD:
             self._set(what, rt.RTM_NEWADDR, message, rt.NLM_F_REPLACE)  # takes the flag off again
 
     def _routes(self) -> None:
@@ -167,18 +154,18 @@ class _Giving:
         lasting = {_lasting(message) for message in wanted}
         for message in there:
             if message not in lasting:
-                self._set(f"the absence of the route {_said(message, RTMSG)}", rt.RTM_DELROUTE, message)
+                self._set(f"the absence of the route {_said(message, rt.RTMSG)}", rt.RTM_DELROUTE, message)
         missing = [message for message in wanted if _lasting(message) not in there]
         while missing:  # a gateway may be reached by a route that comes later in the kernel's order
             errors = [(message, error) for message, error in ((message, self._add_route(message)) for message in missing) if error]
             if len(errors) == len(missing):
-                self.failed += [f"the route {_said(message, RTMSG)} cannot be set ({error})" for message, error in errors]
+                self.failed += [f"the route {_said(message, rt.RTMSG)} cannot be set ({error})" for message, error in errors]
                 return
             missing = [message for message, _error in errors]
 
     def _add_route(self, message: bytes) -> NetlinkError | None:
         # Of an IPv6 multipath route what goes over other interfaces may be left: the whole takes its place.
-        partly = message[0] == socket.AF_INET6 and RTA_MULTIPATH in attributes_of(message, RTMSG.size)
+        partly = message[0] == socket.AF_INET6 and rt.RTA_MULTIPATH in attributes_of(message, rt.RTMSG.size)
         try:
             self.netlink.request(rt.RTM_NEWROUTE, message, rt.NLM_F_CREATE | (rt.NLM_F_REPLACE if partly else rt.NLM_F_APPEND))
         except NetlinkError as error:
@@ -203,30 +190,30 @@ def _of(netlink: Netlink, kind: int, request: bytes, index: int) -> list[bytes]:
 
 def _address(message: bytes) -> bytes:
     """An address without the time when it was made; with only the flags that are settings, and the privacy mark."""
-    family, length, _flags8, scope, index = IFADDRMSG.unpack_from(message)
-    kept = IFA_F_SETTABLE | (IFA_F_STABLE_PRIVACY if family == socket.AF_INET6 else 0)
-    out = IFADDRMSG.pack(family, length, 0, scope, index)
-    for kind, value in attributes(message, IFADDRMSG.size):
-        if kind == IFA_CACHEINFO:
+    family, length, _flags8, scope, index = rt.IFADDRMSG.unpack_from(message)
+    kept = IFA_F_SETTABLE | (rt.IFA_F_STABLE_PRIVACY if family == socket.AF_INET6 else 0)
+    out = rt.IFADDRMSG.pack(family, length, 0, scope, index)
+    for kind, value in attributes(message, rt.IFADDRMSG.size):
+        if kind == rt.IFA_CACHEINFO:
             value = value[:8] + bytes(8)  # preferred and valid lifetime stay, in seconds; created and updated go
-        elif kind == IFA_FLAGS:
+        elif kind == rt.IFA_FLAGS:
             value = struct.pack("=I", struct.unpack("=I", value)[0] & kept)
         out += attribute(kind, value)
     return out
 
 
 def _flags(message: bytes) -> int:
-    return rt.number(attributes_of(message, IFADDRMSG.size).get(IFA_FLAGS)) or 0
+    return rt.number(attributes_of(message, rt.IFADDRMSG.size).get(rt.IFA_FLAGS)) or 0
 
 
 def _with_flags(message: bytes, flags: int) -> bytes:
-    kept = b"".join(attribute(kind, value) for kind, value in attributes(message, IFADDRMSG.size) if kind != IFA_FLAGS)
-    return message[:IFADDRMSG.size] + kept + attribute(IFA_FLAGS, flags)
+    kept = b"".join(attribute(kind, value) for kind, value in attributes(message, rt.IFADDRMSG.size) if kind != rt.IFA_FLAGS)
+    return message[:rt.IFADDRMSG.size] + kept + attribute(rt.IFA_FLAGS, flags)
 
 
 def _own(message: bytes) -> bytes:
-    found = attributes_of(message, IFADDRMSG.size)
-    return found.get(IFA_LOCAL, found.get(IFA_ADDRESS, b""))
+    found = attributes_of(message, rt.IFADDRMSG.size)
+    return found.get(rt.IFA_LOCAL, found.get(rt.IFA_ADDRESS, b""))
 
 
 def _is_link_local(message: bytes) -> bool:
@@ -235,62 +222,62 @@ def _is_link_local(message: bytes) -> bool:
 
 def _identity(message: bytes) -> bytes:
     """What makes it another address when it differs: all but lifetimes, and for IPv6 the flags, which can be changed."""
-    ignored = (IFA_CACHEINFO,) if message[0] == socket.AF_INET else (IFA_CACHEINFO, IFA_FLAGS)
-    return message[:2] + b"".join(attribute(kind, value) for kind, value in attributes(message, IFADDRMSG.size) if kind not in ignored)
+    ignored = (rt.IFA_CACHEINFO,) if message[0] == socket.AF_INET else (rt.IFA_CACHEINFO, rt.IFA_FLAGS)
+    return message[:2] + b"".join(attribute(kind, value) for kind, value in attributes(message, rt.IFADDRMSG.size) if kind not in ignored)
 
 
 def _routes(netlink: Netlink, index: int, own: set[bytes]) -> list[bytes]:
     """The routes that go with an interface: those over it, and those from its addresses; not what the kernel keeps itself."""
     found = []
     for family in (socket.AF_INET, socket.AF_INET6, AF_MPLS):
-        for message in netlink.dump(rt.RTM_GETROUTE, RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)):
-            told, dst, src, tos, table, protocol, scope, kind, flags = RTMSG.unpack_from(message)
-            if told != family or flags & RTM_F_CLONED or (table == RT_TABLE_LOCAL and protocol == RTPROT_KERNEL):
+        for message in netlink.dump(rt.RTM_GETROUTE, rt.RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)):
+            told, dst, src, tos, table, protocol, scope, kind, flags = rt.RTMSG.unpack_from(message)
+            if told != family or flags & rt.RTM_F_CLONED or (table == rt.RT_TABLE_LOCAL and protocol == rt.RTPROT_KERNEL):
                 continue  # without support for a family the kernel tells of all others
-            parts = attributes_of(message, RTMSG.size)
-            hops = [] if RTA_MULTIPATH not in parts else [hop[3] for hop, _rest in _hops(parts[RTA_MULTIPATH])]
-            if index in hops or rt.number(parts.get(RTA_OIF)) == index or parts.get(RTA_PREFSRC, b"-") in own:
-                out = RTMSG.pack(told, dst, src, tos, table, protocol, scope, kind, flags & RTNH_F_ONLINK)
-                found.append(out + b"".join(_route_attribute(kind, value) for kind, value in attributes(message, RTMSG.size)))
+            parts = attributes_of(message, rt.RTMSG.size)
+            hops = [] if rt.RTA_MULTIPATH not in parts else [hop[3] for hop, _rest in _hops(parts[rt.RTA_MULTIPATH])]
+            if index in hops or rt.number(parts.get(rt.RTA_OIF)) == index or parts.get(rt.RTA_PREFSRC, b"-") in own:
+                out = rt.RTMSG.pack(told, dst, src, tos, table, protocol, scope, kind, flags & rt.RTNH_F_ONLINK)
+                found.append(out + b"".join(_route_attribute(kind, value) for kind, value in attributes(message, rt.RTMSG.size)))
     return found
 
 
 def _route_attribute(kind: int, value: bytes) -> bytes:
-    if kind & rt.NLA_TYPE_MASK == RTA_MULTIPATH:
-        value = b"".join(RTNEXTHOP.pack(hop[0], hop[1] & RTNH_F_ONLINK, *hop[2:]) + rest for hop, rest in _hops(value))
-    if kind & rt.NLA_TYPE_MASK == RTA_CACHEINFO:
+    if kind & rt.NLA_TYPE_MASK == rt.RTA_MULTIPATH:
+        value = b"".join(rt.RTNEXTHOP.pack(hop[0], hop[1] & rt.RTNH_F_ONLINK, *hop[2:]) + rest for hop, rest in _hops(value))
+    if kind & rt.NLA_TYPE_MASK == rt.RTA_CACHEINFO:
         expires = struct.unpack_from("=i", value, 8)[0]
-        return attribute(RTA_EXPIRES, max(expires // HZ, 1)) if expires > 0 else b""
+        return attribute(rt.RTA_EXPIRES, max(expires // HZ, 1)) if expires > 0 else b""
     return attribute(kind, value)
 
 
 def _hops(value: bytes) -> t.Iterator[tuple[tuple[int, int, int, int], bytes]]:
-    while len(value) >= RTNEXTHOP.size:
-        hop = RTNEXTHOP.unpack_from(value)
-        yield hop, value[RTNEXTHOP.size:(hop[0] + 3) & ~3]
+    while len(value) >= rt.RTNEXTHOP.size:
+        hop = rt.RTNEXTHOP.unpack_from(value)
+        yield hop, value[rt.RTNEXTHOP.size:(hop[0] + 3) & ~3]
         value = value[(hop[0] + 3) & ~3:]
 
 
 def _lasting(message: bytes) -> bytes:
     """A route without its time to live, to be compared."""
-    return message[:RTMSG.size] + b"".join(attribute(kind, value) for kind, value in attributes(message, RTMSG.size) if kind != RTA_EXPIRES)
+    return message[:rt.RTMSG.size] + b"".join(attribute(kind, value) for kind, value in attributes(message, rt.RTMSG.size) if kind != rt.RTA_EXPIRES)
 
 
 def _neighbours(netlink: Netlink, index: int) -> list[bytes]:
     """Permanent, learned and proxy neighbours; the kernel's entries for groups and failed attempts stay away."""
     found = []
-    for flags in (0, NTF_PROXY):
-        for message in _of(netlink, rt.RTM_GETNEIGH, NDMSG.pack(0, 0, 0, flags, 0), index):
-            family, _index, state, told, kind = NDMSG.unpack_from(message)
-            parts = attributes_of(message, NDMSG.size)
+    for flags in (0, rt.NTF_PROXY):
+        for message in _of(netlink, rt.RTM_GETNEIGH, rt.NDMSG.pack(0, 0, 0, flags, 0), index):
+            family, _index, state, told, kind = rt.NDMSG.unpack_from(message)
+            parts = attributes_of(message, rt.NDMSG.size)
             if state & NUD_DYNAMIC:
-                state = NUD_STALE  # usable at once, confirmed by the first answer
-            if (told & NTF_PROXY) != flags or NDA_DST not in parts:
+                state = rt.NUD_STALE  # usable at once, confirmed by the first answer
+            if (told & rt.NTF_PROXY) != flags or rt.NDA_DST not in parts:
                 continue
-            group = ipaddress.ip_address(parts[NDA_DST]).is_multicast or parts.get(NDA_LLADDR, b"\0")[:1] == b"\xff"
-            if flags or state in (NUD_STALE, NUD_PERMANENT) or (state == NUD_NOARP and not group):
-                kept = (NDA_DST, NDA_LLADDR, NDA_PROTOCOL, NDA_FLAGS_EXT)
-                found.append(NDMSG.pack(family, index, NUD_PERMANENT if flags else state, told & NTF_SETTABLE, kind)
+            group = ipaddress.ip_address(parts[rt.NDA_DST]).is_multicast or parts.get(rt.NDA_LLADDR, b"\0")[:1] == b"\xff"
+            if flags or state in (rt.NUD_STALE, rt.NUD_PERMANENT) or (state == rt.NUD_NOARP and not group):
+                kept = (rt.NDA_DST, rt.NDA_LLADDR, rt.NDA_PROTOCOL, rt.NDA_FLAGS_EXT)
+                found.append(rt.NDMSG.pack(family, index, rt.NUD_PERMANENT if flags else state, told & NTF_SETTABLE, kind)
                              + b"".join(attribute(number, parts[number]) for number in kept if number in parts))
     return found
 
@@ -301,12 +288,12 @@ def _indexed(kind: int, message: bytes, old: int, new: int) -> bytes:
         return message
     if kind != rt.RTM_NEWROUTE:
         return message[:4] + struct.pack("=i", new) + message[8:]
-    out = message[:RTMSG.size]
-    for number, value in attributes(message, RTMSG.size):
-        if number == RTA_OIF and rt.number(value) == old:
+    out = message[:rt.RTMSG.size]
+    for number, value in attributes(message, rt.RTMSG.size):
+        if number == rt.RTA_OIF and rt.number(value) == old:
             value = struct.pack("=I", new)
-        elif number & rt.NLA_TYPE_MASK == RTA_MULTIPATH:
-            value = b"".join(RTNEXTHOP.pack(*hop[:3], new if hop[3] == old else hop[3]) + rest for hop, rest in _hops(value))
+        elif number & rt.NLA_TYPE_MASK == rt.RTA_MULTIPATH:
+            value = b"".join(rt.RTNEXTHOP.pack(*hop[:3], new if hop[3] == old else hop[3]) + rest for hop, rest in _hops(value))
         out += attribute(number, value)
     return out
 
@@ -317,7 +304,7 @@ def _inet6(kind: int, value: bytes) -> bytes:
 
 def _said(message: bytes, header: struct.Struct) -> str:
     """An address or a route as a person writes it: both tell length in the second byte, and IFA_ADDRESS is RTA_DST."""
-    return f"{_ip(attributes_of(message, header.size).get(RTA_DST, b'')) or 'default'}/{message[1]}"
+    return f"{_ip(attributes_of(message, header.size).get(rt.RTA_DST, b'')) or 'default'}/{message[1]}"
 
 
 def _ip(value: bytes) -> str:

@@ -23,14 +23,13 @@ import typing as t
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane._namespace import Dataplane
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, SteeringError
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink as rt
-from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import Link, Netlink, NetlinkError, attribute
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import Link, attribute
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._socket import Netlink, NetlinkError
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._tc import ETH_P_ALL
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Record
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover import _refusal, _snapshot, _sysctl, _u32
-from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._u32 import ETH_P_ALL, ETH_P_IP, ETH_P_IPV6, Filter, match_mac, write_mac
+from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._filters import TakeoverFilters
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
-
-PREF_IPV6, PREF_IP, PREF_ALL = 10000, 10001, 10002  # NeuVector's, and one before them
-_PLANNED = (-1, -2)  # stand for the indices that vex and vin will have
 
 
 class Takeover:
@@ -47,6 +46,7 @@ class Takeover:
         # Of 15 characters at most, and of no other record's: one that was saved, but has no links yet, must keep its names.
         slot = hashlib.sha256(record.key.encode("utf-8", "surrogateescape")).hexdigest()[:10]
         self.vex, self.vin, self.spare = f"vex{slot}", f"vin{slot}", f"vnw{slot}"
+        self._filters = TakeoverFilters(record, dataplane, self.vex, self.vin)
 
     def refusal(self) -> str | None:
         """One sentence on why this cannot be taken over and what to do instead; None when it can."""
@@ -60,7 +60,7 @@ class Takeover:
         """
         with self._namespaces() as (container, plane):
             if self._standing(container, plane):
-                self._set_filters(plane)
+                self._filters.set(plane)
                 return
         self.restore()
         refused = self.refusal()
@@ -90,61 +90,36 @@ class Takeover:
             self.save(self.record)
 
     def bypass(self) -> None:
-        """Takes the steering filters away; the catch-all below them forwards vex to vin and back."""
-        with Netlink(self.dataplane.fd) as plane:
-            for link in filter(None, (plane.link(self.vex), plane.link(self.vin))):
-                for pref, protocol in ((PREF_IPV6, ETH_P_IPV6), (PREF_IP, ETH_P_IP)):
-                    _u32.delete(plane, link.index, pref, protocol)
+        """Takes the steering filters away; those that stay forward past the engine."""
+        self._filters.bypass()
 
     def resume(self) -> None:
         """Puts back the steering filters that are missing. Raises SteeringError."""
         with Netlink(self.dataplane.fd) as plane:
-            self._set_filters(plane)
+            self._filters.set(plane)
 
     def steered(self) -> bool:
         """Whether the interface is taken over and exactly the filters that belong there are there."""
         with self._namespaces() as (container, plane):
             if not self._standing(container, plane):
                 return False
-            links = plane.links()
-            there = self._own_filters(plane, links)
-            wanted = self._wanted(links[self.vex].index, links[self.vin].index)
-        return len(there) == len(wanted) and not self._lacking(wanted, there)
+            return self._filters.complete(plane)
+
+    def filters(self) -> list[dict[str, t.Any]]:
+        """Our filters as the kernel has them, as modules return them."""
+        return self._filters.present()
+
+    def planned(self, bypassed: bool = False) -> list[dict[str, t.Any]]:
+        """The filters that apply would put in, or those that a bypass would leave."""
+        return self._filters.planned(bypassed)
+
+    def counters(self) -> dict[str, dict[str, int]]:
+        """Packets sent to the engine and come back from it, out of the container and into it, since the filters are there."""
+        return self._filters.counters()
 
     def warnings(self) -> list[str]:
         """There is nothing to warn of: what is not possible is refused."""
         return []
-
-    def filters(self) -> list[dict[str, t.Any]]:
-        """Our filters as the kernel has them: link (whose ingress), pref, protocol, matches and actions (see _u32.decode), with dev instead of ifindex."""
-        with Netlink(self.dataplane.fd) as plane:
-            links = plane.links()
-            found = self._own_filters(plane, links)
-        return _describe(found, {link.index: link.name for link in links.values()})
-
-    def planned(self, bypassed: bool = False) -> list[dict[str, t.Any]]:
-        """The filters that apply would put in, or those that a bypass would leave."""
-        names = {service.ifindex: service.name for service in self.dataplane.links}
-        vex, vin = _PLANNED
-        names.update({vex: self.vex, vin: self.vin})
-        filters = self._forwarding(vex, vin) if bypassed else self._wanted(vex, vin)
-        return _describe([{"link": names[ifindex], **_u32.described(one)} for ifindex, one in filters], names)
-
-    def counters(self) -> dict[str, dict[str, int]]:
-        """Packets sent to the engine and come back from it, out of the container and into it, since the filters are there."""
-        with Netlink(self.dataplane.fd) as plane:
-            links = plane.links()
-            found = self._own_filters(plane, links)
-        names = {link.index: link.name for link in links.values()}
-        count = {"out": {"sent": 0, "returned": 0}, "in": {"sent": 0, "returned": 0}}
-        sent, returned = {self.vin: "out", self.vex: "in"}, {self.vin: "in", self.vex: "out"}
-        for one in found:
-            target = names.get(_u32.redirected(one) or 0)
-            if one["link"] not in sent and target in returned:
-                count[returned[target]]["returned"] += one["packets"]
-            elif one["link"] in sent and one["pref"] != PREF_ALL:
-                count[sent[one["link"]]]["sent"] += one["packets"]
-        return count
 
     @contextlib.contextmanager
     def _namespaces(self) -> t.Iterator[tuple[Netlink | None, Netlink]]:
@@ -167,16 +142,9 @@ class Takeover:
                 return reason
             if record.mode == "tag" and not record.tag:
                 return "mode tag needs a tag, and the record has none"
-            if self._taken(plane):
+            if self._filters.taken(plane):
                 return f"another interface with the MAC {record.mac} is steered by {self.dataplane.name}: use another dataplane_netns"
         return _refusal.kernel(record.mode, record.ipv6)
-
-    def _taken(self, plane: Netlink) -> bool:
-        """Whether a service link hands our MAC or tag to somebody else."""
-        links = plane.links()
-        ours = self._own_filters(plane, links)
-        return any(one["matches"] in self._returning() and not any(one["handle"] == k["handle"] and one["pref"] == k["pref"] for k in ours)
-                   for link in self.dataplane.links for one in _u32.read(plane, link.ifindex))
 
     def _take_over(self, container: Netlink, plane: Netlink) -> None:
         record = self.record
@@ -205,7 +173,7 @@ class Takeover:
         plane.set_link(vex.index, flags=rt.IFF_UP | rt.IFF_ALLMULTI, change=rt.IFF_UP | rt.IFF_ALLMULTI)
         _move(plane, spare.index, self._fd(), record.interface, link.index)
         _u32.add_ingress(plane, vex.index)
-        self._set_filters(plane)
+        self._filters.set(plane)
         failed = _snapshot.give(container, self._fd(), container.links()[record.interface].index, snapshot)
         if failed:
             raise SteeringError("; ".join(failed))
@@ -216,7 +184,7 @@ class Takeover:
         saved = self.record.takeover
         links = plane.links()
         vex, vin, spare = links.get(self.vex), links.get(self.vin), links.get(self.spare)
-        ours = self._own_filters(plane, links)
+        ours = self._filters.own(plane, links)
         stand_in = self._stand_in(container, plane, vin)
         failed: list[str] = []
         if vex is not None and (saved is None or container is None or not (stand_in or spare)):
@@ -278,90 +246,11 @@ class Takeover:
                 if failed:
                     raise SteeringError(failed)
 
-    def _steering(self, vex: int, vin: int) -> list[tuple[int, Filter]]:
-        """The filters that lead to the engine: (ifindex, filter)."""
-        mac, tag = self.record.mac, self.record.tag if self.record.mode == "tag" else None
-        found = []
-        for pref, protocol in ((PREF_IP, ETH_P_IP), (PREF_IPV6, ETH_P_IPV6))[:1 if self.record.ipv6 == "bypass" else 2]:
-            drop = protocol == ETH_P_IPV6 and self.record.ipv6 == "drop"
-            for ifindex, where, service in ((vex, _u32.DESTINATION, self.dataplane.links[-1]), (vin, _u32.SOURCE, self.dataplane.links[0])):
-                rewrite = write_mac(where, tag) if tag and not drop else ()
-                found.append((ifindex, Filter(pref, protocol, match_mac(where, mac, unicast=True), None if drop else service.ifindex, rewrite)))
-        return found
-
-    def _returning(self) -> tuple[list[_u32.Word], list[_u32.Word]]:
-        """What frames that come back from the engine are known by, into the container and out of it."""
-        mac = self.record.tag if self.record.mode == "tag" and self.record.tag else self.record.mac
-        return list(match_mac(_u32.DESTINATION, mac)), list(match_mac(_u32.SOURCE, mac))
-
-    def _forwarding(self, vex: int, vin: int) -> list[tuple[int, Filter]]:
-        """The filters on the way back from the engine, and past it: (ifindex, filter)."""
-        tag = self.record.mode == "tag"
-        into, out = self._returning()
-        return [
-            (vex, Filter(PREF_ALL, ETH_P_ALL, (), vin)), (vin, Filter(PREF_ALL, ETH_P_ALL, (), vex)),
-            (self.dataplane.links[0].ifindex, Filter(PREF_IP, ETH_P_ALL, tuple(into), vin, write_mac(_u32.DESTINATION, self.record.mac) if tag else ())),
-            (self.dataplane.links[-1].ifindex, Filter(PREF_IP, ETH_P_ALL, tuple(out), vex, write_mac(_u32.SOURCE, self.record.mac) if tag else ())),
-        ]
-
-    def _wanted(self, vex: int, vin: int) -> list[tuple[int, Filter]]:
-        """All filters: (ifindex, filter)."""
-        return [*self._forwarding(vex, vin), *self._steering(vex, vin)]
-
-    def _set_filters(self, plane: Netlink) -> None:
-        """Adds what is not there, removes what belongs there no more, and reads all back. Raises SteeringError."""
-        links = plane.links()
-        vex, vin = links.get(self.vex), links.get(self.vin)
-        if vex is None or vin is None:
-            raise SteeringError(f"{self.record.where()} is not taken over: {self.dataplane.name} has no {self.vin if vex else self.vex}.")
-        wanted = self._wanted(vex.index, vin.index)
-        for ifindex, one in self._lacking(wanted, self._own_filters(plane, links)):
-            try:
-                _u32.add(plane, ifindex, one)
-            except NetlinkError as error:
-                raise SteeringError(f"The kernel does not take a filter for {self.record.where()}: {error}.") from error
-        there = self._own_filters(plane, links)
-        lacking = self._lacking(wanted, there)
-        if lacking:
-            raise SteeringError(f"The kernel does not show the filter {lacking[0][1]} that it took for {self.record.where()}.")
-        for found in there:  # last, so that no packet goes past the engine meanwhile
-            if not any(ifindex == found["ifindex"] and one.same(found) for ifindex, one in wanted):
-                _u32.delete(plane, found["ifindex"], found["pref"], _u32.number_of(found["protocol"]), found["handle"])
-
-    @staticmethod
-    def _lacking(wanted: list[tuple[int, Filter]], there: list[dict[str, t.Any]]) -> list[tuple[int, Filter]]:
-        return [(ifindex, one) for ifindex, one in wanted if not any(ifindex == found["ifindex"] and one.same(found) for found in there)]
-
     def _standing(self, container: Netlink | None, plane: Netlink) -> bool:
         """Whether the interface is taken over, and the stand-in is in its place."""
         links = plane.links()
         complete = self.record.takeover is not None and self.record.takeover["complete"]
         return complete and self.vex in links and self._stand_in(container, plane, links.get(self.vin)) is not None
-
-    def _own_filters(self, plane: Netlink, links: dict[str, Link]) -> list[dict[str, t.Any]]:
-        """Our filters, with link and ifindex: all on vex and vin, of those on the service links the ones that lead to ours or to a link that is gone."""
-        ours = [links[name] for name in (self.vex, self.vin) if name in links]
-        targets = {0, *(link.index for link in ours)}
-        found = [{"link": link.name, "ifindex": link.index, **one} for link in ours for one in _u32.read(plane, link.index)]
-        for service in dict.fromkeys((link.name, link.ifindex) for link in self.dataplane.links):
-            found += [{"link": service[0], "ifindex": service[1], **one} for one in _u32.read(plane, service[1])
-                      if one["matches"] in self._returning() and _u32.redirected(one) in targets]
-        return found
-
-
-def _describe(filters: list[dict[str, t.Any]], names: dict[int, str]) -> list[dict[str, t.Any]]:
-    """Filters as modules return them, without what counts or is the kernel's own choice; names are those of links by index."""
-    described = []
-    for one in filters:
-        actions = []
-        for action in one["actions"]:
-            action = dict(action)
-            if "ifindex" in action:
-                action["dev"] = names.get(action.pop("ifindex"))
-            actions.append(action)
-        described.append({"link": one["link"], "qdisc": "ingress", "direction": "ingress", "pref": one["pref"], "kind": "u32", "protocol": one["protocol"],
-                          "matches": [list(word) for word in one["matches"]], "actions": actions})
-    return sorted(described, key=lambda one: (one["link"], one["pref"], str(one["protocol"]), one["matches"]))
 
 
 def _other_than(avoided: int | None, index: int) -> int:

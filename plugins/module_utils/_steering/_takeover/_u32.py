@@ -3,9 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """tc u32 filters with the actions mirred, pedit and gact: encoded for the kernel, read back from it, counted, probed.
 
-Structures and numbers: linux/pkt_cls.h, linux/pkt_sched.h, linux/tc_act/{tc_mirred,tc_pedit,tc_gact}.h. u32 and pedit
-work on 32-bit words at offsets that are multiples of four, from the network header: the Ethernet header is at -14,
-so its first word is at -16. The words here are those that tc(8) makes of `match u16 … at -14` and `munge offset -14`.
+u32 and pedit work on 32-bit words at offsets that are multiples of four, from the network header: the Ethernet header
+is at -14, so its first word is at -16. The words here are those that tc(8) makes of `match u16 … at -14` and `munge offset -14`.
 """
 
 from __future__ import annotations
@@ -18,26 +17,13 @@ import struct
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NamespaceError
-from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink
-from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import Netlink, NetlinkError, attribute, attributes_of
+from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink as rt
+from ansible_collections.nettap.containers.plugins.module_utils._netlink import _tc as tc
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import attribute, attributes_of
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._socket import Netlink, NetlinkError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
-TC_H_INGRESS, TC_H_MIN_INGRESS = 0xFFFFFFF1, 0xFFF2  # parent of the ingress qdisc, its (and clsact's) filters
-INGRESS_HANDLE = 0xFFFF0000
-TCMSG = struct.Struct("=BxxxiIII")  # family, ifindex, handle, parent, info
-TCA_KIND, TCA_OPTIONS = 1, 2
-TCA_U32_SEL, TCA_U32_ACT = 5, 7
-TC_U32_TERMINAL = 1
-SEL = struct.Struct("=BBBxHHhhI")  # flags, offshift, nkeys, offmask, off, offoff, hoff, hmask
-TCA_ACT_KIND, TCA_ACT_OPTIONS, TCA_ACT_STATS = 1, 2, 4
-NESTED = 0x8000  # tc(8) sets NLA_F_NESTED on an action's options alone
-TCA_STATS_BASIC, TCA_STATS_PKT64 = 1, 8
-GEN = struct.Struct("=IIiii")  # tc_gen: index, capab, action, refcnt, bindcnt
-TC_ACT_SHOT, TC_ACT_PIPE, TC_ACT_STOLEN = 2, 3, 4
-TCA_PARMS, TCA_PEDIT_PARMS_EX = 2, 4  # the former of mirred, pedit and gact alike
-TCA_EGRESS_REDIR, TCA_EGRESS_MIRROR = 1, 2
-ETH_P_IP, ETH_P_IPV6, ETH_P_ALL = 0x0800, 0x86DD, 0x0003  # linux/if_ether.h
-PROTOCOLS = {ETH_P_IP: "ip", ETH_P_IPV6: "ipv6", ETH_P_ALL: "all"}
+PROTOCOLS = {tc.ETH_P_IP: "ip", tc.ETH_P_IPV6: "ipv6", tc.ETH_P_ALL: "all"}
 DESTINATION, SOURCE = -14, -8  # of the MAC addresses
 
 Word = tuple[int, int, int]  # offset, value, mask: of a match the bits that count, of pedit the bits that stay
@@ -61,7 +47,7 @@ class Filter(t.NamedTuple):
 
 def match_mac(where: int, mac: str, unicast: bool = False) -> tuple[Word, ...]:
     """Matches a MAC (where: DESTINATION or SOURCE); with unicast also that the destination is no group address."""
-    given = {where + position: (byte, 0xFF) for position, byte in enumerate(_rtnetlink.mac_bytes(mac))}
+    given = {where + position: (byte, 0xFF) for position, byte in enumerate(rt.mac_bytes(mac))}
     if unicast:
         value, mask = given.get(DESTINATION, (0, 0))
         given[DESTINATION] = (value & 0xFE, mask | 0x01)
@@ -70,7 +56,7 @@ def match_mac(where: int, mac: str, unicast: bool = False) -> tuple[Word, ...]:
 
 def write_mac(where: int, mac: str) -> tuple[Word, ...]:
     """pedit keys that set a MAC."""
-    words = _words({where + position: (byte, 0xFF) for position, byte in enumerate(_rtnetlink.mac_bytes(mac))})
+    words = _words({where + position: (byte, 0xFF) for position, byte in enumerate(rt.mac_bytes(mac))})
     return tuple((offset, value, mask ^ 0xFFFFFFFF) for offset, value, mask in words)
 
 
@@ -89,25 +75,22 @@ def encode(wanted: Filter, ifindex: int) -> bytes:
     if wanted.rewrite:
         # tc_pedit_key: mask and value as they are on the wire, then off, at, offmask, shift.
         keys = b"".join(struct.pack(">II", mask, value) + struct.pack("=iIII", offset, 0, 0, 0) for offset, value, mask in wanted.rewrite)
-        actions.append(_action("pedit", GEN.pack(0, 0, TC_ACT_PIPE, 0, 0) + struct.pack("=BBxx", len(wanted.rewrite), 0) + keys))
+        actions.append(_action("pedit", tc.GEN.pack(0, 0, tc.TC_ACT_PIPE, 0, 0) + struct.pack("=BBxx", len(wanted.rewrite), 0) + keys))
     if wanted.redirect is None:
-        actions.append(_action("gact", GEN.pack(0, 0, TC_ACT_SHOT, 0, 0)))
+        actions.append(_action("gact", tc.GEN.pack(0, 0, tc.TC_ACT_SHOT, 0, 0)))
     else:
-        actions.append(_action("mirred", GEN.pack(0, 0, TC_ACT_STOLEN, 0, 0) + struct.pack("=iI", TCA_EGRESS_REDIR, wanted.redirect)))
+        actions.append(_action("mirred", tc.GEN.pack(0, 0, tc.TC_ACT_STOLEN, 0, 0) + struct.pack("=iI", tc.TCA_EGRESS_REDIR, wanted.redirect)))
     matches = wanted.matches or ((0, 0, 0),)
-    selector = SEL.pack(TC_U32_TERMINAL, 0, len(matches), 0, 0, 0, 0, 0)
+    selector = tc.SEL.pack(tc.TC_U32_TERMINAL, 0, len(matches), 0, 0, 0, 0, 0)
     selector += b"".join(struct.pack(">II", mask, value) + struct.pack("=ii", offset, 0) for offset, value, mask in matches)
     numbered = b"".join(attribute(position, action) for position, action in enumerate(actions, 1))
-    options = attribute(TCA_U32_ACT, numbered) + attribute(TCA_U32_SEL, selector)
-    return _tcmsg(ifindex, wanted.pref, wanted.protocol) + attribute(TCA_KIND, "u32") + attribute(TCA_OPTIONS, options)
+    options = attribute(tc.TCA_U32_ACT, numbered) + attribute(tc.TCA_U32_SEL, selector)
+    return tc.tcmsg(ifindex, tc.INGRESS_PARENT, pref=wanted.pref, protocol=wanted.protocol) + attribute(tc.TCA_KIND, "u32") + attribute(tc.TCA_OPTIONS, options)
 
 
 def _action(kind: str, parameters: bytes) -> bytes:
-    return attribute(TCA_ACT_KIND, kind) + attribute(TCA_ACT_OPTIONS | NESTED, attribute(TCA_PARMS, parameters))
-
-
-def _tcmsg(ifindex: int, pref: int = 0, protocol: int = 0, handle: int = 0) -> bytes:
-    return TCMSG.pack(socket.AF_UNSPEC, ifindex, handle, INGRESS_HANDLE | TC_H_MIN_INGRESS, pref << 16 | socket.htons(protocol))
+    # As tc(8) does, with the flag on an action's options alone.
+    return attribute(tc.TCA_ACT_KIND, kind) + attribute(tc.TCA_ACT_OPTIONS | rt.NLA_F_NESTED, attribute(tc.TCA_PARMS, parameters))
 
 
 def described(one: Filter) -> dict[str, t.Any]:
@@ -129,42 +112,42 @@ def decode(message: bytes) -> dict[str, t.Any] | None:
     keys: [(offset, value, mask)]} | {kind: mirred, action: redirect | mirror, ifindex} | {kind: drop} | {kind}],
     packets, bytes}; the counters are the last action's.
     """
-    _family, _ifindex, handle, _parent, info = TCMSG.unpack_from(message)
-    found = attributes_of(message, TCMSG.size)
-    options = attributes_of(found.get(TCA_OPTIONS, b""))
-    if _rtnetlink.text(found.get(TCA_KIND, b"")) != "u32" or TCA_U32_SEL not in options:
+    _family, _ifindex, handle, _parent, info = tc.TCMSG.unpack_from(message)
+    found = attributes_of(message, tc.TCMSG.size)
+    options = attributes_of(found.get(tc.TCA_OPTIONS, b""))
+    if rt.text(found.get(tc.TCA_KIND, b"")) != "u32" or tc.TCA_U32_SEL not in options:
         return None
-    selector = options[TCA_U32_SEL]
+    selector = options[tc.TCA_U32_SEL]
     matches = []
-    for position in range(SEL.unpack_from(selector)[2]):
-        mask, value = struct.unpack_from(">II", selector, SEL.size + 16 * position)
-        matches.append((struct.unpack_from("=i", selector, SEL.size + 16 * position + 8)[0], value, mask))
+    for position in range(tc.SEL.unpack_from(selector)[2]):
+        mask, value = struct.unpack_from(">II", selector, tc.SEL.size + 16 * position)
+        matches.append((struct.unpack_from("=i", selector, tc.SEL.size + 16 * position + 8)[0], value, mask))
     actions = []
     packets = size = 0
-    for _position, action in sorted(attributes_of(options.get(TCA_U32_ACT, b"")).items()):
+    for _position, action in sorted(attributes_of(options.get(tc.TCA_U32_ACT, b"")).items()):
         parts = attributes_of(action)
-        actions.append(_decode_action(_rtnetlink.text(parts.get(TCA_ACT_KIND, b"")), attributes_of(parts.get(TCA_ACT_OPTIONS, b""))))
-        statistics = attributes_of(parts.get(TCA_ACT_STATS, b""))
-        size, packets = struct.unpack_from("=QI", statistics.get(TCA_STATS_BASIC, bytes(12)))
-        if TCA_STATS_PKT64 in statistics:  # only once 32 bits do not hold them
-            packets = struct.unpack("=Q", statistics[TCA_STATS_PKT64])[0]
+        actions.append(_decode_action(rt.text(parts.get(tc.TCA_ACT_KIND, b"")), attributes_of(parts.get(tc.TCA_ACT_OPTIONS, b""))))
+        statistics = attributes_of(parts.get(tc.TCA_ACT_STATS, b""))
+        size, packets = struct.unpack_from("=QI", statistics.get(tc.TCA_STATS_BASIC, bytes(12)))
+        if tc.TCA_STATS_PKT64 in statistics:  # only once 32 bits do not hold them
+            packets = struct.unpack("=Q", statistics[tc.TCA_STATS_PKT64])[0]
     protocol = socket.ntohs(info & 0xFFFF)
     return {"pref": info >> 16, "protocol": PROTOCOLS.get(protocol, protocol), "handle": handle, "matches": matches, "actions": actions,
             "packets": packets, "bytes": size}
 
 
 def _decode_action(kind: str, options: dict[int, bytes]) -> dict[str, t.Any]:
-    parameters = options.get(TCA_PARMS, options.get(TCA_PEDIT_PARMS_EX, b""))
+    parameters = options.get(tc.TCA_PARMS, options.get(tc.TCA_PEDIT_PARMS_EX, b""))
     if kind == "mirred":
-        eaction, ifindex = struct.unpack_from("=iI", parameters, GEN.size)
-        return {"kind": kind, "action": {TCA_EGRESS_REDIR: "redirect", TCA_EGRESS_MIRROR: "mirror"}.get(eaction, eaction), "ifindex": ifindex}
+        eaction, ifindex = struct.unpack_from("=iI", parameters, tc.GEN.size)
+        return {"kind": kind, "action": {tc.TCA_EGRESS_REDIR: "redirect", tc.TCA_EGRESS_MIRROR: "mirror"}.get(eaction, eaction), "ifindex": ifindex}
     if kind == "pedit":
         keys = []
-        for position in range(parameters[GEN.size]):
-            mask, value = struct.unpack_from(">II", parameters, GEN.size + 4 + 24 * position)
-            keys.append((struct.unpack_from("=i", parameters, GEN.size + 12 + 24 * position)[0], value, mask))
+        for position in range(parameters[tc.GEN.size]):
+            mask, value = struct.unpack_from(">II", parameters, tc.GEN.size + 4 + 24 * position)
+            keys.append((struct.unpack_from("=i", parameters, tc.GEN.size + 12 + 24 * position)[0], value, mask))
         return {"kind": kind, "keys": keys}
-    if kind == "gact" and parameters and GEN.unpack_from(parameters)[2] == TC_ACT_SHOT:
+    if kind == "gact" and parameters and tc.GEN.unpack_from(parameters)[2] == tc.TC_ACT_SHOT:
         return {"kind": "drop"}
     return {"kind": kind}
 
@@ -180,14 +163,14 @@ def _rewriting(found: dict[str, t.Any]) -> tuple[Word, ...]:
 
 def add(netlink: Netlink, ifindex: int, wanted: Filter) -> None:
     """Adds a filter beside those that are there. Raises NetlinkError."""
-    netlink.request(_rtnetlink.RTM_NEWTFILTER, encode(wanted, ifindex), _rtnetlink.NLM_F_CREATE | _rtnetlink.NLM_F_EXCL)
+    netlink.request(rt.RTM_NEWTFILTER, encode(wanted, ifindex), rt.NLM_F_CREATE | rt.NLM_F_EXCL)
 
 
 def delete(netlink: Netlink, ifindex: int, pref: int, protocol: int, handle: int = 0) -> None:
     """Deletes one filter, without handle all of that pref and protocol; nothing happens when there is none."""
-    kind = attribute(TCA_KIND, "u32") if handle else b""
+    kind = attribute(tc.TCA_KIND, "u32") if handle else b""
     try:
-        netlink.request(_rtnetlink.RTM_DELTFILTER, _tcmsg(ifindex, pref, protocol, handle) + kind)
+        netlink.request(rt.RTM_DELTFILTER, tc.tcmsg(ifindex, tc.INGRESS_PARENT, handle, pref, protocol) + kind)
     except NetlinkError as error:
         if error.errno not in (errno.ENOENT, errno.EINVAL, errno.ENODEV):  # EINVAL: there is no ingress qdisc
             raise
@@ -196,7 +179,7 @@ def delete(netlink: Netlink, ifindex: int, pref: int, protocol: int, handle: int
 def read(netlink: Netlink, ifindex: int) -> list[dict[str, t.Any]]:
     """The u32 filters at ingress of a link in the kernel's order; none when there is no ingress qdisc."""
     try:
-        messages = netlink.dump(_rtnetlink.RTM_GETTFILTER, _tcmsg(ifindex))
+        messages = netlink.dump(rt.RTM_GETTFILTER, tc.tcmsg(ifindex, tc.INGRESS_PARENT))
     except NetlinkError as error:
         if error.errno in (errno.EINVAL, errno.ENODEV, errno.ENOENT):
             return []
@@ -206,9 +189,9 @@ def read(netlink: Netlink, ifindex: int) -> list[dict[str, t.Any]]:
 
 def add_ingress(netlink: Netlink, ifindex: int) -> None:
     """Gives a link an ingress qdisc; one that is there (clsact too: its ingress serves as well) stays."""
-    payload = TCMSG.pack(socket.AF_UNSPEC, ifindex, INGRESS_HANDLE, TC_H_INGRESS, 0) + attribute(TCA_KIND, "ingress")
+    payload = tc.tcmsg(ifindex, tc.TC_H_INGRESS, tc.INGRESS_HANDLE) + attribute(tc.TCA_KIND, "ingress")
     try:
-        netlink.request(_rtnetlink.RTM_NEWQDISC, payload, _rtnetlink.NLM_F_CREATE | _rtnetlink.NLM_F_EXCL)
+        netlink.request(rt.RTM_NEWQDISC, payload, rt.NLM_F_CREATE | rt.NLM_F_EXCL)
     except NetlinkError as error:
         if error.errno != errno.EEXIST:
             raise
@@ -240,17 +223,17 @@ def _missing(netlink: Netlink, tag: bool, drop: bool) -> list[str]:
         add_ingress(netlink, lo)
     except NetlinkError:
         return ["sch_ingress"]
-    bare = TCMSG.pack(0, lo, 0, INGRESS_HANDLE | TC_H_MIN_INGRESS, 1 << 16 | socket.htons(ETH_P_IP)) + attribute(TCA_KIND, "u32")
-    selector = attribute(TCA_OPTIONS, attribute(TCA_U32_SEL, SEL.pack(TC_U32_TERMINAL, 0, 1, 0, 0, 0, 0, 0) + bytes(16)))
-    tries: list[tuple[str, bytes]] = [("cls_u32", bare + selector), ("act_mirred", encode(Filter(2, ETH_P_IP, (), lo), lo))]
+    bare = tc.tcmsg(lo, tc.INGRESS_PARENT, pref=1, protocol=tc.ETH_P_IP) + attribute(tc.TCA_KIND, "u32")
+    selector = attribute(tc.TCA_OPTIONS, attribute(tc.TCA_U32_SEL, tc.SEL.pack(tc.TC_U32_TERMINAL, 0, 1, 0, 0, 0, 0, 0) + bytes(16)))
+    tries: list[tuple[str, bytes]] = [("cls_u32", bare + selector), ("act_mirred", encode(Filter(2, tc.ETH_P_IP, (), lo), lo))]
     if tag:
-        tries.append(("act_pedit", encode(Filter(3, ETH_P_IP, match_mac(DESTINATION, mac), lo, write_mac(DESTINATION, mac)), lo)))
+        tries.append(("act_pedit", encode(Filter(3, tc.ETH_P_IP, match_mac(DESTINATION, mac), lo, write_mac(DESTINATION, mac)), lo)))
     if drop:
-        tries.append(("act_gact", encode(Filter(4, ETH_P_IP, ()), lo)))
+        tries.append(("act_gact", encode(Filter(4, tc.ETH_P_IP, ()), lo)))
     lacking = []
     for name, payload in tries:
         try:
-            netlink.request(_rtnetlink.RTM_NEWTFILTER, payload, _rtnetlink.NLM_F_CREATE | _rtnetlink.NLM_F_EXCL)
+            netlink.request(rt.RTM_NEWTFILTER, payload, rt.NLM_F_CREATE | rt.NLM_F_EXCL)
         except NetlinkError:
             lacking.append(name)
     return lacking

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import socket
 import sys
 import time
 import typing as t
@@ -21,12 +20,13 @@ import typing as t
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _engine
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane._namespace import Dataplane
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
+from ansible_collections.nettap.containers.plugins.module_utils._netlink import _socket
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _dp
 from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._filters import Filter
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._topology import InPlace
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Busy, Record
-from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _inotify, _netns, _process
+from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _inotify, _process
 
 STATE = "watchdog"  # file beside the records; they end in .json
 
@@ -40,8 +40,6 @@ _SETTLE = 0.2
 _CONTROL = 1.0
 _ANSWER = 0.5
 _HEARD_AGAIN = 3  # beats in a row that an engine which was down has to let through
-
-_RTMGRP_LINK = 1  # linux/rtnetlink.h
 
 
 def main() -> None:
@@ -60,7 +58,7 @@ class Watchdog:
         self._control = control
         self._heartbeat = _engine.Heartbeat(self._dataplane, bench.steering_fd)
         self._changes = _inotify.NewFiles(bench.journal.path)
-        self._link_sockets = [_link_events(fd) for fd in sorted({bench.host_fd, bench.steering_fd})]
+        self._link_sockets = [_socket.link_events(fd) for fd in sorted({bench.host_fd, bench.steering_fd})]
         self._poller = select.poll()
         for fd in (*self._heartbeat.filenos(), self._changes.fd, *(one.fileno() for one in self._link_sockets)):
             self._poller.register(fd, select.POLLIN)
@@ -274,11 +272,3 @@ class Watchdog:
     def _note(self, text: str) -> None:
         sys.stdout.write(f"{time.strftime('%FT%T%z')} {self._bench.name}: {text}\n")
         sys.stdout.flush()
-
-
-def _link_events(fd: int) -> socket.socket:
-    """A socket that hears of links that come and go in a namespace."""
-    with _netns.entered(fd):
-        one = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-    one.bind((0, _RTMGRP_LINK))
-    return one

@@ -51,8 +51,8 @@ def test_a_multipath_route_over_another_index() -> None:
     def route(first: int, flags: int) -> bytes:
         gateway = attribute(5, socket.inet_aton("10.0.0.1"))
         hops = struct.pack("=HBBi", 8 + len(gateway), flags, 0, first) + gateway + struct.pack("=HBBi", 8, flags, 3, 7)
-        return _snapshot.RTMSG.pack(socket.AF_INET, 24, 0, 0, 254, 3, 0, 1, 0) + attribute(1, socket.inet_aton("192.0.2.0")) + attribute(9, hops)
+        return _rtnetlink.RTMSG.pack(socket.AF_INET, 24, 0, 0, 254, 3, 0, 1, 0) + attribute(1, socket.inet_aton("192.0.2.0")) + attribute(9, hops)
 
     assert _snapshot._indexed(_rtnetlink.RTM_NEWROUTE, route(2, 4), 2, 30) == route(30, 4)
-    kind, value = _rtnetlink.attributes(route(2, 4 | 1 | 16), _snapshot.RTMSG.size)[1]
-    assert _snapshot._route_attribute(kind, value) == attribute(*_rtnetlink.attributes(route(2, 4), _snapshot.RTMSG.size)[1])
+    kind, value = _rtnetlink.attributes(route(2, 4 | 1 | 16), _rtnetlink.RTMSG.size)[1]
+    assert _snapshot._route_attribute(kind, value) == attribute(*_rtnetlink.attributes(route(2, 4), _rtnetlink.RTMSG.size)[1])

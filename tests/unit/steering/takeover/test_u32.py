@@ -13,18 +13,11 @@ import struct
 import typing as t
 
 import pytest
-from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink
+from ansible_collections.nettap.containers.plugins.module_utils._netlink import _tc
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import attribute
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._tc import ETH_P_ALL, ETH_P_IP, ETH_P_IPV6
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover import _u32
-from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._u32 import (
-    DESTINATION,
-    ETH_P_ALL,
-    ETH_P_IP,
-    ETH_P_IPV6,
-    SOURCE,
-    Filter,
-    match_mac,
-    write_mac,
-)
+from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._u32 import DESTINATION, SOURCE, Filter, match_mac, write_mac
 
 MAC, TAG = "02:42:ac:11:00:02", "4e:65:75:56:00:01"
 IFINDEX, TARGET = 3, 2
@@ -80,7 +73,7 @@ def test_words() -> None:
     assert write_mac(SOURCE, TAG) == ((-8, 0x4E657556, 0), (-4, 0x00010000, 0x0000FFFF))
 
 
-@pytest.mark.parametrize("parameters_type", [_u32.TCA_PARMS, _u32.TCA_PEDIT_PARMS_EX])
+@pytest.mark.parametrize("parameters_type", [_tc.TCA_PARMS, _tc.TCA_PEDIT_PARMS_EX])
 def test_decodes_pedit_of_linux_tc_pedit_h(parameters_type: int) -> None:
     """struct tc_pedit_sel {tc_gen; nkeys; flags; keys[] {mask, val, off, at, offmask, shift}}, mask and val in network order."""
     keys = struct.pack(">II", 0x0000FFFF, 0xAABB0000) + struct.pack("=iIII", -4, 0, 0, 0)
@@ -89,30 +82,30 @@ def test_decodes_pedit_of_linux_tc_pedit_h(parameters_type: int) -> None:
 
 
 def answer(*actions: bytes) -> bytes:
-    numbered = b"".join(_rtnetlink.attribute(number, action) for number, action in enumerate(actions, 1))
-    selector = _u32.SEL.pack(1, 0, 1, 0, 0, 0, 0, 0) + bytes(16)
-    options = _rtnetlink.attribute(_u32.TCA_U32_SEL, selector) + _rtnetlink.attribute(_u32.TCA_U32_ACT, numbered)
-    header = _u32.TCMSG.pack(0, IFINDEX, 0x80000800, 0xFFFFFFF2, 10001 << 16 | socket.htons(ETH_P_IP))
-    return header + _rtnetlink.attribute(_u32.TCA_KIND, "u32") + _rtnetlink.attribute(_u32.TCA_OPTIONS, options)
+    numbered = b"".join(attribute(number, action) for number, action in enumerate(actions, 1))
+    selector = _tc.SEL.pack(1, 0, 1, 0, 0, 0, 0, 0) + bytes(16)
+    options = attribute(_tc.TCA_U32_SEL, selector) + attribute(_tc.TCA_U32_ACT, numbered)
+    header = _tc.TCMSG.pack(0, IFINDEX, 0x80000800, 0xFFFFFFF2, 10001 << 16 | socket.htons(ETH_P_IP))
+    return header + attribute(_tc.TCA_KIND, "u32") + attribute(_tc.TCA_OPTIONS, options)
 
 
 def counted(kind: str, *statistics: bytes) -> bytes:
-    return _rtnetlink.attribute(_u32.TCA_ACT_KIND, kind) + _rtnetlink.attribute(_u32.TCA_ACT_STATS, b"".join(statistics))
+    return attribute(_tc.TCA_ACT_KIND, kind) + attribute(_tc.TCA_ACT_STATS, b"".join(statistics))
 
 
 @pytest.mark.parametrize("packets, attributes", [
-    (7, [_rtnetlink.attribute(_u32.TCA_STATS_BASIC, struct.pack("=QI", 700, 7))]),
-    (5 << 32, [_rtnetlink.attribute(_u32.TCA_STATS_BASIC, struct.pack("=QI", 700, 0)), _rtnetlink.attribute(_u32.TCA_STATS_PKT64, struct.pack("=Q", 5 << 32))]),
+    (7, [attribute(_tc.TCA_STATS_BASIC, struct.pack("=QI", 700, 7))]),
+    (5 << 32, [attribute(_tc.TCA_STATS_BASIC, struct.pack("=QI", 700, 0)), attribute(_tc.TCA_STATS_PKT64, struct.pack("=Q", 5 << 32))]),
 ])
 def test_counts_by_the_last_action(packets: int, attributes: list[bytes]) -> None:
-    first = counted("gact", _rtnetlink.attribute(_u32.TCA_STATS_BASIC, struct.pack("=QI", 1, 1)))
+    first = counted("gact", attribute(_tc.TCA_STATS_BASIC, struct.pack("=QI", 1, 1)))
     found = _u32.decode(answer(first, counted("gact", *attributes)))
     assert found is not None and (found["packets"], found["bytes"], found["handle"]) == (packets, 700, 0x80000800)
 
 
 def test_ignores_other_kinds_and_hash_tables() -> None:
-    header = _u32.TCMSG.pack(0, IFINDEX, 0, 0xFFFFFFF2, 0)
-    for attributes in (_rtnetlink.attribute(_u32.TCA_KIND, "bpf"), _rtnetlink.attribute(_u32.TCA_KIND, "u32"), b""):
+    header = _tc.TCMSG.pack(0, IFINDEX, 0, 0xFFFFFFF2, 0)
+    for attributes in (attribute(_tc.TCA_KIND, "bpf"), attribute(_tc.TCA_KIND, "u32"), b""):
         assert _u32.decode(header + attributes) is None
 
 
