@@ -19,27 +19,17 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleE
 from ansible.plugins.action import ActionBase
 from ansible.plugins.become import BecomeBase
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_inside import SPEC
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _tcpdump
-from ansible_collections.nettap.containers.plugins.module_utils._capture._request import LEAST_BUFFER, Request, timestamp
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, timestamp
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, PcapError
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import scan
 from ansible_collections.nettap.containers.plugins.plugin_utils import _inside
 from ansible_collections.nettap.containers.plugins.plugin_utils._arrival import bring, file_name, sha256
 from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import Interruption
+from ansible_collections.nettap.containers.plugins.plugin_utils._options import checked
 from ansible_collections.nettap.containers.plugins.plugin_utils._portable import LOADER, PROGRAM, Bundle, bundle
 
-ARGUMENTS = {
-    "dest": {"type": "str", "default": "captures"},
-    "interface": {"type": "str", "default": "any"},
-    "filter": {"type": "str", "default": ""},
-    "snaplen": {"type": "int", "default": 0},
-    "packet_count": {"type": "int", "default": 0},
-    "duration": {"type": "float", "default": 30},
-    "buffer_size": {"type": "int", "default": LEAST_BUFFER},
-    "promiscuous": {"type": "bool", "default": False},
-    "tcpdump": {"type": "str"},
-    "upload_to": {"type": "list", "elements": "str", "default": ["/tmp", "/var/tmp", "/run", "/dev/shm", "/"]},
-}
 _BEAT = 1.0  # seconds between two beats
 _READY = 30.0  # seconds for the keeper to make its folder, for tcpdump to open its socket, and for it to end
 # Seconds for which packets stay in the kernel before tcpdump sees them: what it has not seen when it is ended is lost.
@@ -63,7 +53,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Runs the action."""
         result = super().run(tmp, task_vars)
-        _validated, args = self.validate_argument_spec(ARGUMENTS)
+        args = checked(self, SPEC)
         self._host = (task_vars or {}).get("inventory_hostname", "localhost")
         self._shell_path = self._play_context.executable or "/bin/sh"
         try:

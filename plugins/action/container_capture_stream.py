@@ -17,20 +17,12 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleE
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_stream import SPEC
 from ansible_collections.nettap.containers.plugins.module_utils._capture._follow import pack
 from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import Interruption
+from ansible_collections.nettap.containers.plugins.plugin_utils._options import checked
 from ansible_collections.nettap.containers.plugins.plugin_utils._sink import ClosedError, Program, Sink, SinkError, open_file
 
-ARGUMENTS = {
-    "name": {"type": "str", "default": "default"},
-    "path": {"type": "str", "default": "/var/lib/nettap/captures"},
-    "dest": {"type": "str"},
-    "argv": {"type": "list", "elements": "str"},
-    "format": {"type": "str", "choices": ["pcapng", "pcap"], "default": "pcapng"},
-    "from_start": {"type": "bool", "default": True},
-    "on_close": {"type": "str", "choices": ["keep", "stop", "remove"], "default": "keep"},
-    "patience": {"type": "float", "default": 120},
-}
 _MODULE = "nettap.containers.container_capture_stream"
 _CAPTURE = "nettap.containers.container_capture"
 _WAIT = 1.0  # seconds for which a question waits on the host; meanwhile we do not see that the reader has closed
@@ -54,7 +46,7 @@ class ActionModule(ActionBase):
         """Runs the action."""
         result = super().run(tmp, task_vars)
         task_vars = task_vars or {}
-        _validated, args = self.validate_argument_spec(ARGUMENTS, mutually_exclusive=[("dest", "argv")], required_one_of=[("dest", "argv")])
+        args = checked(self, SPEC)
         if args["argv"] == []:
             raise AnsibleActionFail("argv is empty: give the program that is to read the stream, and its arguments.")
         if self._task.check_mode:

@@ -165,6 +165,7 @@ captures:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._session import SESSION
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _control
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 
@@ -172,7 +173,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import N
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={"name": {"type": "str"}, "path": {"type": "path", "default": "/var/lib/nettap/captures"}},
+        argument_spec={"name": {"type": "str"}, "path": SESSION["path"]},
         supports_check_mode=True,
     )
     try:

@@ -116,6 +116,7 @@ import shlex
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._target import EXCLUSIVE, KINDS, TARGET
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, TargetError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _nsenter
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
@@ -136,7 +137,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            **_target.ARGUMENTS,
+            **TARGET,
             "argv": {"type": "list", "elements": "str"},
             "cmd": {"type": "str"},
             "namespaces": {"type": "list", "elements": "str", "choices": list(_nsenter.OPTIONS), "default": ["net"]},
@@ -144,8 +145,8 @@ def main() -> None:
             "stdin": {"type": "str"},
             "timeout": {"type": "float", "default": 0},
         },
-        mutually_exclusive=[*_target.EXCLUSIVE, ("argv", "cmd")],
-        required_one_of=[_target.KINDS, ("argv", "cmd")],
+        mutually_exclusive=[*EXCLUSIVE, ("argv", "cmd")],
+        required_one_of=[KINDS, ("argv", "cmd")],
         supports_check_mode=False,
     )
     try:

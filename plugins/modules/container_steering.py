@@ -199,6 +199,7 @@ steering:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._target import EXCLUSIVE, KINDS, TARGET
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, TargetError
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _control
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
@@ -230,7 +231,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            **_target.ARGUMENTS,
+            **TARGET,
             "state": {"type": "str", "choices": ["present", "absent", "bypassed"], "default": "present"},
             "interface": {"type": "list", "elements": "str"},
             "topology": {"type": "str", "choices": ["inplace", "takeover"], "default": "inplace"},
@@ -243,8 +244,8 @@ def main() -> None:
             "engine_socket": {"type": "path"},
             "verify": {"type": "bool", "default": True},
         },
-        mutually_exclusive=_target.EXCLUSIVE,
-        required_one_of=[_target.KINDS],
+        mutually_exclusive=EXCLUSIVE,
+        required_one_of=[KINDS],
         supports_check_mode=True,
     )
     try:

@@ -163,31 +163,12 @@ deleted:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._kubernetes_helper_pod import SPEC
+
 
 def main() -> None:
-    """Say how it is used."""
-    module = AnsibleModule(
-        argument_spec={
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "namespace": {"type": "str", "default": "default"},
-            "node": {"type": "list", "elements": "str"},
-            "image": {"type": "str"},
-            "image_pull_policy": {"type": "str", "choices": ["Always", "IfNotPresent", "Never"], "default": "IfNotPresent"},
-            "image_pull_secrets": {"type": "list", "elements": "str", "no_log": False},
-            "service_account": {"type": "str"},
-            "python": {"type": "str", "default": "/usr/bin/python3"},
-            "deadline": {"type": "int", "default": 3600},
-            "start_timeout": {"type": "int", "default": 120},
-            "name": {"type": "str"},
-            "run": {"type": "str"},
-            "guard": {"type": "int"},
-            "kubeconfig": {"type": "path"},
-            "context": {"type": "str"},
-            "api_timeout": {"type": "int", "default": 30},
-        },
-        required_if=[("state", "present", ("node", "image"))],
-        supports_check_mode=True,
-    )
+    """Fail: the work is the action plugin's."""
+    module = AnsibleModule(**SPEC, supports_check_mode=True)
     module.fail_json(msg="Its action plugin, which asks the API, was not run: call it by its full name, nettap.containers.kubernetes_helper_pod.")
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import pathlib
 import signal
@@ -27,24 +26,6 @@ from ansible_collections.nettap.containers.plugins.action import container_captu
 from ansible_collections.nettap.containers.plugins.action import container_capture_wait as wait
 from ansible_collections.nettap.containers.plugins.plugin_utils import _arrival as arrival
 from ansible_collections.nettap.containers.plugins.plugin_utils import _inside
-
-
-@pytest.mark.parametrize("action", [fetch, inside, stream, wait])
-def test_arguments_are_documented_as_they_are(action: t.Any) -> None:
-    """Save what the documentation itself says that only the action plugin sets."""
-
-    def told(options: dict[str, t.Any]) -> dict[str, t.Any]:
-        options = {name: option for name, option in options.items() if "Set by the action plugin" not in str(option["description"])}
-        kept = {name: {key: value for key, value in option.items() if key != "description"} for name, option in options.items()}
-        for option in kept.values():
-            if "suboptions" in option:
-                option["options"] = told(option.pop("suboptions"))
-            if option["type"] == "path":
-                option["type"] = "str"  # a path of the host, in which the controller must not expand ~ and variables
-        return kept
-
-    module = importlib.import_module(action.__name__.replace(".action.", ".modules."))
-    assert told(yaml.safe_load(module.DOCUMENTATION)["options"]) == action.ARGUMENTS
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import docker.models.containers
 import pytest
 import steering_tools as tools
 import takeover_lab
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._target import TARGET
 from ansible_collections.nettap.containers.plugins.module_utils._bpf import _assembler, _calls
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _control
@@ -229,7 +230,7 @@ def test_killed_at_any_step(act, netns, veth, dataplane) -> None:
     link, _peer = veth(name, address="10.77.0.2/24", host_address="10.77.0.1/24")
     tools.command("ip", "link", "set", link, "txqueuelen", "0")
     dataplane()
-    params = dict.fromkeys(_target.ARGUMENTS) | {"netns": name, "runtime": "auto"}
+    params = dict.fromkeys(TARGET) | {"netns": name, "runtime": "auto"}
     request = _control.Request("nettap", "inplace", "bridge", None, "steer", "open", 0, 5, None)
     changes: list[tuple[t.Any, str]] = [(_calls, change) for change in ("create_map", "load", "update", "delete")]
     changes += [(_rtnetlink.Netlink, "request"), (Journal, "save"), (Journal, "remove")]
