@@ -21,9 +21,10 @@ from ansible.plugins.become import BecomeBase
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_inside import SPEC
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _tcpdump
-from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, timestamp
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, PcapError
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import scan
+from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 from ansible_collections.nettap.containers.plugins.plugin_utils import _inside
 from ansible_collections.nettap.containers.plugins.plugin_utils._arrival import bring, file_name, sha256
 from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import Interruption
@@ -62,7 +63,7 @@ class ActionModule(ActionBase):
                 raise AnsibleActionFail("The capture would never end: give duration or packet_count.")
             program = bundle(os.path.abspath(os.path.expanduser(args["tcpdump"])) if args["tcpdump"] else _tcpdump.program())
             if self._task.check_mode:
-                return {**result, "changed": True}
+                return {**result, "changed": True, "files": [], "capture": _told(args, None, None, {})}
             with Interruption() as interruption:
                 return {**result, "changed": True, **self._capture(args, request, program, interruption)}
         except NettapError as error:
@@ -99,10 +100,10 @@ class ActionModule(ActionBase):
         if interruption.happened:
             interruption.announce(f"[{self._host}] interrupted: the capture was stopped and fetched to {dest}")
             raise AnsibleActionFail(f"Interrupted: the capture was stopped and fetched to {dest}.")
-        counts = {name: report.counts.get(name) for name in ("packets_captured", "packets_received", "packets_dropped")}
+        capture = _told(args, reason, timestamp(started), report.counts)
         return {
-            "files": [{"dest": dest, "size": os.path.getsize(dest), "sha256": sha256(dest), "packets": counts["packets_captured"], "host": self._host}],
-            "capture": {"interface": args["interface"], "filter": args["filter"], "stop_reason": reason, "started_at": timestamp(started), **counts},
+            "files": [{"dest": dest, "size": os.path.getsize(dest), "sha256": sha256(dest), "packets": capture["packets_captured"], "host": self._host}],
+            "capture": capture,
         }
 
     def _owner(self) -> str:
@@ -269,6 +270,12 @@ class _Background:
         if self._error is not None:
             return str(self._error)
         return " ".join((self._result["stderr"] or self._result["stdout"]).split()) if self._result else ""
+
+
+def _told(args: dict[str, t.Any], reason: str | None, started_at: str | None, counts: t.Mapping[str, int]) -> dict[str, t.Any]:
+    """Return the capture as the task returns it; what is not known is None."""
+    figures = {name: counts.get(name) for name in ("packets_captured", "packets_received", "packets_dropped")}
+    return {"interface": args["interface"], "filter": args["filter"], "stop_reason": reason, "started_at": started_at, **figures}
 
 
 def _advice(words: str) -> str:

@@ -29,7 +29,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         args = checked(self, SPEC)
         if self._task.check_mode:
-            return {**result, "changed": False}
+            return {**result, "changed": False, "capture": None}
         with Interruption() as interruption:
             capture = self._wait(args, task_vars or {}, interruption)
             if interruption.happened:

@@ -44,7 +44,7 @@ class ActionModule(_action.KubernetesAction):
         run = uuid.uuid4().hex[:8]
         wanted = {f"nettap-helper-{run}-{number}": node for number, node in enumerate(dict.fromkeys(args["node"]), start=1)}
         if self._task.check_mode:
-            return {"changed": True, "pods": [], "orphans": [], "run": run}
+            return {"changed": True, "pods": [], "orphans": [], "run": run, "guard": None}
         orphans = self._orphans(args)
         try:
             # Nobody waits for them: on a node that is gone, pods stay.

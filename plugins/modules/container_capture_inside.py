@@ -112,8 +112,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The file on the controller.
-  returned: success, but not in check mode
+  description: The file on the controller; none in check mode.
+  returned: success
   type: list
   elements: dict
   contains:
@@ -134,8 +134,8 @@ files:
       description: The host that it comes from, by its name in the inventory.
       type: str
 capture:
-  description: How it went.
-  returned: success, but not in check mode
+  description: How it went; in check mode, what is not known is null.
+  returned: success
   type: dict
   contains:
     interface:

@@ -120,37 +120,37 @@ EXAMPLES = r"""
 RETURN = r"""
 packets:
   description: Number of packets in the stream.
-  returned: success, but not in check mode
+  returned: success
   type: int
 size:
   description: Bytes that were written.
-  returned: success, but not in check mode
+  returned: success
   type: int
 ended_by:
-  description: What ended the stream, the end of the V(capture) or the V(reader), which has closed.
-  returned: success, but not in check mode
+  description: What ended the stream, the end of the V(capture) or the V(reader), which has closed; null in check mode.
+  returned: success
   type: str
   sample: capture
 lost:
   description: Places (container and interface) of which packets were overwritten on the host before they could be read.
-  returned: success, but not in check mode
+  returned: success
   type: list
   elements: str
 missed:
   description: Number of captured packets that are not in the stream, exact; null for a stream that ended before its capture or did not begin at its start.
-  returned: success, but not in check mode
+  returned: success
   type: int
 dest:
   description: Path of the file or FIFO on the controller; null with O(argv).
-  returned: success, but not in check mode
+  returned: success
   type: str
 rc:
-  description: Exit code of the program.
+  description: Exit code of the program; null in check mode.
   returned: with O(argv)
   type: int
 capture:
-  description: The session as M(nettap.containers.container_capture_info) returns it; with its final figures if it has ended.
-  returned: success, but not in check mode
+  description: The session as M(nettap.containers.container_capture_info) returns it; with its final figures if it has ended; null in check mode.
+  returned: success
   type: dict
 """
 

@@ -88,8 +88,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 capture:
-  description: The session with its final figures, as M(nettap.containers.container_capture_info) returns it.
-  returned: success, but not in check mode
+  description: The session with its final figures, as M(nettap.containers.container_capture_info) returns it; null in check mode.
+  returned: success
   type: dict
 """
 

@@ -181,21 +181,24 @@ steering:
       description: V(steered), V(bypassed), or V(absent).
       type: str
     since:
-      description: When it was put in, in seconds since the epoch.
-      type: float
+      description: When it was put in, UTC; in check mode, when it would have been.
+      type: str
+      sample: "2026-01-31T03:00:00.000123Z"
     confirm_before:
-      description: When it is undone if it is not confirmed, in seconds since the epoch; null once it is confirmed.
-      type: float
+      description: When it is undone if it is not confirmed, UTC; null once it is confirmed.
+      type: str
     counters:
       description:
         - Packets of each direction, seen from the container, that were sent to the engine and that it returned. What was sent and not returned was
-          dropped by the engine. Segments of an offloaded packet count each.
+          dropped by the engine. Segments of an offloaded packet count each. Empty in check mode, and where it is not steered.
       type: dict
     filters:
-      description: The own filters, read back from the kernel.
+      description: The own filters, read back from the kernel; in check mode those that would be there.
       type: list
       elements: dict
 """
+
+import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -254,7 +257,10 @@ def main() -> None:
         module.fail_json(msg=str(error))
     for warning in outcome.warnings:
         module.warn(warning)
-    module.exit_json(changed=outcome.changed, steering=outcome.interfaces, diff={"before": {"filters": outcome.before}, "after": {"filters": outcome.after}})
+    result: dict[str, t.Any] = {"changed": outcome.changed, "steering": outcome.interfaces}
+    if module._diff:
+        result["diff"] = {"before": {"filters": outcome.before}, "after": {"filters": outcome.after}}
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -146,8 +146,8 @@ run:
   returned: O(state=present)
   type: str
 guard:
-  description: PID of the process that deletes the pods if this run of Ansible does not; V(none) where there cannot be one.
-  returned: O(state=present), but not in check mode
+  description: PID of the process that deletes the pods if this run of Ansible does not; null where there cannot be one, and in check mode.
+  returned: O(state=present)
   type: int
 orphans:
   description: Helper pods of earlier runs that were told to end.

@@ -404,8 +404,12 @@ def test_stream_that_is_interrupted_before_it_begins(monkeypatch: pytest.MonkeyP
     ("arguments", "changed"),
     [({"dest": "x"}, True), ({"argv": ["cat"]}, False), ({"argv": ["cat"], "on_close": "stop"}, True), ({"argv": ["cat"], "on_close": "remove"}, True)],
 )
-def test_stream_predicts_what_it_changes(monkeypatch: pytest.MonkeyPatch, arguments: dict[str, t.Any], changed: bool) -> None:
-    assert Following(monkeypatch, None, check=True, **arguments).run() == {"changed": changed}
+def test_stream_predicts_what_it_changes(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, arguments: dict[str, t.Any], changed: bool) -> None:
+    if "dest" in arguments:
+        arguments["dest"] = str(tmp_path / "x")
+    predicted = Following(monkeypatch, None, check=True, **arguments).run()
+    assert predicted["changed"] is changed
+    assert predicted.keys() == Following(monkeypatch, answer(1, last=True), **arguments).run().keys()
 
 
 def test_live_capture_ends_by_itself() -> None:

@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import datetime
 import math
 import os
 import re
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
+from ansible_collections.nettap.containers.plugins.module_utils._system import _clock
 
 MIB = 1 << 20
 LEAST_BUFFER = 4096  # KiB; twice libpcap's default (pcap-linux.c: 2 MiB)
@@ -109,23 +108,12 @@ class Request:
         ]
 
 
-def instant(value: str) -> float:
-    """Seconds since the epoch of an ISO 8601 time (without a zone: UTC) or an epoch number. Raises CaptureError."""
-    with contextlib.suppress(ValueError):
-        seconds = float(value)
-        if math.isfinite(seconds):  # float() also takes nan and inf
-            return seconds
+def start_instant(value: str) -> float:
+    """Return the seconds since the epoch that start_at names. Raise CaptureError."""
     try:
-        # fromisoformat learnt the Z of UTC only in Python 3.11.
-        moment = datetime.datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", value.strip()))
+        return _clock.instant(value)
     except ValueError as error:
         raise CaptureError(f"start_at must be an ISO 8601 time (2026-01-31T03:00:00Z) or seconds since the epoch, not {value!r}.") from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp()
-
-
-def timestamp(seconds: float) -> str:
-    """ISO 8601 in UTC with microseconds."""
-    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def check_name(name: str) -> str:

@@ -13,9 +13,9 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _storage, _tcpdump
-from ansible_collections.nettap.containers.plugins.module_utils._capture._request import timestamp
 from ansible_collections.nettap.containers.plugins.module_utils._errors import PcapError
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import PcapFile, scan
+from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 from ansible_collections.nettap.containers.plugins.module_utils._system._process import Process
 
 State = dict[str, t.Any]

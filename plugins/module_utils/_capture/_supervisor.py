@@ -24,9 +24,10 @@ import traceback
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _plan, _session, _storage, _tcpdump
-from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, timestamp
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NamespaceError, NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _inotify, _netns, _process, _untrusted
+from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h

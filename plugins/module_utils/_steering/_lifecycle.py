@@ -47,8 +47,8 @@ def present(
     if check:
         if before and (before["topology"], before["mode"]) != (topology, mode):
             _namespace.create(name, topology, mode, mtu)  # which refuses
-        after = {**(before or {"name": name, "topology": topology, "mode": mode}), **({"engine": list(engine)} if engine is not None else {})}
-        return Outcome(not before or starts, before, after)
+        after = before or {**_namespace.planned(name, topology, mode, mtu), "engine": None, "engine_pids": [], "log": _service.Service(f"engine-{name}").log()}
+        return Outcome(not before or starts, before, {**after, **({"engine": list(engine), "engine_pids": []} if engine is not None and starts else {})})
     made = _namespace.create(name, topology, mode, mtu)
     if engine is not None and starts:
         service = _service.Service(f"engine-{name}", _in_namespace(name, engine), f"nettap engine of the dataplane {name}", always=True)

@@ -26,6 +26,7 @@ import typing as t
 import zlib
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
+from ansible_collections.nettap.containers.plugins.module_utils._system._clock import instant, timestamp
 
 Event = dict[str, t.Any]
 _Part = tuple[t.BinaryIO, int, int]  # a log, and the offsets to read from and to
@@ -103,7 +104,7 @@ class Log:
         At most the newest max_bytes are read, and at most the newest `limit` alerts kept. Raises DataplaneError.
         """
         cookie = _Cookie.parse(since) if since else None
-        earliest = instant(since) if since and cookie is None else 0.0
+        earliest = _earliest(since) if since and cookie is None else 0.0
         names = _Names(containers)
         newest: list[tuple[float, int, Event]] = []
         counts: collections.Counter[tuple[str | None, int, str, str]] = collections.Counter()
@@ -197,24 +198,17 @@ class _Names:
         return self._addresses.get(_address(event.get(f"{side}_ip", ""))) if self._addresses else None
 
 
-def instant(value: str) -> float:
-    """Seconds since the epoch of an ISO 8601 time or a number; a time without a zone is UTC. Raises DataplaneError."""
+def _earliest(since: str) -> float:
     try:
-        return float(value)
-    except ValueError:
-        pass
-    try:
-        # fromisoformat learnt the Z of UTC only in Python 3.11.
-        moment = datetime.datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", value.strip()))
+        return instant(since)
     except ValueError as error:
-        raise DataplaneError(f"since must be an ISO 8601 time (2026-01-31T03:00:00Z), seconds since the epoch or a cookie, not {value!r}.") from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp()
+        raise DataplaneError(f"since must be an ISO 8601 time (2026-01-31T03:00:00Z), seconds since the epoch or a cookie, not {since!r}.") from error
 
 
 def _alert(event: Event, moment: float, names: _Names) -> Event:
     about = _dictionary(event, "alert")
     return {
-        "time": _time(moment),
+        "time": timestamp(moment),
         "container": names.of(event),
         "action": about.get("action"),
         "signature": _text(about.get("signature")),
@@ -251,7 +245,7 @@ def _latest_stats(stream: t.BinaryIO, end: int, max_bytes: int) -> Event | None:
             stats = _dictionary(event, "stats")
             decisions, capture = _dictionary(stats, "ips"), _dictionary(stats, "capture")
             return {
-                "time": _time(_moment(event)),
+                "time": timestamp(_moment(event)),
                 "uptime": stats.get("uptime", 0),
                 "accepted": decisions.get("accepted", 0),
                 "blocked": decisions.get("blocked", 0),
@@ -364,10 +358,6 @@ def _parse(line: bytes) -> Event | None:
     except ValueError:
         return None
     return event if isinstance(event, dict) else None
-
-
-def _time(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _moment(event: Event) -> float:
