@@ -29,6 +29,10 @@ requirements:
   - tcpdump on the host
   - pyroute2 0.5.14 or newer on the host, for O(vantage=host) and O(vantage=both)
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.targets
+      - nettap.containers.captures
   check_mode:
     support: full
   diff_mode:

@@ -26,7 +26,6 @@ author:
 extends_documentation_fragment:
   - nettap.containers._attributes
   - nettap.containers._attributes.action
-  - nettap.containers._attributes.actiongroup
   - nettap.containers._packets
 requirements:
   - CAP_NET_RAW in the container, which Docker gives by default, and as a rule its user root

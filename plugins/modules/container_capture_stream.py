@@ -33,6 +33,9 @@ requirements:
   - Linux 5.3 or newer and Python 3.9 or newer on the host
   - root on the host (C(become=true))
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.captures
   check_mode:
     support: full
     details:

@@ -26,6 +26,9 @@ extends_documentation_fragment:
 requirements:
   - root on the host (C(become=true))
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.captures
   check_mode:
     support: full
     details:

@@ -23,6 +23,9 @@ extends_documentation_fragment:
 requirements:
   - pyroute2 0.5.14 or newer on the host
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.targets
   check_mode:
     support: full
     details:

@@ -23,6 +23,9 @@ extends_documentation_fragment:
 requirements:
   - nsenter (util-linux) on the host
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.targets
   check_mode:
     support: none
     details:

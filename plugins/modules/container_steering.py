@@ -26,6 +26,10 @@ extends_documentation_fragment:
 requirements:
   - pyroute2 and iproute2 on the host
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.targets
+      - nettap.containers.dataplanes
   check_mode:
     support: full
   diff_mode:

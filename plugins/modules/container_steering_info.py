@@ -23,6 +23,9 @@ requirements:
   - Linux 5.3 or newer, Python 3.9 or newer and pyroute2 on the host
   - root on the host (C(become=true))
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.dataplanes
   check_mode:
     support: full
   diff_mode:

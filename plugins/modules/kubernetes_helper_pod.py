@@ -30,6 +30,9 @@ requirements:
   - kubectl on the controller
   - C(python3) and C(tcpdump) in the image, and what else M(nettap.containers.container_capture) needs
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.kubernetes
   check_mode:
     support: full
   diff_mode:

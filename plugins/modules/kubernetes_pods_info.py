@@ -24,6 +24,9 @@ extends_documentation_fragment:
   - nettap.containers._attributes.actiongroup
   - nettap.containers._kubernetes
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.kubernetes
   check_mode:
     support: full
     details:

@@ -24,6 +24,9 @@ extends_documentation_fragment:
   - nettap.containers._attributes.actiongroup
   - nettap.containers._neuvector
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.neuvector
   check_mode:
     support: full
     details:

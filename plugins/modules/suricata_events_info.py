@@ -17,7 +17,6 @@ author:
   - The nettap.containers authors (@nettap)
 extends_documentation_fragment:
   - nettap.containers._attributes
-  - nettap.containers._attributes.actiongroup
 requirements:
   - Python 3.9 or newer on the host
   - root on the host (C(become=true))

@@ -599,7 +599,7 @@ def test_stand_in_is_strict(dp: Dp) -> None:
 def test_from_a_playbook(dp: Dp, playbook: c.Callable[..., ansible_cli.Finished]) -> None:
     module = "nettap.containers.neuvector_dataplane"
     done = playbook([{
-        "hosts": "all", "gather_facts": False, "module_defaults": {"group/nettap.containers.containers": {"socket": dp.path}},
+        "hosts": "all", "gather_facts": False, "module_defaults": {"group/nettap.containers.neuvector": {"socket": dp.path}},
         "tasks": [
             {"name": "first", module: {**BASE, "policy": [{"action": "deny", "port": 80, "protocol": "tcp"}]}},
             {"name": "again", module: BASE},

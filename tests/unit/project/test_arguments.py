@@ -19,6 +19,7 @@ from ansible_collections.nettap.containers.plugins.plugin_utils._options import 
 PLUGINS = "ansible_collections.nettap.containers.plugins"
 MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("[!_]*.py"))
 ACTIONS = sorted(path.stem for path in (ROOT / "plugins/action").glob("[!_]*.py"))
+GROUPS: dict[str, list[str]] = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())["action_groups"]
 
 
 class Asked(Exception):
@@ -86,6 +87,21 @@ def test_action_plugin_and_module_have_one_spec(name: str, monkeypatch: pytest.M
     rules = set(module) - {"argument_spec", "supports_check_mode"}
     # Options that nobody sets exclude each other on the controller alone.
     assert {rule: module[rule] for rule in rules} == {rule: spec[rule] for rule in rules} and (not staging or not rules)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_modules_of_an_action_group_share_options(group: str) -> None:
+    """A default that a play sets for a group reaches each module that has the option, and fails none that has not."""
+    options = {name: {word for option, about in documented(name).items() for word in (option, *about.get("aliases", ()))} for name in MODULES}
+    shared = set.intersection(*(options[name] for name in GROUPS[group]))
+    assert shared and sorted(GROUPS[group]) == sorted(name for name in MODULES if shared <= options[name])
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_action_groups_are_documented(name: str) -> None:
+    attributes = yaml.safe_load(importlib.import_module(f"{PLUGINS}.modules.{name}").DOCUMENTATION)["attributes"]
+    told = attributes.get("action_group", {}).get("membership", [])
+    assert told == [f"nettap.containers.{group}" for group, members in GROUPS.items() if name in members]
 
 
 def test_paths_of_the_host_are_not_expanded_on_the_controller() -> None:
