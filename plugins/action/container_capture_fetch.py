@@ -12,16 +12,10 @@ import typing as t
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_fetch import SPEC
 from ansible_collections.nettap.containers.plugins.plugin_utils._arrival import bring, file_name, sha256
+from ansible_collections.nettap.containers.plugins.plugin_utils._options import checked
 
-ARGUMENTS = {
-    "name": {"type": "str", "default": "default"},
-    "dest": {"type": "str", "default": "captures"},
-    "merge": {"type": "str", "choices": ["segment", "host"], "default": "host"},
-    "compress": {"type": "bool", "default": False},
-    "remove": {"type": "bool", "default": False},
-    "path": {"type": "str", "default": "/var/lib/nettap/captures"},
-}
 _MODULE = "nettap.containers.container_capture_fetch"
 _CAPTURE = "nettap.containers.container_capture"
 
@@ -36,7 +30,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Runs the action."""
         result = super().run(tmp, task_vars)
-        _validated, args = self.validate_argument_spec(ARGUMENTS)
+        args = checked(self, SPEC)
         host = (task_vars or {}).get("inventory_hostname", "localhost")
         base = os.path.join(os.path.abspath(os.path.expanduser(args["dest"])), file_name(host))
         check = self._task.check_mode

@@ -19,28 +19,18 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleE
 from ansible.plugins.action import ActionBase
 from ansible.plugins.become import BecomeBase
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_inside import SPEC
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _tcpdump
-from ansible_collections.nettap.containers.plugins.module_utils._capture._request import LEAST_BUFFER, Request
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, PcapError
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import scan
 from ansible_collections.nettap.containers.plugins.module_utils._system._times import timestamp
 from ansible_collections.nettap.containers.plugins.plugin_utils import _inside
 from ansible_collections.nettap.containers.plugins.plugin_utils._arrival import bring, file_name, sha256
 from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import Interruption
+from ansible_collections.nettap.containers.plugins.plugin_utils._options import checked
 from ansible_collections.nettap.containers.plugins.plugin_utils._portable import LOADER, PROGRAM, Bundle, bundle
 
-ARGUMENTS = {
-    "dest": {"type": "str", "default": "captures"},
-    "interface": {"type": "str", "default": "any"},
-    "filter": {"type": "str", "default": ""},
-    "snaplen": {"type": "int", "default": 0},
-    "packet_count": {"type": "int", "default": 0},
-    "duration": {"type": "float", "default": 30},
-    "buffer_size": {"type": "int", "default": LEAST_BUFFER},
-    "promiscuous": {"type": "bool", "default": False},
-    "tcpdump": {"type": "str"},
-    "upload_to": {"type": "list", "elements": "str", "default": ["/tmp", "/var/tmp", "/run", "/dev/shm", "/"]},
-}
 _BEAT = 1.0  # seconds between two beats
 _READY = 30.0  # seconds for the keeper to make its folder, for tcpdump to open its socket, and for it to end
 # Seconds for which packets stay in the kernel before tcpdump sees them: what it has not seen when it is ended is lost.
@@ -64,7 +54,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Runs the action."""
         result = super().run(tmp, task_vars)
-        _validated, args = self.validate_argument_spec(ARGUMENTS)
+        args = checked(self, SPEC)
         self._host = (task_vars or {}).get("inventory_hostname", "localhost")
         self._shell_path = self._play_context.executable or "/bin/sh"
         try:
@@ -73,7 +63,7 @@ class ActionModule(ActionBase):
                 raise AnsibleActionFail("The capture would never end: give duration or packet_count.")
             program = bundle(os.path.abspath(os.path.expanduser(args["tcpdump"])) if args["tcpdump"] else _tcpdump.program())
             if self._task.check_mode:
-                return {**result, "changed": True}
+                return {**result, "changed": True, "files": [], "capture": _told(args, None, None, {})}
             with Interruption() as interruption:
                 return {**result, "changed": True, **self._capture(args, request, program, interruption)}
         except NettapError as error:
@@ -110,10 +100,10 @@ class ActionModule(ActionBase):
         if interruption.happened:
             interruption.announce(f"[{self._host}] interrupted: the capture was stopped and fetched to {dest}")
             raise AnsibleActionFail(f"Interrupted: the capture was stopped and fetched to {dest}.")
-        counts = {name: report.counts.get(name) for name in ("packets_captured", "packets_received", "packets_dropped")}
+        capture = _told(args, reason, timestamp(started), report.counts)
         return {
-            "files": [{"dest": dest, "size": os.path.getsize(dest), "sha256": sha256(dest), "packets": counts["packets_captured"], "host": self._host}],
-            "capture": {"interface": args["interface"], "filter": args["filter"], "stop_reason": reason, "started_at": timestamp(started), **counts},
+            "files": [{"dest": dest, "size": os.path.getsize(dest), "sha256": sha256(dest), "packets": capture["packets_captured"], "host": self._host}],
+            "capture": capture,
         }
 
     def _owner(self) -> str:
@@ -280,6 +270,12 @@ class _Background:
         if self._error is not None:
             return str(self._error)
         return " ".join((self._result["stderr"] or self._result["stdout"]).split()) if self._result else ""
+
+
+def _told(args: dict[str, t.Any], reason: str | None, started_at: str | None, counts: t.Mapping[str, int]) -> dict[str, t.Any]:
+    """Return the capture as the task returns it; what is not known is None."""
+    figures = {name: counts.get(name) for name in ("packets_captured", "packets_received", "packets_dropped")}
+    return {"interface": args["interface"], "filter": args["filter"], "stop_reason": reason, "started_at": started_at, **figures}
 
 
 def _advice(words: str) -> str:

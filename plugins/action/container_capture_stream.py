@@ -17,20 +17,12 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleE
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_stream import SPEC
 from ansible_collections.nettap.containers.plugins.module_utils._capture._follow import pack
 from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import Interruption
+from ansible_collections.nettap.containers.plugins.plugin_utils._options import checked
 from ansible_collections.nettap.containers.plugins.plugin_utils._sink import ClosedError, Program, Sink, SinkError, open_file
 
-ARGUMENTS = {
-    "name": {"type": "str", "default": "default"},
-    "path": {"type": "str", "default": "/var/lib/nettap/captures"},
-    "dest": {"type": "str"},
-    "argv": {"type": "list", "elements": "str"},
-    "format": {"type": "str", "choices": ["pcapng", "pcap"], "default": "pcapng"},
-    "from_start": {"type": "bool", "default": True},
-    "on_close": {"type": "str", "choices": ["keep", "stop", "remove"], "default": "keep"},
-    "patience": {"type": "float", "default": 120},
-}
 _MODULE = "nettap.containers.container_capture_stream"
 _CAPTURE = "nettap.containers.container_capture"
 _WAIT = 1.0  # seconds for which a question waits on the host; meanwhile we do not see that the reader has closed
@@ -54,11 +46,12 @@ class ActionModule(ActionBase):
         """Runs the action."""
         result = super().run(tmp, task_vars)
         task_vars = task_vars or {}
-        _validated, args = self.validate_argument_spec(ARGUMENTS, mutually_exclusive=[("dest", "argv")], required_one_of=[("dest", "argv")])
+        args = checked(self, SPEC)
         if args["argv"] == []:
             raise AnsibleActionFail("argv is empty: give the program that is to read the stream, and its arguments.")
         if self._task.check_mode:
-            return {**result, "changed": bool(args["dest"]) or args["on_close"] != "keep"}
+            figures = {**_figures(None, _dest(args)), **({"rc": None} if args["argv"] else {})}
+            return {**result, **figures, "changed": bool(args["dest"]) or args["on_close"] != "keep"}
         self._host = task_vars.get("inventory_hostname", "localhost")
         with Interruption() as interruption:
             folder = self._make_tmp_path()
@@ -86,12 +79,12 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(str(staged.get("msg")))
         if not staged["capture"]["live"] and staged["capture"]["status"] == "running":
             self._warn(f"the session {args['name']} was not started with live: true, so its packets come late, some KiB at a time.")
-        dest = os.path.abspath(os.path.expanduser(args["dest"])) if args["dest"] else None
+        dest = _dest(args)
         try:
             sink = open_file(dest, interruption) if dest else Program(args["argv"], interruption, self._say)
         except SinkError as error:
             raise AnsibleActionFail(str(error)) from None
-        told = {"capture": staged["capture"], "dest": dest, "packets": 0, "lost": [], "missed": None, "ended_by": "interruption", "size": 0}
+        told = {**_figures(staged["capture"], dest), "ended_by": "interruption"}
         if sink is None:
             return told
         order = {**names, "host": self._host, "form": args["format"], "from_start": args["from_start"], "wait": _WAIT}
@@ -182,6 +175,15 @@ class ActionModule(ActionBase):
     def _warn(self, words: str) -> None:
         self._say(words)  # at once: Ansible keeps the warnings of a task until it has ended
         Display().warning(f"[{self._host}] {words}")
+
+
+def _dest(args: dict[str, t.Any]) -> str | None:
+    return os.path.abspath(os.path.expanduser(args["dest"])) if args["dest"] else None
+
+
+def _figures(capture: dict[str, t.Any] | None, dest: str | None) -> dict[str, t.Any]:
+    """Return what the task returns of a stream that has not begun."""
+    return {"capture": capture, "dest": dest, "packets": 0, "lost": [], "missed": None, "ended_by": None, "size": 0}
 
 
 def _missed(segments: list[dict[str, t.Any]]) -> int | None:

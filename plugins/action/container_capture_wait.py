@@ -12,23 +12,9 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleE
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_wait import SPEC
 from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import Interruption
-
-ARGUMENTS = {
-    "name": {"type": "str", "default": "default"},
-    "path": {"type": "str", "default": "/var/lib/nettap/captures"},
-    "interval": {"type": "float", "default": 5},
-    "patience": {"type": "float", "default": 120},
-    "fetch_on_interrupt": {
-        "type": "dict",
-        "options": {
-            "dest": {"type": "str", "default": "captures"},
-            "merge": {"type": "str", "choices": ["segment", "host"], "default": "host"},
-            "compress": {"type": "bool", "default": False},
-            "remove": {"type": "bool", "default": False},
-        },
-    },
-}
+from ansible_collections.nettap.containers.plugins.plugin_utils._options import checked
 
 
 class ActionModule(ActionBase):
@@ -41,9 +27,9 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Runs the action."""
         result = super().run(tmp, task_vars)
-        _validated, args = self.validate_argument_spec(ARGUMENTS)
+        args = checked(self, SPEC)
         if self._task.check_mode:
-            return {**result, "changed": False}
+            return {**result, "changed": False, "capture": None}
         with Interruption() as interruption:
             capture = self._wait(args, task_vars or {}, interruption)
             if interruption.happened:

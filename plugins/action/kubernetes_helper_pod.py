@@ -19,25 +19,11 @@ from ansible.module_utils.common.text.converters import to_text
 from ansible.utils.collection_loader import AnsibleCollectionConfig
 from ansible.utils.display import Display
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._kubernetes_helper_pod import SPEC
 from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import run_pid
 from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import _action, _exit_guard, _helper_pod, _pods
+from ansible_collections.nettap.containers.plugins.plugin_utils._options import checked
 
-ARGUMENTS: dict[str, dict[str, t.Any]] = {
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "namespace": {"type": "str", "default": "default"},
-    "node": {"type": "list", "elements": "str"},
-    "image": {"type": "str"},
-    "image_pull_policy": {"type": "str", "choices": ["Always", "IfNotPresent", "Never"], "default": "IfNotPresent"},
-    "image_pull_secrets": {"type": "list", "elements": "str"},
-    "service_account": {"type": "str"},
-    "python": {"type": "str", "default": "/usr/bin/python3"},
-    "deadline": {"type": "int", "default": 3600},
-    "start_timeout": {"type": "int", "default": 120},
-    "name": {"type": "str"},
-    "run": {"type": "str"},
-    "guard": {"type": "int"},
-    **_action.ARGUMENTS,
-}
 _STEP = 1.0  # seconds between looks at a pod that starts or ends
 _GONE_SECONDS = 60  # for a deleted pod to disappear: the kubelet has to confirm
 
@@ -49,7 +35,7 @@ class ActionModule(_action.KubernetesAction):
         """Runs the action."""
         result = super().run(tmp, task_vars)
         self.task_vars = task_vars or {}
-        _validated, args = self.validate_argument_spec(ARGUMENTS, required_if=[("state", "present", ("node", "image"))])
+        args = checked(self, SPEC)
         return {**result, **(self._present(args) if args["state"] == "present" else self._absent(args))}
 
     def _present(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -58,7 +44,7 @@ class ActionModule(_action.KubernetesAction):
         run = uuid.uuid4().hex[:8]
         wanted = {f"nettap-helper-{run}-{number}": node for number, node in enumerate(dict.fromkeys(args["node"]), start=1)}
         if self._task.check_mode:
-            return {"changed": True, "pods": [], "orphans": [], "run": run}
+            return {"changed": True, "pods": [], "orphans": [], "run": run, "guard": None}
         orphans = self._orphans(args)
         try:
             # Nobody waits for them: on a node that is gone, pods stay.

@@ -12,19 +12,10 @@ import typing as t
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.utils.display import Display
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._kubernetes_pods_info import SPEC
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import _action, _pods
-
-ARGUMENTS: dict[str, dict[str, t.Any]] = {
-    "namespace": {"type": "str", "default": "default"},
-    "pod": {"type": "list", "elements": "str"},
-    "label_selectors": {"type": "list", "elements": "str"},
-    "deployment": {"type": "str"},
-    "container": {"type": "list", "elements": "str"},
-    "match_inventory": {"type": "bool", "default": True},
-    "node_variable": {"type": "str", "default": "kubernetes_node"},
-    **_action.ARGUMENTS,
-}
+from ansible_collections.nettap.containers.plugins.plugin_utils._options import checked
 
 
 class ActionModule(_action.KubernetesAction):
@@ -34,8 +25,7 @@ class ActionModule(_action.KubernetesAction):
         """Runs the action."""
         result = super().run(tmp, task_vars)
         self.task_vars = task_vars or {}
-        ways = ("pod", "label_selectors", "deployment")
-        _validated, args = self.validate_argument_spec(ARGUMENTS, mutually_exclusive=[ways], required_one_of=[ways])
+        args = checked(self, SPEC)
         try:
             found, warnings = self._find(args)
             if args["match_inventory"]:

@@ -42,8 +42,6 @@ attributes:
 options: {}
 attributes:
   action_group:
-    description: Use C(group/nettap.containers.containers) in C(module_defaults) to set defaults for this module.
+    description: Use C(group/GROUP) in C(module_defaults), with the name of one of the groups, to set options that its modules share.
     support: full
-    membership:
-      - nettap.containers.containers
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Kept in step with plugins/plugin_utils/_kubernetes/_action.py."""
+    """The options of plugins/module_utils/_arguments/_kubernetes.py."""
 
     DOCUMENTATION = r"""
 options:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Kept in step with plugins/module_utils/_target.py."""
+    """The options of plugins/module_utils/_arguments/_target.py."""
 
     DOCUMENTATION = r"""
 options:

@@ -14,6 +14,7 @@ description:
     and vantage, in the container's network namespace; nothing is needed in the container's image.
   - A detached supervisor ends the session on time, also when no packet comes or the connection is lost. It guards the
     disk and follows a restarted container into its new namespace.
+  - The filter expression is checked before anything is started.
   - Captures hold secrets. They are kept in a folder that only root can read, until they are removed.
 version_added: 0.1.0
 author:
@@ -22,10 +23,16 @@ extends_documentation_fragment:
   - nettap.containers._attributes
   - nettap.containers._attributes.actiongroup
   - nettap.containers._target
+  - nettap.containers._session
+  - nettap.containers._packets
 requirements:
   - tcpdump on the host
   - pyroute2 0.5.14 or newer on the host, for O(vantage=host) and O(vantage=both)
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.targets
+      - nettap.containers.captures
   check_mode:
     support: full
   diff_mode:
@@ -44,17 +51,12 @@ options:
     type: str
     choices: [started, stopped, absent]
     default: started
-  name:
-    description:
-      - Name of the session on that host, 1 to 64 letters, digits, dots, underscores and hyphens.
-    type: str
-    default: default
   interface:
     description:
       - The container's interfaces to capture on, each by a C(tcpdump) of its own. V(any) is all of them in one file, its
         loopback included; a named interface costs less.
       - When a container stops, the kernel takes a named interface away with what C(tcpdump) has not read yet, up to a second of
-        packets; of these, only RV(capture.segments[].packets_received) tells. With V(any) nothing is lost.
+        packets; of these, only RV(nettap.containers.container_capture_info#module:captures[].segments[].packets_received) tells. With V(any) nothing is lost.
     type: list
     elements: str
     default: [any]
@@ -64,21 +66,6 @@ options:
     type: str
     choices: [container, host, both]
     default: container
-  filter:
-    description:
-      - A filter expression, see C(pcap-filter(7)). It is checked before anything is started.
-    type: str
-    default: ""
-  snaplen:
-    description:
-      - Bytes to keep of each packet; V(0) is all of them.
-    type: int
-    default: 0
-  packet_count:
-    description:
-      - Ends a segment after so many packets; V(0) is without limit.
-    type: int
-    default: 0
   duration:
     description:
       - Ends the session after so many seconds, whether packets come or not; V(0) is until stopped.
@@ -99,11 +86,6 @@ options:
       - Kernel buffer of a segment in KiB.
       - By default 262144, and less (but at least 4096) where all segments of the session would take more than a 32nd of the available memory.
     type: int
-  promiscuous:
-    description:
-      - Whether to capture packets too that are not for the interface.
-    type: bool
-    default: false
   live:
     description:
       - Whether to write each packet to its file at once, for M(nettap.containers.container_capture_stream) to follow the session within 2 seconds.
@@ -149,11 +131,6 @@ options:
       - Whether to capture from a container that shares the host's network. Such a capture holds the host's whole traffic.
     type: bool
     default: false
-  path:
-    description:
-      - Folder on the host that holds the sessions. It must belong to root alone, and no part of it may be a symbolic link.
-    type: path
-    default: /var/lib/nettap/captures
 seealso:
   - module: nettap.containers.container_capture_info
   - module: nettap.containers.container_capture_fetch
@@ -197,109 +174,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 capture:
-  description: The session; null when it is absent.
+  description: The session, as RV(nettap.containers.container_capture_info#module:captures) has it; null when it is absent.
   returned: success, and when O(max_drop_percent) is exceeded
   type: dict
-  contains:
-    name:
-      description: Name of the session.
-      type: str
-    status:
-      description: V(running), V(stopped) or V(failed). A session that waits for its O(start_at) is V(running).
-      type: str
-    path:
-      description: Folder of the session on the host.
-      type: str
-    started_at:
-      description: When every tcpdump had its socket open, UTC; null before.
-      type: str
-    stopped_at:
-      description: When the session ended, UTC; null before.
-      type: str
-    error:
-      description: Why the session as a whole failed.
-      type: str
-    supervisor:
-      description: The process that guards the session, and whether it is alive.
-      type: dict
-      sample:
-        pid: 18636
-        alive: true
-    filter:
-      description: The filter expression.
-      type: str
-    duration:
-      description: Seconds that were asked for; 0 is until stopped.
-      type: float
-    live:
-      description: Whether each packet is written to its file at once.
-      type: bool
-    buffer_size:
-      description: Kernel buffer of each segment in KiB.
-      type: int
-    segments:
-      description: One entry for each container, interface and vantage; a container that was restarted has further ones.
-      type: list
-      elements: dict
-      contains:
-        container:
-          description: Name of the container.
-          type: str
-        id:
-          description: ID of the container.
-          type: str
-        interface:
-          description: The container's interface, or V(any).
-          type: str
-        vantage:
-          description: V(container) or V(host).
-          type: str
-        device:
-          description: The link that tcpdump opened; for the vantage V(host) the interface's peer on the host.
-          type: str
-        pid:
-          description: Process of tcpdump on the host; null before RV(capture.started_at).
-          type: int
-        argv:
-          description: The command line of tcpdump.
-          type: list
-          elements: str
-        status:
-          description: V(running), V(stopped) or V(failed).
-          type: str
-        stop_reason:
-          description:
-            - Why it ended, one of V(user), V(duration), V(packet_count), V(disk), V(container_gone), V(interface_gone) and V(error).
-          type: str
-        error:
-          description: What went wrong, in tcpdump's own words where it spoke.
-          type: str
-        files:
-          description: Its capture files on the host, in the order of their packets.
-          type: list
-          elements: str
-        bytes:
-          description: Size of these files.
-          type: int
-        packets_captured:
-          description: Packets that tcpdump has read; those of a ring that was overwritten are counted too.
-          type: int
-        packets_received:
-          description: Packets that passed the filter, as the kernel counts them, dropped ones included.
-          type: int
-        packets_dropped:
-          description: Packets that passed the filter and were lost because the kernel's buffer was full.
-          type: int
-        packets_dropped_by_interface:
-          description: Packets that the interface dropped, where it tells.
-          type: int
-        first_packet:
-          description: Time of the first packet in the files, UTC.
-          type: str
-          sample: "2026-01-31T03:00:00.000123Z"
-        last_packet:
-          description: Time of the last packet in the files, UTC; known once the segment has ended.
-          type: str
 kept:
   description: The name under which the ended capture is kept that this session takes the place of.
   returned: when there was one
@@ -311,25 +188,25 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._packets import PACKETS
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._session import SESSION
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._target import EXCLUSIVE, KINDS, TARGET
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _control
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, start_time
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
 
 ARGUMENTS = {
-    **_target.ARGUMENTS,
+    **TARGET,
+    **SESSION,
+    **PACKETS,
     "state": {"type": "str", "choices": ["started", "stopped", "absent"], "default": "started"},
-    "name": {"type": "str", "default": "default"},
     "interface": {"type": "list", "elements": "str", "default": ["any"]},
     "vantage": {"type": "str", "choices": ["container", "host", "both"], "default": "container"},
-    "filter": {"type": "str", "default": ""},
-    "snaplen": {"type": "int", "default": 0},
-    "packet_count": {"type": "int", "default": 0},
     "duration": {"type": "float", "default": 0},
     "file_size": {"type": "int", "default": 100},
     "file_count": {"type": "int", "default": 10},
     "buffer_size": {"type": "int"},
-    "promiscuous": {"type": "bool", "default": False},
     "live": {"type": "bool", "default": False},
     "start_at": {"type": "str"},
     "on_restart": {"type": "str", "choices": ["follow", "stop"], "default": "follow"},
@@ -338,7 +215,6 @@ ARGUMENTS = {
     "wait": {"type": "bool", "default": False},
     "force": {"type": "bool", "default": False},
     "allow_host_network": {"type": "bool", "default": False},
-    "path": {"type": "path", "default": "/var/lib/nettap/captures"},
 }
 
 
@@ -359,8 +235,8 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec=ARGUMENTS,
-        mutually_exclusive=_target.EXCLUSIVE,
-        required_if=[("state", "started", _target.KINDS, True)],
+        mutually_exclusive=EXCLUSIVE,
+        required_if=[("state", "started", KINDS, True)],
         supports_check_mode=True,
     )
     params = module.params

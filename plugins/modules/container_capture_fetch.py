@@ -26,10 +26,14 @@ extends_documentation_fragment:
   - nettap.containers._attributes
   - nettap.containers._attributes.action
   - nettap.containers._attributes.actiongroup
+  - nettap.containers._session
 requirements:
   - Linux 5.3 or newer and Python 3.9 or newer on the host
   - root on the host (C(become=true))
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.captures
   check_mode:
     support: full
   diff_mode:
@@ -37,11 +41,6 @@ attributes:
   idempotent:
     support: full
 options:
-  name:
-    description:
-      - The session to fetch.
-    type: str
-    default: default
   dest:
     description:
       - Folder on the controller, relative to the current working directory. It is made (C(0700)) where it is missing.
@@ -65,11 +64,6 @@ options:
       - Whether to delete the session on the host once its files are on the controller and verified. It must have ended.
     type: bool
     default: false
-  path:
-    description:
-      - Folder on the host that holds the sessions.
-    type: path
-    default: /var/lib/nettap/captures
   stage_in:
     description:
       - The folder on the host to stage the files in. Set by the action plugin; not for use in a task.
@@ -134,25 +128,15 @@ capture:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_fetch import SPEC
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _stage, _storage
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 
 
 def main() -> None:
     """Run the module: stage the files for the action plugin, which gives stage_in and stage_as."""
-    module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "default": "default"},
-            "dest": {"type": "str", "default": "captures"},
-            "merge": {"type": "str", "choices": ["segment", "host"], "default": "host"},
-            "compress": {"type": "bool", "default": False},
-            "remove": {"type": "bool", "default": False},
-            "path": {"type": "path", "default": "/var/lib/nettap/captures"},
-            "stage_in": {"type": "path"},
-            "stage_as": {"type": "str"},
-        },
-        supports_check_mode=True,
-    )
+    staging = {"stage_in": {"type": "path"}, "stage_as": {"type": "str"}}
+    module = AnsibleModule(argument_spec={**SPEC["argument_spec"], **staging}, supports_check_mode=True)
     params = module.params
     if not params["stage_as"]:
         module.fail_json(msg="Its action plugin, which does the fetching, was not run: call it by its full name, nettap.containers.container_capture_fetch.")

@@ -21,6 +21,9 @@ requirements:
   - Linux 5.3 or newer and Python 3.9 or newer on the host
   - root on the host (C(become=true))
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.captures
   check_mode:
     support: full
     details:
@@ -165,6 +168,7 @@ captures:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._session import SESSION
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _control
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 
@@ -172,7 +176,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import N
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={"name": {"type": "str"}, "path": {"type": "path", "default": "/var/lib/nettap/captures"}},
+        argument_spec={"name": {"type": "str"}, "path": SESSION["path"]},
         supports_check_mode=True,
     )
     try:

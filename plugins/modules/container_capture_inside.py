@@ -26,7 +26,7 @@ author:
 extends_documentation_fragment:
   - nettap.containers._attributes
   - nettap.containers._attributes.action
-  - nettap.containers._attributes.actiongroup
+  - nettap.containers._packets
 requirements:
   - CAP_NET_RAW in the container, which Docker gives by default, and as a rule its user root
   - a shell, mkdir, rm, chmod and sleep in the container
@@ -54,21 +54,6 @@ options:
       - The interface to capture on; V(any) is all of them.
     type: str
     default: any
-  filter:
-    description:
-      - A filter expression, see C(pcap-filter(7)).
-    type: str
-    default: ""
-  snaplen:
-    description:
-      - Bytes to keep of each packet; V(0) is all of them.
-    type: int
-    default: 0
-  packet_count:
-    description:
-      - Ends the capture after so many packets; V(0) is without limit.
-    type: int
-    default: 0
   duration:
     description:
       - Ends the capture after so many seconds, whether packets come or not; V(0) is without limit, and needs O(packet_count).
@@ -79,11 +64,6 @@ options:
       - Kernel buffer in KiB.
     type: int
     default: 4096
-  promiscuous:
-    description:
-      - Whether to capture packets too that are not for the interface.
-    type: bool
-    default: false
   tcpdump:
     description:
       - Path of the C(tcpdump) on the controller that is brought along. It must be for the container's architecture, and then is best a static one.
@@ -131,8 +111,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: The file on the controller.
-  returned: success, but not in check mode
+  description: The file on the controller; none in check mode.
+  returned: success
   type: list
   elements: dict
   contains:
@@ -153,8 +133,8 @@ files:
       description: The host that it comes from, by its name in the inventory.
       type: str
 capture:
-  description: How it went.
-  returned: success, but not in check mode
+  description: How it went; in check mode, what is not known is null.
+  returned: success
   type: dict
   contains:
     interface:
@@ -183,24 +163,12 @@ capture:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_inside import SPEC
+
 
 def main() -> None:
-    """Say how it is used."""
-    module = AnsibleModule(
-        argument_spec={
-            "dest": {"type": "str", "default": "captures"},
-            "interface": {"type": "str", "default": "any"},
-            "filter": {"type": "str", "default": ""},
-            "snaplen": {"type": "int", "default": 0},
-            "packet_count": {"type": "int", "default": 0},
-            "duration": {"type": "float", "default": 30},
-            "buffer_size": {"type": "int", "default": 4096},
-            "promiscuous": {"type": "bool", "default": False},
-            "tcpdump": {"type": "str"},
-            "upload_to": {"type": "list", "elements": "str", "default": ["/tmp", "/var/tmp", "/run", "/dev/shm", "/"]},
-        },
-        supports_check_mode=True,
-    )
+    """Fail: the work is the action plugin's."""
+    module = AnsibleModule(**SPEC, supports_check_mode=True)
     module.fail_json(msg="Its action plugin, which does the capturing, was not run: call it by its full name, nettap.containers.container_capture_inside.")
 
 

@@ -12,6 +12,7 @@ short_description: Follow a running capture session live, into a file, a FIFO or
 description:
   - Brings the packets of a session to the controller while they are captured, as one stream that Wireshark, tshark and C(tcpdump -r -) read.
     The task ends when the capture ends or the reader closes its end; the latter is no error.
+  - A session that has ended is streamed as far as it is on the disk.
   - Packets are at most 2 seconds behind when the session was started with O(nettap.containers.container_capture#module:live=true), of which up to one
     second is the kernel's, which hands packets to C(tcpdump) in blocks.
   - Works over any connection and under C(become). The host is asked for the next packets again and again; a connection that breaks
@@ -27,10 +28,14 @@ extends_documentation_fragment:
   - nettap.containers._attributes
   - nettap.containers._attributes.action
   - nettap.containers._attributes.actiongroup
+  - nettap.containers._session
 requirements:
   - Linux 5.3 or newer and Python 3.9 or newer on the host
   - root on the host (C(become=true))
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.captures
   check_mode:
     support: full
     details:
@@ -42,16 +47,6 @@ attributes:
     details:
       - Each run is a stream of its own.
 options:
-  name:
-    description:
-      - The session to follow. One that has ended is streamed as far as it is on the disk.
-    type: str
-    default: default
-  path:
-    description:
-      - Folder on the host that holds the sessions.
-    type: path
-    default: /var/lib/nettap/captures
   dest:
     description:
       - A file or FIFO on the controller, relative to the current working directory. A file is made (C(0600)) or emptied; for a FIFO
@@ -128,37 +123,37 @@ EXAMPLES = r"""
 RETURN = r"""
 packets:
   description: Number of packets in the stream.
-  returned: success, but not in check mode
+  returned: success
   type: int
 size:
   description: Bytes that were written.
-  returned: success, but not in check mode
+  returned: success
   type: int
 ended_by:
-  description: What ended the stream, the end of the V(capture) or the V(reader), which has closed.
-  returned: success, but not in check mode
+  description: What ended the stream, the end of the V(capture) or the V(reader), which has closed; null in check mode.
+  returned: success
   type: str
   sample: capture
 lost:
   description: Places (container and interface) of which packets were overwritten on the host before they could be read.
-  returned: success, but not in check mode
+  returned: success
   type: list
   elements: str
 missed:
   description: Number of captured packets that are not in the stream, exact; null for a stream that ended before its capture or did not begin at its start.
-  returned: success, but not in check mode
+  returned: success
   type: int
 dest:
   description: Path of the file or FIFO on the controller; null with O(argv).
-  returned: success, but not in check mode
+  returned: success
   type: str
 rc:
-  description: Exit code of the program.
+  description: Exit code of the program; null in check mode.
   returned: with O(argv)
   type: int
 capture:
-  description: The session as M(nettap.containers.container_capture_info) returns it; with its final figures if it has ended.
-  returned: success, but not in check mode
+  description: The session as M(nettap.containers.container_capture_info) returns it; with its final figures if it has ended; null in check mode.
+  returned: success
   type: dict
 """
 
@@ -166,6 +161,7 @@ import sys
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_stream import SPEC
 from ansible_collections.nettap.containers.plugins.module_utils._background import _archive
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _control, _follow, _stage
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NettapError
@@ -173,20 +169,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import C
 
 def main() -> None:
     """Run the module: stage the program that the action plugin, which gives stage_in, will run again and again."""
-    module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "default": "default"},
-            "path": {"type": "path", "default": "/var/lib/nettap/captures"},
-            "dest": {"type": "str"},
-            "argv": {"type": "list", "elements": "str"},
-            "format": {"type": "str", "choices": ["pcapng", "pcap"], "default": "pcapng"},
-            "from_start": {"type": "bool", "default": True},
-            "on_close": {"type": "str", "choices": ["keep", "stop", "remove"], "default": "keep"},
-            "patience": {"type": "float", "default": 120},
-            "stage_in": {"type": "path"},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec={**SPEC["argument_spec"], "stage_in": {"type": "path"}}, supports_check_mode=True)
     params = module.params
     if not params["stage_in"]:
         module.fail_json(msg="Its action plugin, which does the streaming, was not run: call it by its full name, nettap.containers.container_capture_stream.")

@@ -22,9 +22,13 @@ extends_documentation_fragment:
   - nettap.containers._attributes
   - nettap.containers._attributes.action
   - nettap.containers._attributes.actiongroup
+  - nettap.containers._session
 requirements:
   - root on the host (C(become=true))
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.captures
   check_mode:
     support: full
     details:
@@ -36,16 +40,6 @@ attributes:
   idempotent:
     support: full
 options:
-  name:
-    description:
-      - The session to wait for.
-    type: str
-    default: default
-  path:
-    description:
-      - Folder on the host that holds the sessions.
-    type: path
-    default: /var/lib/nettap/captures
   interval:
     description:
       - Seconds between two looks, and so between two lines of progress.
@@ -97,34 +91,19 @@ EXAMPLES = r"""
 
 RETURN = r"""
 capture:
-  description: The session with its final figures, as M(nettap.containers.container_capture_info) returns it.
-  returned: success, but not in check mode
+  description: The session with its final figures, as M(nettap.containers.container_capture_info) returns it; null in check mode.
+  returned: success
   type: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_wait import SPEC
+
 
 def main() -> None:
-    """Say how it is used."""
-    module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "default": "default"},
-            "path": {"type": "path", "default": "/var/lib/nettap/captures"},
-            "interval": {"type": "float", "default": 5},
-            "patience": {"type": "float", "default": 120},
-            "fetch_on_interrupt": {
-                "type": "dict",
-                "options": {
-                    "dest": {"type": "str", "default": "captures"},
-                    "merge": {"type": "str", "choices": ["segment", "host"], "default": "host"},
-                    "compress": {"type": "bool", "default": False},
-                    "remove": {"type": "bool", "default": False},
-                },
-            },
-        },
-        supports_check_mode=True,
-    )
+    """Fail: the work is the action plugin's."""
+    module = AnsibleModule(**SPEC, supports_check_mode=True)
     module.fail_json(msg="Its action plugin, which does the waiting, was not run: call it by its full name, nettap.containers.container_capture_wait.")
 
 

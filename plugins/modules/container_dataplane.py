@@ -27,6 +27,9 @@ requirements:
   - Linux 5.3 or newer, Python 3.9 or newer, pyroute2 and iproute2 on the host
   - root on the host (C(become=true))
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.dataplanes
   check_mode:
     support: full
   diff_mode:
@@ -115,7 +118,7 @@ dataplane:
       description: Its name.
       type: str
     netns:
-      description: Path and inode number of its network namespace.
+      description: Path and inode number of its network namespace; the number is null in check mode if the namespace is to be made.
       type: dict
     topology:
       description: What the service links are for.
@@ -127,7 +130,8 @@ dataplane:
       description: MTU of the service links in bytes.
       type: int
     links:
-      description: The service links, that on the containers' side first, with the names and ifindices of both ends.
+      description: The service links, that on the containers' side first, with the names and ifindices of both ends; indices are null
+        in check mode if the links are to be made.
       type: list
       elements: dict
     engine:
@@ -142,6 +146,8 @@ dataplane:
       description: Where the engine's output is.
       type: str
 """
+
+import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -176,7 +182,10 @@ def main() -> None:
             result = _lifecycle.absent(params["name"], module.check_mode)
     except NettapError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=result.changed, dataplane=result.after, diff={"before": result.before, "after": result.after})
+    found: dict[str, t.Any] = {"changed": result.changed, "dataplane": result.after}
+    if module._diff:
+        found["diff"] = {"before": result.before, "after": result.after}
+    module.exit_json(**found)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,9 @@ extends_documentation_fragment:
 requirements:
   - pyroute2 0.5.14 or newer on the host
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.targets
   check_mode:
     support: full
     details:
@@ -151,13 +154,14 @@ containers:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._target import EXCLUSIVE, KINDS, TARGET
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _links, _target
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec=_target.ARGUMENTS, mutually_exclusive=_target.EXCLUSIVE, required_one_of=[_target.KINDS], supports_check_mode=True)
+    module = AnsibleModule(argument_spec=TARGET, mutually_exclusive=EXCLUSIVE, required_one_of=[KINDS], supports_check_mode=True)
     try:
         with _target.resolved(module.params) as targets:
             links = _links.interfaces([target.namespace for target in targets])

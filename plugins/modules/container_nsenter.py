@@ -23,6 +23,9 @@ extends_documentation_fragment:
 requirements:
   - nsenter (util-linux) on the host
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.targets
   check_mode:
     support: none
     details:
@@ -36,13 +39,22 @@ attributes:
 options:
   argv:
     description:
-      - The program and its arguments. Mutually exclusive with O(cmd).
+      - The program and its arguments.
+      - Exactly one of O(argv) or O(command) must be specified.
     type: list
     elements: str
-  cmd:
+  command:
     description:
       - The program and its arguments in one string, which is split as a shell would, but not given to one.
+      - Exactly one of O(argv) or O(command) must be specified.
     type: str
+  env:
+    description:
+      - Environment variables for the program, in addition to those of the task; C(nsenter) gets them too.
+      - With V(mnt) in O(namespaces), the program is looked up in the folders of C(PATH) as it is set here or on the host.
+      - Values that YAML takes for numbers or booleans must be quoted, and templates need the filter C(string).
+    type: dict
+    version_added: 0.2.0
   namespaces:
     description:
       - The namespaces to enter; the host's are kept for all others.
@@ -59,6 +71,18 @@ options:
     description:
       - What the program gets on its standard input.
     type: str
+  stdin_add_newline:
+    description:
+      - Whether to append a newline to O(stdin).
+    type: bool
+    default: true
+    version_added: 0.2.0
+  strip_empty_ends:
+    description:
+      - Whether to strip empty lines from the end of RV(stdout) and RV(stderr).
+    type: bool
+    default: true
+    version_added: 0.2.0
   timeout:
     description:
       - Seconds after which the program is killed and the task fails; V(0) is never.
@@ -79,7 +103,15 @@ EXAMPLES = r"""
 - name: Reach a database as the container does
   nettap.containers.container_nsenter:
     container: web
-    cmd: nc -zv -w 3 db 5432
+    command: nc -zv -w 3 db 5432
+
+- name: Run a program of the container in the language of its users
+  nettap.containers.container_nsenter:
+    container: web
+    namespaces: [net, mnt]
+    argv: [/app/report]
+    env:
+      LANG: de_DE.UTF-8
 """
 
 RETURN = r"""
@@ -116,6 +148,7 @@ import shlex
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._target import EXCLUSIVE, KINDS, TARGET
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, TargetError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _nsenter
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
@@ -128,34 +161,42 @@ def run(module: AnsibleModule, argv: list[str]) -> dict[str, object]:
         if len(targets) != 1:
             names = ", ".join(target.container.name for target in targets) or "none"
             raise TargetError(f"Exactly one container is needed, and the target options match {len(targets)} ({names}).")
-        done = _nsenter.run(targets[0].namespace, params["namespaces"], argv, params["chdir"], params["stdin"], params["timeout"] or None)
-    return {"rc": done.returncode, "stdout": done.stdout.rstrip("\r\n"), "stderr": done.stderr.rstrip("\r\n")}
+        stdin = params["stdin"] + "\n" if params["stdin"] is not None and params["stdin_add_newline"] else params["stdin"]
+        done = _nsenter.run(targets[0].namespace, params["namespaces"], argv, params["chdir"], stdin, params["timeout"] or None, params["env"])
+    ends = "\r\n" if params["strip_empty_ends"] else ""
+    return {"rc": done.returncode, "stdout": done.stdout.rstrip(ends), "stderr": done.stderr.rstrip(ends)}
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            **_target.ARGUMENTS,
+            **TARGET,
             "argv": {"type": "list", "elements": "str"},
-            "cmd": {"type": "str"},
+            "command": {"type": "str"},
+            "env": {"type": "dict"},
             "namespaces": {"type": "list", "elements": "str", "choices": list(_nsenter.OPTIONS), "default": ["net"]},
             "chdir": {"type": "str"},
             "stdin": {"type": "str"},
+            "stdin_add_newline": {"type": "bool", "default": True},
+            "strip_empty_ends": {"type": "bool", "default": True},
             "timeout": {"type": "float", "default": 0},
         },
-        mutually_exclusive=[*_target.EXCLUSIVE, ("argv", "cmd")],
-        required_one_of=[_target.KINDS, ("argv", "cmd")],
+        mutually_exclusive=[*EXCLUSIVE, ("argv", "command")],
+        required_one_of=[KINDS, ("argv", "command")],
         supports_check_mode=False,
     )
     try:
-        argv = module.params["argv"] or shlex.split(module.params["cmd"] or "")
+        argv = module.params["argv"] or shlex.split(module.params["command"] or "")
     except ValueError as error:
-        module.fail_json(msg=f"cmd cannot be split into arguments ({error}): {module.params['cmd']}")
+        module.fail_json(msg=f"command cannot be split into arguments ({error}): {module.params['command']}")
     if not argv:
-        module.fail_json(msg="There is no program to run: argv or cmd is empty.")
+        module.fail_json(msg="There is no program to run: argv or command is empty.")
     if not module.params["namespaces"]:  # from an empty variable, say: never run it on the host instead
         module.fail_json(msg="namespaces is empty: name at least one to run the program in.", cmd=argv)
+    for name, value in (module.params["env"] or {}).items():
+        if not isinstance(value, str):  # as YAML reads it, 010 would be 8 and on would be True
+            module.fail_json(msg=f"env must give {name} as a string, not {value!r}: put it in quotes, and add '| string' to a template.", cmd=argv)
     try:
         result = run(module, argv)
     except NettapError as error:

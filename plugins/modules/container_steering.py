@@ -26,6 +26,10 @@ extends_documentation_fragment:
 requirements:
   - pyroute2 and iproute2 on the host
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.targets
+      - nettap.containers.dataplanes
   check_mode:
     support: full
   diff_mode:
@@ -181,24 +185,28 @@ steering:
       description: V(steered), V(bypassed), or V(absent).
       type: str
     since:
-      description: When it was put in, in seconds since the epoch.
-      type: float
+      description: When it was put in, UTC; in check mode, when it would have been.
+      type: str
+      sample: "2026-01-31T03:00:00.000123Z"
     confirm_before:
-      description: When it is undone if it is not confirmed, in seconds since the epoch; null once it is confirmed.
-      type: float
+      description: When it is undone if it is not confirmed, UTC; null once it is confirmed.
+      type: str
     counters:
       description:
         - Packets of each direction, seen from the container, that were sent to the engine and that it returned. What was sent and not returned was
-          dropped by the engine. Segments of an offloaded packet count each.
+          dropped by the engine. Segments of an offloaded packet count each. Empty in check mode, and where it is not steered.
       type: dict
     filters:
-      description: The own filters, read back from the kernel.
+      description: The own filters, read back from the kernel; in check mode those that would be there.
       type: list
       elements: dict
 """
 
+import typing as t
+
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._target import EXCLUSIVE, KINDS, TARGET
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, TargetError
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _control
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
@@ -230,7 +238,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            **_target.ARGUMENTS,
+            **TARGET,
             "state": {"type": "str", "choices": ["present", "absent", "bypassed"], "default": "present"},
             "interface": {"type": "list", "elements": "str"},
             "topology": {"type": "str", "choices": ["inplace", "takeover"], "default": "inplace"},
@@ -243,8 +251,8 @@ def main() -> None:
             "engine_socket": {"type": "path"},
             "verify": {"type": "bool", "default": True},
         },
-        mutually_exclusive=_target.EXCLUSIVE,
-        required_one_of=[_target.KINDS],
+        mutually_exclusive=EXCLUSIVE,
+        required_one_of=[KINDS],
         supports_check_mode=True,
     )
     try:
@@ -253,7 +261,10 @@ def main() -> None:
         module.fail_json(msg=str(error))
     for warning in outcome.warnings:
         module.warn(warning)
-    module.exit_json(changed=outcome.changed, steering=outcome.interfaces, diff={"before": {"filters": outcome.before}, "after": {"filters": outcome.after}})
+    result: dict[str, t.Any] = {"changed": outcome.changed, "steering": outcome.interfaces}
+    if module._diff:
+        result["diff"] = {"before": {"filters": outcome.before}, "after": {"filters": outcome.after}}
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,9 @@ requirements:
   - Linux 5.3 or newer, Python 3.9 or newer and pyroute2 on the host
   - root on the host (C(become=true))
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.dataplanes
   check_mode:
     support: full
   diff_mode:
@@ -73,8 +76,9 @@ watchdog:
       description: What it saw last.
       type: str
     since:
-      description: When it saw it, in seconds since the epoch.
-      type: float
+      description: When it saw it, UTC.
+      type: str
+      sample: "2026-01-31T03:00:00.000123Z"
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -82,6 +86,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _control, _lifecycle
 from ansible_collections.nettap.containers.plugins.module_utils._steering._watchdog import _watch
+from ansible_collections.nettap.containers.plugins.module_utils._system._times import timestamp
 
 
 def main() -> None:
@@ -90,7 +95,9 @@ def main() -> None:
     name = module.params["dataplane_netns"]
     try:
         said = _watch.read(name)
-        watchdog = {"running": _watch.watching(name), **{key: said[key] for key in ("healthy", "reason", "since")}} if said else {}
+        watchdog = {
+            "running": _watch.watching(name), "healthy": said["healthy"], "reason": said["reason"], "since": timestamp(said["since"]),
+        } if said else {}
         module.exit_json(changed=False, steering=_control.describe_all(name), dataplane=_lifecycle.describe(name), watchdog=watchdog)
     except NettapError as error:
         module.fail_json(msg=str(error))

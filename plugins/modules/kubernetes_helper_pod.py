@@ -30,6 +30,9 @@ requirements:
   - kubectl on the controller
   - C(python3) and C(tcpdump) in the image, and what else M(nettap.containers.container_capture) needs
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.kubernetes
   check_mode:
     support: full
   diff_mode:
@@ -146,8 +149,8 @@ run:
   returned: O(state=present)
   type: str
 guard:
-  description: PID of the process that deletes the pods if this run of Ansible does not; V(none) where there cannot be one.
-  returned: O(state=present), but not in check mode
+  description: PID of the process that deletes the pods if this run of Ansible does not; null where there cannot be one, and in check mode.
+  returned: O(state=present)
   type: int
 orphans:
   description: Helper pods of earlier runs that were told to end.
@@ -163,31 +166,12 @@ deleted:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._kubernetes_helper_pod import SPEC
+
 
 def main() -> None:
-    """Say how it is used."""
-    module = AnsibleModule(
-        argument_spec={
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "namespace": {"type": "str", "default": "default"},
-            "node": {"type": "list", "elements": "str"},
-            "image": {"type": "str"},
-            "image_pull_policy": {"type": "str", "choices": ["Always", "IfNotPresent", "Never"], "default": "IfNotPresent"},
-            "image_pull_secrets": {"type": "list", "elements": "str", "no_log": False},
-            "service_account": {"type": "str"},
-            "python": {"type": "str", "default": "/usr/bin/python3"},
-            "deadline": {"type": "int", "default": 3600},
-            "start_timeout": {"type": "int", "default": 120},
-            "name": {"type": "str"},
-            "run": {"type": "str"},
-            "guard": {"type": "int"},
-            "kubeconfig": {"type": "path"},
-            "context": {"type": "str"},
-            "api_timeout": {"type": "int", "default": 30},
-        },
-        required_if=[("state", "present", ("node", "image"))],
-        supports_check_mode=True,
-    )
+    """Fail: the work is the action plugin's."""
+    module = AnsibleModule(**SPEC, supports_check_mode=True)
     module.fail_json(msg="Its action plugin, which asks the API, was not run: call it by its full name, nettap.containers.kubernetes_helper_pod.")
 
 

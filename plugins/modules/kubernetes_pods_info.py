@@ -24,6 +24,9 @@ extends_documentation_fragment:
   - nettap.containers._attributes.actiongroup
   - nettap.containers._kubernetes
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.kubernetes
   check_mode:
     support: full
     details:
@@ -114,27 +117,12 @@ nodes:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._kubernetes_pods_info import SPEC
+
 
 def main() -> None:
-    """Say how it is used."""
-    ways = ("pod", "label_selectors", "deployment")
-    module = AnsibleModule(
-        argument_spec={
-            "namespace": {"type": "str", "default": "default"},
-            "pod": {"type": "list", "elements": "str"},
-            "label_selectors": {"type": "list", "elements": "str"},
-            "deployment": {"type": "str"},
-            "container": {"type": "list", "elements": "str"},
-            "match_inventory": {"type": "bool", "default": True},
-            "node_variable": {"type": "str", "default": "kubernetes_node"},
-            "kubeconfig": {"type": "path"},
-            "context": {"type": "str"},
-            "api_timeout": {"type": "int", "default": 30},
-        },
-        mutually_exclusive=[ways],
-        required_one_of=[ways],
-        supports_check_mode=True,
-    )
+    """Fail: the work is the action plugin's."""
+    module = AnsibleModule(**SPEC, supports_check_mode=True)
     module.fail_json(msg="Its action plugin, which asks the API, was not run: call it by its full name, nettap.containers.kubernetes_pods_info.")
 
 

@@ -22,7 +22,11 @@ author:
 extends_documentation_fragment:
   - nettap.containers._attributes
   - nettap.containers._attributes.actiongroup
+  - nettap.containers._neuvector
 attributes:
+  action_group:
+    membership:
+      - nettap.containers.neuvector
   check_mode:
     support: full
     details:
@@ -37,21 +41,9 @@ options:
       - V(present) brings C(dp) to the configuration.
       - V(absent) takes out the O(workloads), of which only the MAC address matters, or where they are left out everything. Where no C(dp)
         runs there is nothing to take out.
-      - V(queried) changes nothing and returns the figures.
     type: str
-    choices: [present, absent, queried]
+    choices: [present, absent]
     default: present
-  socket:
-    description:
-      - The socket on which C(dp) listens. Where it runs in a file system of its own, in a container say, give
-        C(/proc/PID/root/tmp/dp_listen.sock) with its PID as the host sees it.
-    type: path
-    default: /tmp/dp_listen.sock
-  timeout:
-    description:
-      - Seconds that C(dp) gets for each batch. It can honestly take four to forget a workload.
-    type: float
-    default: 10
   internal_networks:
     description:
       - IPv4 networks of the workloads and their known peers, in CIDR notation. Without any, all addresses are internal.
@@ -146,13 +138,8 @@ options:
       - What becomes of connections that no rule matches, in either direction. A C(dp) that has just been started lets them pass.
     type: str
     choices: [allow, deny, violate]
-  list_sessions:
-    description:
-      - Whether to return RV(session_list).
-    type: bool
-    default: false
 seealso:
-  - module: nettap.containers.container_nsenter
+  - module: nettap.containers.neuvector_dataplane_info
 """
 
 EXAMPLES = r"""
@@ -169,11 +156,6 @@ EXAMPLES = r"""
       - {action: deny, port: 80, protocol: tcp}
     default_action: allow
 
-- name: What has it seen?
-  nettap.containers.neuvector_dataplane:
-    state: queried
-  register: dp
-
 - name: Take everything out
   nettap.containers.neuvector_dataplane:
     state: absent
@@ -185,65 +167,33 @@ pid:
   returned: success
   type: int
 counters:
-  description:
-    - Packets, sessions and rules of C(dp) since its start. P(ansible.builtin.dict2items#filter) lists them; the number of rules in force is in
-      C(policy_exact_rules) and C(policy_range_rules).
+  description: As RV(nettap.containers.neuvector_dataplane_info#module:counters).
   returned: when dp runs
   type: dict
-  sample: {rx_packets: 812, no_workload_packets: 0, policy_exact_rules: 1, policy_range_rules: 2}
 stats:
-  description: Figures of all workloads together, as in RV(workloads).
+  description: As RV(nettap.containers.neuvector_dataplane_info#module:stats).
   returned: when dp runs
   type: dict
-  sample: {packets_in: 400, bytes_in: 27200, packets_out: 412, bytes_out: 601000, sessions_in: 3, sessions_out: 0}
 workloads:
-  description: The workloads that were configured here, with their figures.
+  description: As RV(nettap.containers.neuvector_dataplane_info#module:workloads).
   returned: when dp runs
   type: list
   elements: dict
-  contains:
-    mac:
-      description: MAC address of the interface.
-      type: str
-    tag_mac:
-      description: The address that stands for it on the service link.
-      type: str
-    tap:
-      description: Whether dp only listens.
-      type: bool
-    addresses:
-      description: IPv4 addresses that were given.
-      type: list
-      elements: str
-    known:
-      description: Whether dp knows it.
-      type: bool
-    packets_in:
-      description: Packets to the workload. There are C(packets_out), C(bytes_in), C(bytes_out), C(sessions_in) and C(sessions_out) too.
-      type: int
-    sessions:
-      description: Sessions that it has now.
-      type: int
 sessions:
-  description: Number of sessions now; RV(session_counts) has them by protocol.
+  description: As RV(nettap.containers.neuvector_dataplane_info#module:sessions).
   returned: when dp runs
   type: int
 session_counts:
-  description: Number of sessions now, in all and by protocol.
+  description: As RV(nettap.containers.neuvector_dataplane_info#module:session_counts).
   returned: when dp runs
   type: dict
-  sample: {total: 3, tcp: 2, udp: 1, icmp: 0, ip: 0}
-session_list:
-  description: All sessions with their addresses, ports, packets, the rule that matched and its action.
-  returned: with O(list_sessions=true), when dp runs
-  type: list
-  elements: dict
 """
 
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._neuvector import NEUVECTOR
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _dp
 
@@ -268,22 +218,19 @@ RULE = {
 def run(module: AnsibleModule) -> _dp.ConfigurationOutcome:
     """What the state asks for."""
     params = module.params
-    path, timeout, sessions = params["socket"], params["timeout"], params["list_sessions"]
-    if params["state"] == "queried":
-        return _dp.statistics(path, timeout, sessions)
+    path, timeout = params["socket"], params["timeout"]
     if params["state"] == "absent":
         macs = None if params["workloads"] is None else [workload["mac"] for workload in params["workloads"]]
-        return _dp.withdraw(macs, path, timeout, module.check_mode, sessions)
-    return _dp.configure(params, path, timeout, module.check_mode, sessions)
+        return _dp.withdraw(macs, path, timeout, module.check_mode)
+    return _dp.configure(params, path, timeout, module.check_mode)
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["present", "absent", "queried"], "default": "present"},
-            "socket": {"type": "path", "default": "/tmp/dp_listen.sock"},
-            "timeout": {"type": "float", "default": 10},
+            **NEUVECTOR,
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "internal_networks": {"type": "list", "elements": "str"},
             "service_port": {"type": "str"},
             "jumbo_frames": {"type": "bool"},
@@ -291,12 +238,9 @@ def main() -> None:
             "workloads": {"type": "list", "elements": "dict", "options": WORKLOAD},
             "policy": {"type": "list", "elements": "dict", "options": RULE},
             "default_action": {"type": "str", "choices": ["allow", "deny", "violate"]},
-            "list_sessions": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
-    if module.params["timeout"] <= 0:
-        module.fail_json(msg="timeout must be more than 0 seconds.")
     try:
         outcome = run(module)
     except NettapError as error:

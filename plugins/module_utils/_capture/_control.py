@@ -79,10 +79,12 @@ class Sessions:
                 taps = _plan.check(targets, request, tcpdump, allow_host_network)
                 spec = self._spec(directory, request, targets, taps, tcpdump, start_at)
                 if check:
-                    return CaptureOutcome(True, before, _preview(directory, spec["state"]))
+                    return CaptureOutcome(True, before, _preview(directory, spec["state"]), self._name_to_keep(name) if there else None)
                 if before == "running" and state:
                     self._end(name, state)
-                kept = self._make_way(name)
+                kept = self._name_to_keep(name)
+                if kept:
+                    self.storage.rename(name, kept)
                 return CaptureOutcome(True, before, self._launch(name, spec, targets, kept), kept)
             finally:
                 if there:
@@ -114,8 +116,8 @@ class Sessions:
             },
         }
 
-    def _make_way(self, name: str) -> str | None:
-        """Renames what an ended session has left, so that nothing is lost; returns the new name."""
+    def _name_to_keep(self, name: str) -> str | None:
+        """Return the name under which a session's captures are kept when another takes its place; None where it has left none."""
         if not os.listdir(self.storage.directory(name)):
             return None
         moment = datetime.datetime.fromtimestamp(os.stat(self.storage.directory(name)).st_mtime, datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
@@ -123,7 +125,6 @@ class Sessions:
             ending = f".{moment}" + (f".{number}" if number > 1 else "")
             kept = name[: 64 - len(ending)] + ending
             if not os.path.lexists(self.storage.directory(kept)):
-                self.storage.rename(name, kept)
                 return kept
         raise AssertionError  # count() has no end
 

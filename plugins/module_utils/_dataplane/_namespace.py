@@ -33,6 +33,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 MTU = 9216
 # NeuVector's dp handles frames up to this size in its fast path, larger ones in a slow one.
 TAG_MTU = 2048
+_DEFAULT_MTU = {"tag": TAG_MTU, "bridge": MTU}
 _ENDS = {"tag": (("vbr", "vth"),), "bridge": (("vbr0", "vth0"), ("vbr1", "vth1"))}
 
 # linux/sockios.h, linux/ethtool.h
@@ -80,6 +81,15 @@ class Dataplane:
         }
 
 
+def planned(name: str, topology: str, mode: str, mtu: int | None = None) -> dict[str, t.Any]:
+    """Return what describe() will say of a dataplane that is to be made; the kernel's numbers, which nobody knows yet, are None."""
+    return {
+        "name": name, "netns": {"path": os.path.join(_netns.NAMED, _checked(name)), "inode": None}, "topology": topology, "mode": mode,
+        "mtu": mtu or _DEFAULT_MTU[mode],
+        "links": [{"name": end, "ifindex": None, "engine_name": engine, "engine_ifindex": None} for end, engine in _ENDS[mode]],
+    }
+
+
 def open_namespace(name: str) -> _netns.Namespace | None:
     """The namespace of a dataplane, None where there is none: ip(8) that is killed as it adds or deletes one leaves an empty file."""
     path = os.path.join(_netns.NAMED, _checked(name))
@@ -123,7 +133,7 @@ def create(name: str, topology: str, mode: str, mtu: int | None = None) -> bool:
         _run("ip", "netns", "add", name)
         namespace = _netns.open_path(path)
     try:
-        _make_links(name, namespace.fd, topology, mode, mtu or (TAG_MTU if mode == "tag" else MTU))
+        _make_links(name, namespace.fd, topology, mode, mtu or _DEFAULT_MTU[mode])
     finally:
         namespace.close()
     return True

@@ -29,8 +29,8 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 class ConfigurationOutcome:
     """What was done (in check mode: would be).
 
-    before and after are configurations (the keys of _neuvector_policy.EMPTY, and in_force); statistics are as
-    statistics() returns them. pid is None where no dp runs.
+    before and after are configurations (the keys of _neuvector_policy.EMPTY, and in_force); statistics are what dp
+    counts. pid is None where no dp runs.
     """
 
     changed: bool
@@ -54,25 +54,28 @@ def told(path: str = SOCKET, timeout: float = 10) -> model.Config | None:
         return record.config if record.sure and record.config != model.EMPTY else None
 
 
-def statistics(path: str = SOCKET, timeout: float = 10, sessions: bool = False) -> ConfigurationOutcome:
-    """What dp counts now, without changing anything. Raises DataplaneError."""
+def statistics(path: str = SOCKET, timeout: float = 10, sessions: bool = False) -> dict[str, t.Any]:
+    """Return dp's pid and what it counts now; with sessions also a list of them all (session_list). Raise DataplaneError."""
     with Session(path, timeout) as session:
-        config = _store(session).load().config
-        return ConfigurationOutcome(False, config, config, session.namespace.pid, _statistics(session, config, sessions))
+        told = {"pid": session.namespace.pid, **_statistics(session, _store(session).load().config)}
+        if sessions:
+            bodies = session.ask(protocol.list_session(), protocol.SESSION_LIST)
+            told["session_list"] = [one for body in bodies for one in protocol.parse_sessions(body)]
+        return told
 
 
-def configure(options: t.Mapping[str, t.Any], path: str = SOCKET, timeout: float = 10, check: bool = False, sessions: bool = False) -> ConfigurationOutcome:
+def configure(options: t.Mapping[str, t.Any], path: str = SOCKET, timeout: float = 10, check: bool = False) -> ConfigurationOutcome:
     """Brings dp to its configuration with these options in place of what it has of them; what is missing or None stays.
 
     options are those of _neuvector_policy.EMPTY. timeout is what dp gets for each batch, in seconds. With check, dp is
-    asked and not told. statistics hold a list of all sessions too when sessions is true. Raises DataplaneError.
+    asked and not told. Raises DataplaneError.
     """
     with Session(path, timeout) as session, _held(session, check) as store:
         record = store.load()
-        return _Change(session, record, model.merged(record.config, options), timeout).reach(store, check, sessions)
+        return _Change(session, record, model.merged(record.config, options), timeout).reach(store, check)
 
 
-def withdraw(macs: list[str] | None, path: str = SOCKET, timeout: float = 10, check: bool = False, sessions: bool = False) -> ConfigurationOutcome:
+def withdraw(macs: list[str] | None, path: str = SOCKET, timeout: float = 10, check: bool = False) -> ConfigurationOutcome:
     """Takes these workloads (None: everything) out of dp's configuration; where no dp runs there is none. Raises DataplaneError."""
     try:
         with Session(path, timeout) as session, _held(session, check) as store:
@@ -80,7 +83,7 @@ def withdraw(macs: list[str] | None, path: str = SOCKET, timeout: float = 10, ch
             config = dict(model.EMPTY) if macs is None else _without(record.config, {mac.lower() for mac in macs})
             # dp is to forget them whether or not they were told of here.
             record.macs = sorted({*record.macs, *(mac.lower() for mac in macs or [])})
-            return _Change(session, record, config, timeout).reach(store, check, sessions)
+            return _Change(session, record, config, timeout).reach(store, check)
     except NotRunning:
         return ConfigurationOutcome(False, {}, {})
 
@@ -118,7 +121,7 @@ class _Change:
         self._link = _ifindex(session.namespace, config["service_port"]) if config["service_port"] else 0
         self._doubt = self._deviation()
 
-    def reach(self, store: Store, check: bool, sessions: bool) -> ConfigurationOutcome:
+    def reach(self, store: Store, check: bool) -> ConfigurationOutcome:
         """Goes it, unless dp is there already."""
         record, config = self._record, self._config
         outcome = ConfigurationOutcome(bool(self._doubt) or config != record.config, {**record.config, "in_force": not self._doubt},
@@ -135,7 +138,7 @@ class _Change:
             outcome.warnings += [f"dp was not as it had been left: {self._doubt}."] if self._doubt else []
             outcome.warnings += [f"For workload {mac} the default action can take a minute to hold for new peers, of which there are too many to name "
                                  "them to dp: tell its addresses (workloads, addresses)." for mac in model.hesitant(config)]
-        outcome.statistics = _statistics(self._session, record.config if check else config, sessions)
+        outcome.statistics = _statistics(self._session, record.config if check else config)
         return outcome
 
     def _deviation(self) -> str:
@@ -246,20 +249,16 @@ def _rule_counters(session: Session) -> list[int]:
     return [counters["policy_exact_rules"], counters["policy_range_rules"]]
 
 
-def _statistics(session: Session, config: model.Config, sessions: bool) -> dict[str, t.Any]:
+def _statistics(session: Session, config: model.Config) -> dict[str, t.Any]:
     workloads = []
     for one in config["workloads"]:
         found, figures = protocol.parse_stats(session.ask(protocol.stats_macs([one["mac"]]), protocol.MAC_STATS)[0])
         workloads.append({**one, "known": found, **figures, "sessions": figures["current_sessions_in"] + figures["current_sessions_out"]})
     counts = protocol.parse_session_count(session.ask(protocol.count_session(), protocol.SESSION_COUNT)[0])
-    told: dict[str, t.Any] = {
+    return {
         "counters": _counters(session), "workloads": workloads, "sessions": counts["total"], "session_counts": counts,
         "stats": protocol.parse_stats(session.ask(protocol.stats_device(), protocol.DEVICE_STATS)[0])[1],
     }
-    if sessions:
-        bodies = session.ask(protocol.list_session(), protocol.SESSION_LIST)
-        told["session_list"] = [one for body in bodies for one in protocol.parse_sessions(body)]
-    return told
 
 
 def _ifindex(namespace: _netns.Namespace, name: str) -> int:

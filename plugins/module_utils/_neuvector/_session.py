@@ -40,6 +40,8 @@ class Session:
     """
 
     def __init__(self, path: str = SOCKET, timeout: float = 10) -> None:
+        if timeout <= 0:
+            raise DataplaneError("timeout must be more than 0 seconds.")
         self.path = path
         self._timeout = timeout
         self._sequence = 0

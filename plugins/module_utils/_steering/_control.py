@@ -18,6 +18,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._steering import
 from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal, Record
 from ansible_collections.nettap.containers.plugins.module_utils._steering._watchdog import _watch
+from ansible_collections.nettap.containers.plugins.module_utils._system._times import timestamp
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _links
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import abbreviates
 from ansible_collections.nettap.containers.plugins.module_utils._targets._target import Target
@@ -71,7 +72,7 @@ def steer(targets: t.Sequence[Target], request: Request, check: bool) -> Steerin
             raise SteeringError(f"The dataplane {request.dataplane} is made for topology {bench.dataplane.topology}, mode {bench.dataplane.mode}, "
                                 f"not {request.topology}, {request.mode}: give these, or another dataplane_netns.")
         known = {record.key: record for record in bench.journal.records()}
-        todo = []
+        todo, planned = [], {}
         for record in wanted:
             before = known.get(record.key)
             if before is None:
@@ -87,7 +88,7 @@ def steer(targets: t.Sequence[Target], request: Request, check: bool) -> Steerin
                 if reason:
                     raise SteeringError(reason)
                 outcome.before += topology.filters() if before else []
-                outcome.after += topology.filters() if steered and record == before else topology.planned()
+                planned[record.key] = topology.filters() if steered and record == before else topology.planned()
                 outcome.warnings += topology.warnings()
             if not steered or record != before:
                 outcome.changed = True
@@ -96,8 +97,10 @@ def steer(targets: t.Sequence[Target], request: Request, check: bool) -> Steerin
             if not all(steered for _record, _before, steered in todo):
                 _engine.check(bench.dataplane, bench.steering_fd, request.engine_timeout, request.engine_socket)
             _put_in(bench, todo, request)
-            outcome.after = [one for record in wanted for one in _filters(bench, record)]
-        outcome.interfaces = [_describe(known[record.key], "steered") if check else report(bench, known[record.key]) for record in wanted]
+            planned = {record.key: _filters(bench, record) for record in wanted}
+        outcome.after = [one for filters in planned.values() for one in filters]
+        expected = {record.key: {**_describe(record, "steered"), "filters": planned[record.key]} for record, _before, _steered in todo} if check else {}
+        outcome.interfaces = [expected.get(record.key) or report(bench, known[record.key]) for record in wanted]
     return outcome
 
 
@@ -122,14 +125,15 @@ def bypass(targets: t.Sequence[Target], patterns: t.Sequence[str], request: Requ
         for record in _steered(bench, targets, patterns, request):
             outcome.before += _filters(bench, record)
             with bench.topology(record) as topology:
-                outcome.after += topology.planned(bypassed=True)
+                planned = topology.planned(bypassed=True)
+                outcome.after += planned
                 if record.status != "bypassed" or topology.steered():
                     outcome.changed = True
                     if not check:
                         record.status = "bypassed"
                         bench.journal.save(record)  # first, or the watchdog would put the filters back
                         topology.bypass()
-            outcome.interfaces.append(_describe(record, "bypassed") if check else report(bench, record))
+            outcome.interfaces.append({**_describe(record, "bypassed"), "filters": planned} if check else report(bench, record))
     return outcome
 
 
@@ -142,7 +146,7 @@ def describe_all(name: str) -> list[dict[str, t.Any]]:
 def report(bench: Bench, record: Record) -> dict[str, t.Any]:
     """One interface with what the kernel says of it now."""
     if bench.gone(record):
-        return {**_describe(record, "gone"), "counters": {}, "filters": []}
+        return _describe(record, "gone")
     try:
         with bench.topology(record) as topology:
             status = record.status
@@ -150,7 +154,7 @@ def report(bench: Bench, record: Record) -> dict[str, t.Any]:
                 status = "bypassed"
             return {**_describe(record, status), "counters": topology.counters(), "filters": topology.filters()}
     except SteeringError:
-        return {**_describe(record, "lost"), "counters": {}, "filters": []}
+        return _describe(record, "lost")
 
 
 def _put_in(bench: Bench, todo: t.Sequence[tuple[Record, Record | None, bool]], request: Request) -> None:
@@ -302,5 +306,6 @@ def _describe(record: Record, status: str) -> dict[str, t.Any]:
     return {
         "container": record.name, "id": record.id, "runtime": record.runtime, "interface": record.interface, "mac": record.mac, "tag": record.tag,
         "host_peer": record.peer, "addresses": record.addresses, "topology": record.topology, "mode": record.mode, "ipv6": record.ipv6,
-        "fail_mode": record.fail_mode, "status": status, "since": record.since, "confirm_before": record.deadline,
+        "fail_mode": record.fail_mode, "status": status, "since": timestamp(record.since),
+        "confirm_before": timestamp(record.deadline) if record.deadline is not None else None, "counters": {}, "filters": [],
     }

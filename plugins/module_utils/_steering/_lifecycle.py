@@ -47,7 +47,9 @@ def present(
     if check:
         if before and (before["topology"], before["mode"]) != (topology, mode):
             _namespace.create(name, topology, mode, mtu)  # which refuses
-        after = {**(before or {"name": name, "topology": topology, "mode": mode}), **({"engine": list(engine)} if engine is not None else {})}
+        after = before or {**_namespace.planned(name, topology, mode, mtu), "engine": None, "engine_pids": [], "log": _service.Service(f"engine-{name}").log()}
+        if engine is not None and starts:
+            after = {**after, "engine": list(engine), "engine_pids": []}
         return DataplaneOutcome(not before or starts, before, after)
     made = _namespace.create(name, topology, mode, mtu)
     if engine is not None and starts:

@@ -21,11 +21,12 @@ _SEARCH = "/usr/bin:/bin:/usr/sbin:/sbin"
 
 
 def run(namespace: Namespace, kinds: t.Sequence[str], argv: t.Sequence[str], chdir: str | None = None, stdin: str | None = None,
-        timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+        timeout: float | None = None, env: t.Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Runs argv and returns its code and output (text). kinds are keys of OPTIONS.
 
     nsenter is handed open, verified namespaces and no PID, so that it cannot enter another process's. With mnt, the
-    program and chdir are looked up in the container's file system. Raises NamespaceError, DependencyError.
+    program and chdir are looked up in the container's file system. env is added to the environment of this process.
+    Raises NamespaceError, DependencyError.
     """
     nsenter = shutil.which("nsenter", path=_SEARCH) or shutil.which("nsenter")  # NixOS has it in PATH alone
     if nsenter is None:
@@ -52,7 +53,7 @@ def run(namespace: Namespace, kinds: t.Sequence[str], argv: t.Sequence[str], chd
             process = stack.enter_context(subprocess.Popen(  # pylint: disable=ansible-bad-function
                 [nsenter, *entries, "--", *command], stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=descriptors, start_new_session=True,
-                cwd=chdir if chdir and "mnt" not in kinds else None,
+                cwd=chdir if chdir and "mnt" not in kinds else None, env={**os.environ, **(env or {})},
             ))
         except (OSError, ValueError) as error:  # too long, or a null byte in it
             raise NamespaceError(f"{argv[0]!r} could not be started with its arguments: {error}.") from error

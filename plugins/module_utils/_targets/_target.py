@@ -18,19 +18,6 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import RUNTIMES
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container, Runtime, abbreviates
 
-# The argument spec of plugins/doc_fragments/_target.py, shared by every module.
-ARGUMENTS: dict[str, dict[str, t.Any]] = {
-    "container": {"type": "list", "elements": "str", "aliases": ["containers"]},
-    "labels": {"type": "dict"},
-    "pod": {"type": "list", "elements": "str", "aliases": ["pods"]},
-    "pid": {"type": "int"},
-    "netns": {"type": "str"},
-    "runtime": {"type": "str", "default": "auto", "choices": ["auto", *RUNTIMES]},
-    "docker_host": {"type": "str"},
-    "allow_missing": {"type": "bool", "default": False},
-}
-EXCLUSIVE = [("container", "pod", "pid", "netns"), ("labels", "pid", "netns")]
-KINDS = ("container", "labels", "pod", "pid", "netns")
 _GLOB = "*?["
 _TRIES = 5  # looks at a container that keeps restarting
 
@@ -66,7 +53,7 @@ class Target:
 def resolved(options: t.Mapping[str, t.Any]) -> t.Iterator[list[Target]]:
     """The targets that the options name, in the order of their names, open for the length of the block.
 
-    options holds the keys of ARGUMENTS. Raises TargetError, EngineError or NamespaceError.
+    options holds the keys of _arguments._target.TARGET. Raises TargetError, EngineError or NamespaceError.
     """
     with contextlib.ExitStack() as stack:
         targets = []
@@ -152,7 +139,7 @@ def _open_container(engine: Runtime, container: Container, named: bool) -> Targe
 def select(containers: t.Sequence[Container], options: t.Mapping[str, t.Any]) -> dict[tuple[str, str], bool]:
     """Which containers the options choose: (runtime, id) to whether it was named (not just matched by a glob or labels).
 
-    Pure: options as in ARGUMENTS. Raises TargetError that names what was looked for, where, and the nearest names.
+    Pure: options as in resolved(). Raises TargetError that names what was looked for, where, and the nearest names.
     """
     # Labels are text in every engine; YAML has made true and 2 of some.
     labels = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in (options.get("labels") or {}).items()}

@@ -14,10 +14,8 @@ import typing as t
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._kubernetes import KUBERNETES
 from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import _exit_guard, _pods
-
-# Everything else (host, token, certificates) is in the kubeconfig, or in the environment as K8S_AUTH_*, for kubectl too.
-ARGUMENTS: dict[str, dict[str, t.Any]] = {"kubeconfig": {"type": "path"}, "context": {"type": "str"}, "api_timeout": {"type": "int", "default": 30}}
 
 
 class _TimedOut(Exception):
@@ -61,7 +59,7 @@ class KubernetesAction(ActionBase):
     @contextlib.contextmanager
     def in_time(self, doing: str, objects: int = 1) -> t.Iterator[None]:
         """Fails when what asks the API in the block takes longer than api_timeout for each of the objects."""
-        seconds = int(self._task.args.get("api_timeout") or ARGUMENTS["api_timeout"]["default"]) * max(1, objects)
+        seconds = int(self._task.args.get("api_timeout") or KUBERNETES["api_timeout"]["default"]) * max(1, objects)
         try:
             with _at_most(seconds):
                 yield

@@ -69,8 +69,9 @@ def test_force_restarts_and_keeps_the_old_capture(captures, container):
     captures.start(target, filter=TRAFFIC)
     send(where, [1])
     options = {"filter": f"{TRAFFIC} and greater 0", "force": True}
-    assert captures.task(container=[target.name], check=True, **options)["changed"]
+    predicted = captures.task(container=[target.name], check=True, **options)
     done = captures.start(target, **options)
+    assert predicted.keys() == done.keys()
     assert done["changed"] and re.fullmatch(r"default\.\d{8}T\d{6}Z", done["kept"])
     send(where, [2])
     again = captures.start(target, **options)
@@ -78,6 +79,11 @@ def test_force_restarts_and_keeps_the_old_capture(captures, container):
     assert lengths(*only(captures.stop_here())["files"]) == [2]
     kept = captures.info(done["kept"])
     assert (kept["status"], only(kept)["stop_reason"], lengths(*only(kept)["files"])) == ("stopped", "user", [1])
+    # Of one that has ended, check mode knows the name.
+    predicted = captures.task(container=[target.name], check=True, **options)
+    done = captures.start(target, **options)
+    assert predicted.keys() == done.keys() and predicted["kept"] == done["kept"]
+    assert only(predicted["capture"]).keys() == only(done["capture"]).keys()
 
 
 def test_ended_session_is_kept(captures, container):

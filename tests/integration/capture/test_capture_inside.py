@@ -248,6 +248,7 @@ def test_refusals(container, inside, tmp_path):
         assert wait_for(lambda: traces(target) == [], SECONDS), words
     predicted = inside(plain, check=True).wait()
     assert predicted.rc == 0 and predicted.result("Capture")["changed"] and not (tmp_path / "here").exists()
+    assert predicted.result("Capture")["files"] == [] and predicted.result("Capture")["capture"]["started_at"] is None
 
 
 @pytest.fixture

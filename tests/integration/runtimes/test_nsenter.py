@@ -141,7 +141,7 @@ def test_chdir(container: c.Callable[..., Running], tmp_path: pathlib.Path) -> N
 # --- arguments, input and output
 
 @pytest.mark.parametrize(
-    ("cmd", "words"),
+    ("command", "words"),
     [
         ("a 'b c' \"d  e\" f\\ g", ["a", "b c", "d  e", "f g"]),
         ("$HOME ${HOME} $(id) `id` ~", ["$HOME", "${HOME}", "$(id)", "`id`", "~"]),
@@ -150,8 +150,8 @@ def test_chdir(container: c.Callable[..., Running], tmp_path: pathlib.Path) -> N
         ("# no comment", ["#", "no", "comment"]),
     ],
 )
-def test_cmd_is_split_and_given_to_no_shell(netns: c.Callable[..., str], cmd: str, words: list[str]) -> None:
-    done = nsenter(None, cmd=f"printf '<%s>' {cmd}", netns=netns())
+def test_command_is_split_and_given_to_no_shell(netns: c.Callable[..., str], command: str, words: list[str]) -> None:
+    done = nsenter(None, command=f"printf '<%s>' {command}", netns=netns())
     assert printed(done) == "".join(f"<{word}>" for word in words) and done["cmd"] == ["printf", "<%s>", *words]
 
 
@@ -173,9 +173,36 @@ def test_stdin_and_stdout(netns: c.Callable[..., str], stdin: str | None, stdout
     assert printed(nsenter(None, "cat", netns=netns(), stdin=stdin)) == stdout
 
 
+def test_ends_of_stdin_and_stdout(netns: c.Callable[..., str]) -> None:
+    """As community.docker's docker_container_exec has them: a newline is added, empty lines at the end are taken away."""
+    name = netns()
+
+    def counted(**options: t.Any) -> str:
+        return printed(nsenter(None, "wc", "-c", netns=name, **options))
+
+    assert [counted(stdin="a\n"), counted(stdin="a\n", stdin_add_newline=False), counted(stdin=""), counted(stdin="", stdin_add_newline=False)] == [
+        "3", "2", "1", "0"
+    ]
+    script = ["sh", "-c", "printf 'a\\r\\n\\n'; printf 'b\\n\\n' >&2"]
+    for options, ends in (({}, ("a", "b")), ({"strip_empty_ends": False}, ("a\r\n\n", "b\n\n"))):
+        done = nsenter(None, *script, netns=name, **options)
+        assert (done["stdout"], done["stderr"]) == ends
+
+
+def test_env(container: c.Callable[..., Running], netns: c.Callable[..., str]) -> None:
+    done = nsenter(None, "sh", "-c", 'printf "$A,$HOME"', netns=netns(), env={"A": "b c=$HOME\nü", "HOME": ""})
+    assert printed(done) == "b c=$HOME\nü,"
+    one = container(["sh", "-c", "mkdir /tools && ln -s /bin/busybox /tools/pwd && touch /ready && sleep 600"], network="none")
+    assert wait_for(lambda: one.exec_run(["test", "-e", "/ready"]).exit_code == 0)
+    # The program is looked up in the container, in PATH as it is given.
+    options = {"namespaces": ["mnt"], "chdir": "/tools"}
+    assert printed(nsenter(one, "pwd", env={"PATH": "/tools"}, **options)) == "/tools"
+    assert nsenter(one, "ls", env={"PATH": "/tools"}, **options)["rc"] == 127
+
+
 def test_large_stdin_also_unread(netns: c.Callable[..., str]) -> None:
     name, large = netns(), "x" * 3_000_000
-    assert printed(nsenter(None, "wc", "-c", netns=name, stdin=large)) == "3000000"
+    assert printed(nsenter(None, "wc", "-c", netns=name, stdin=large)) == "3000001"
     assert printed(nsenter(None, "true", netns=name, stdin=large)) == ""
 
 
@@ -211,14 +238,16 @@ def test_program_of_the_host_is_not_in_the_container(container: c.Callable[..., 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"argv": []}, "There is no program to run: argv or cmd is empty."),
-        ({"cmd": "   "}, "There is no program to run: argv or cmd is empty."),
-        ({"cmd": "echo 'open"}, "cmd cannot be split into arguments (No closing quotation): echo 'open"),
-        ({"argv": ["true"], "cmd": "true"}, "parameters are mutually exclusive: argv|cmd"),
-        ({}, "one of the following is required: argv, cmd"),
+        ({"argv": []}, "There is no program to run: argv or command is empty."),
+        ({"command": "   "}, "There is no program to run: argv or command is empty."),
+        ({"command": "echo 'open"}, "command cannot be split into arguments (No closing quotation): echo 'open"),
+        ({"argv": ["true"], "command": "true"}, "parameters are mutually exclusive: argv|command"),
+        ({}, "one of the following is required: argv, command"),
         ({"argv": ["true"], "namespaces": ["net", "time"]}, "value of namespaces must be one or more of: net, mnt"),
         # An empty variable must not make it run on the host.
         ({"argv": ["true"], "namespaces": []}, "namespaces is empty: name at least one to run the program in."),
+        ({"argv": ["true"], "env": {"N": 8}}, "env must give N as a string, not 8: put it in quotes, and add '| string' to a template."),
+        ({"argv": ["true"], "env": {"A=B": "c"}}, "'true' could not be started with its arguments: illegal environment variable name."),
         ({"argv": ["printf", "a\0b"]}, "'printf' could not be started with its arguments: embedded null byte."),
         ({"argv": ["printf", "x" * (1 << 18)]}, "'printf' could not be started with its arguments: [Errno 7] Argument list too long"),
     ],

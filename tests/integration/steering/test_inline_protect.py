@@ -340,7 +340,7 @@ def test_neuvector(protection: Protection, site: Site, run_module: RunModule) ->
         return [{"action": action, "source": source, "port": 80, "protocol": "tcp"} for action, source in (("allow", allowed), ("deny", denied))]
 
     def rules() -> list[tuple[str, int, str]]:
-        sessions = run_module("neuvector_dataplane", {"socket": socket, "state": "queried", "list_sessions": True})["session_list"]
+        sessions = run_module("neuvector_dataplane_info", {"socket": socket, "list_sessions": True})["session_list"]
         return sorted({(one["client"], one["rule"], one["action"]) for one in sessions if one["server_port"] == 80})
 
     done = protection.play("protect.yml", policy=policy(host, asking), **options)

@@ -71,8 +71,8 @@ class Dp:
     process: subprocess.Popen[str]
     wire: socket.socket
 
-    def module(self, check: bool = False, diff: bool = False, **options: t.Any) -> Result:
-        done = ansible_cli.run_module("neuvector_dataplane", {"socket": self.path, "timeout": 5, **options}, check=check, diff=diff)
+    def module(self, check: bool = False, diff: bool = False, name: str = "neuvector_dataplane", **options: t.Any) -> Result:
+        done = ansible_cli.run_module(name, {"socket": self.path, "timeout": 5, **options}, check=check, diff=diff)
         done["warnings"] = [warning["event"]["msg"] for warning in done.get("warnings", [])]
         return done
 
@@ -83,13 +83,19 @@ class Dp:
         assert done["pid"] == self.process.pid
         return done
 
+    def info(self, **options: t.Any) -> Result:
+        """Return what the info module says."""
+        done = self.told(name="neuvector_dataplane_info", **options)
+        assert not done["changed"]
+        return done
+
     def send(self, *messages: protocol.Message) -> None:
         """Tell dp something, as somebody else."""
         with Session(self.path, 5) as session:
             session.send(messages)
 
     def counters(self) -> dict[str, int]:
-        return t.cast("dict[str, int]", _dp.statistics(self.path, 5).statistics["counters"])
+        return t.cast("dict[str, int]", _dp.statistics(self.path, 5)["counters"])
 
     def passes(self, data: bytes) -> bool:
         """Whether a frame comes back as it was; judged when dp has seen it."""
@@ -184,7 +190,7 @@ def make_dp(start: Start) -> Dp:
 
 
 def test_configured_once_and_for_all(dp: Dp) -> None:
-    assert not dp.told(state="queried")["workloads"]
+    assert not dp.info()["workloads"]
     planned = dp.told(check=True, diff=True, **BASE)
     assert planned["changed"] and not planned["workloads"]
     assert not dp.knows(MAC) and not glob.glob(f"{RECORDS}/neuvector-*"), "check mode tells nothing and records nothing"
@@ -210,7 +216,7 @@ def test_frames_and_figures(dp: Dp) -> None:
     assert not dp.passes(frame(PEER, ADDRESS, tag=TAG2)), "of a workload that dp does not know"
     arp = frame(PEER, ADDRESS)
     assert not dp.passes(arp[:12] + b"\x08\x06" + arp[14:]), "not IPv4"
-    done = dp.told(state="queried", list_sessions=True)
+    done = dp.info(list_sessions=True)
     assert not done["changed"]
     (web,) = done["workloads"]
     assert (web["packets_in"], web["packets_out"], web["sessions"]) == (4, 2, 3)
@@ -232,7 +238,7 @@ def test_sessions_in_several_datagrams(dp: Dp) -> None:
         dp.wire.send(frame(PEER, ADDRESS, port=port))
     assert wait_for(lambda: dp.counters()["rx_packets"] >= 100)
     assert dp.passes(frame(PEER, ADDRESS, UDP))
-    done = dp.told(state="queried", list_sessions=True)
+    done = dp.info(list_sessions=True)
     assert len(done["session_list"]) == done["sessions"] == 101
     assert sorted(one["server_port"] for one in done["session_list"]) == sorted([*range(1, 101), 80])
 
@@ -252,7 +258,7 @@ def test_first_rule_that_matches_holds(dp: Dp) -> None:
     assert not dp.passes(frame(OUTSIDE, ADDRESS, port=443)), "an address outside the internal networks"
     assert dp.passes(frame(ADDRESS, PEER, port=443)), "the other direction"
     assert not dp.passes(frame(ADDRESS, "192.0.2.9", UDP)) and dp.passes(frame(ADDRESS, "192.0.2.9")) and dp.passes(frame(PEER, ADDRESS, ICMP))
-    listed = {one["rule"]: one["action"] for one in dp.told(state="queried", list_sessions=True)["session_list"]}
+    listed = {one["rule"]: one["action"] for one in dp.info(list_sessions=True)["session_list"]}
     assert listed[1] == "deny" and listed[2] == "allow" and listed[3] == "violate" and listed[77] == "deny"
     assert dp.told(policy=[*reversed(policy[:2]), *policy[2:]])["changed"], "the order counts"
     assert dp.passes(frame(PEER, ADDRESS)), "an open session follows the policy"
@@ -298,7 +304,7 @@ def test_tap_forwards_nothing(dp: Dp) -> None:
     tapped = {**BASE, "workloads": [{**WEB, "tap": True}, DB]}
     assert dp.told(**tapped)["changed"] and not dp.told(**tapped)["changed"]
     assert not dp.passes(frame(PEER, ADDRESS)) and dp.passes(frame(PEER, ADDRESS2, tag=TAG2))
-    web, db = dp.told(state="queried")["workloads"]
+    web, db = dp.info()["workloads"]
     assert (web["tap"], web["packets_in"], db["tap"]) == (True, 1, False)
     assert dp.told(workloads=[WEB, {**DB, "tap": True}])["changed"]
     assert dp.passes(frame(PEER, ADDRESS)) and not dp.passes(frame(PEER, ADDRESS2, tag=TAG2))
@@ -333,7 +339,7 @@ def test_dp_that_was_started_again_is_told_anew(dp: Dp, start: Start) -> None:
     dp.stop()
     again = start()
     assert not again.knows(MAC)
-    assert not again.told(state="queried")["workloads"]
+    assert not again.info()["workloads"]
     policy = [{"action": "deny", "port": 80, "protocol": "tcp"}]
     assert again.told(**BASE, policy=policy, check=True)["changed"]
     assert again.told(**BASE, policy=policy)["changed"] and not again.told(**BASE, policy=policy)["changed"]
@@ -437,9 +443,10 @@ def test_tasks_at_the_same_time_take_turns(dp: Dp) -> None:
 def test_dp_that_hangs(dp: Dp) -> None:
     dp.told(**BASE)
     dp.process.send_signal(signal.SIGSTOP)
-    for state in ("present", "absent", "queried"):
+    ways: list[dict[str, t.Any]] = [{"state": "present"}, {"state": "absent"}, {"name": "neuvector_dataplane_info"}]
+    for options in ways:
         begun = time.monotonic()
-        done = dp.module(state=state, timeout=0.5)
+        done = dp.module(timeout=0.5, **options)
         assert done["failed"] and time.monotonic() - begun < 30
         assert done["msg"].startswith(f"dp at {dp.path} has not taken or answered the keep-alive for 0.5 s: it hangs or is stopped"), done["msg"]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as flood, pytest.raises(BlockingIOError):
@@ -464,13 +471,13 @@ def test_dp_that_ends_meanwhile(dp: Dp) -> None:
 def test_no_dp(folder: str) -> None:
     path = os.path.join(folder, "dp.sock")
 
-    def message(**options: t.Any) -> str:
-        return t.cast("str", ansible_cli.run_module("neuvector_dataplane", {"socket": path, **options})["msg"])
+    def message(name: str = "neuvector_dataplane", **options: t.Any) -> str:
+        return t.cast("str", ansible_cli.run_module(name, {"socket": path, **options})["msg"])
 
     assert message(**BASE).startswith(f"There is no NeuVector dp at {path}: start dp, or name its socket")
     assert ansible_cli.run_module("neuvector_dataplane", {"socket": path, "state": "absent"})["changed"] is False
-    assert message(state="queried").startswith("There is no NeuVector dp")
-    assert message(state="queried", socket=f"/proc/{os.getpid()}/root{path}").startswith("There is no NeuVector dp")
+    assert message("neuvector_dataplane_info").startswith("There is no NeuVector dp")
+    assert message("neuvector_dataplane_info", socket=f"/proc/{os.getpid()}/root{path}").startswith("There is no NeuVector dp")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
         other.bind(path)
         other.listen()
@@ -591,7 +598,7 @@ def test_stand_in_is_strict(dp: Dp) -> None:
 def test_from_a_playbook(dp: Dp, playbook: c.Callable[..., ansible_cli.Finished]) -> None:
     module = "nettap.containers.neuvector_dataplane"
     done = playbook([{
-        "hosts": "all", "gather_facts": False, "module_defaults": {"group/nettap.containers.containers": {"socket": dp.path}},
+        "hosts": "all", "gather_facts": False, "module_defaults": {"group/nettap.containers.neuvector": {"socket": dp.path}},
         "tasks": [
             {"name": "first", module: {**BASE, "policy": [{"action": "deny", "port": 80, "protocol": "tcp"}]}},
             {"name": "again", module: BASE},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import contextlib
+import datetime
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import docker.models.containers
 import pytest
 import steering_tools as tools
 import takeover_lab
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._target import TARGET
 from ansible_collections.nettap.containers.plugins.module_utils._bpf import _assembler, _calls
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _socket
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _control
@@ -185,6 +187,7 @@ def test_a_second_run_changes_nothing_and_check_mode_predicts(topology, containe
         done = steer(web, **step)
         assert (checked["changed"], done["changed"]) == (True, True), step
         assert checked["diff"] == done["diff"]
+        assert one(checked).keys() == one(done).keys() and one(checked)["filters"] == one(done)["filters"]
         assert not steer(web, check=True, **step)["changed"]
         assert not steer(web, **step)["changed"]
     made = {"topology": topology, "engine": [*tools.FORWARDER, *LINKS["bridge"]]}
@@ -192,8 +195,15 @@ def test_a_second_run_changes_nothing_and_check_mode_predicts(topology, containe
     assert run_module("container_dataplane", {"state": "absent"}, check=True)["changed"]
     assert run_module("container_dataplane", {"state": "absent"})["changed"]
     assert not run_module("container_dataplane", {"state": "absent"})["changed"]
-    assert run_module("container_dataplane", made, check=True)["changed"]
-    assert not os.path.exists("/run/netns/nettap")
+    planned = run_module("container_dataplane", made, check=True)
+    assert planned["changed"] and not os.path.exists("/run/netns/nettap")
+    done = run_module("container_dataplane", made)
+    assert planned["dataplane"].keys() == done["dataplane"].keys() and "diff" not in {*planned, *done}
+    assert [(link["name"], link["engine_name"]) for link in planned["dataplane"]["links"]] == [
+        (link["name"], link["engine_name"]) for link in done["dataplane"]["links"]
+    ]
+    assert {key: planned["dataplane"][key] for key in ("mtu", "engine", "log")} == {key: done["dataplane"][key] for key in ("mtu", "engine", "log")}
+    assert "diff" not in run_module("container_steering", {"container": [web.name], "topology": topology}, check=True)
 
 
 @pytest.mark.alone
@@ -230,7 +240,7 @@ def test_killed_at_any_step(act, netns, veth, dataplane) -> None:
     link, _peer = veth(name, address="10.77.0.2/24", host_address="10.77.0.1/24")
     tools.command("ip", "link", "set", link, "txqueuelen", "0")
     dataplane()
-    params = dict.fromkeys(_target.ARGUMENTS) | {"netns": name, "runtime": "auto"}
+    params = dict.fromkeys(TARGET) | {"netns": name, "runtime": "auto"}
     request = _control.Request("nettap", "inplace", "bridge", None, "steer", "open", 0, 5, None)
     changes: list[tuple[t.Any, str]] = [(_calls, change) for change in ("create_map", "load", "update", "delete")]
     changes += [(_socket.Netlink, "request"), (Journal, "save"), (Journal, "remove")]
@@ -543,7 +553,7 @@ def test_what_nobody_confirms_is_undone(container, dataplane, steer, run_module)
     web, kept = serving(container()), serving(container())
     dataplane()
     start = time.time()
-    deadline = one(steer(web, confirm_timeout=3))["confirm_before"]
+    deadline = datetime.datetime.fromisoformat(one(steer(web, confirm_timeout=3))["confirm_before"]).timestamp()
     assert start + 3 <= deadline <= time.time() + 3
     # Confirmed is confirmed, also when a later task would set a deadline.
     steer(kept, confirm_timeout=30)

@@ -373,7 +373,7 @@ def test_events(role: SuricataRole, lab: Lab, engine: Engine, run_module: c.Call
     containers = [{"name": "shop", "mac": lab.macs[lab.client].upper(), "addresses": []}, {"name": "store", "addresses": [f"{SERVER[V6]}/64"]}]
 
     def seen(**options: t.Any) -> dict[str, t.Any]:
-        found = run_module("suricata_events", {"path": str(role.log), "containers": containers, **options})
+        found = run_module("suricata_events_info", {"path": str(role.log), "containers": containers, **options})
         assert not found.get("failed"), found
         return found
 
@@ -405,4 +405,4 @@ def test_events(role: SuricataRole, lab: Lab, engine: Engine, run_module: c.Call
     assert found["complete"] and found["stats"]["alerts_suppressed"] == 45 and found["stats"]["blocked"] >= 50 and found["stats"]["kernel_drops"] == 0
     assert role.log.stat().st_mode & 0o777 == 0o600
     assert seen(since=found["cookie"])["alerts"] == []
-    assert "There is no log" in run_module("suricata_events", {"path": "/nonexistent/eve.json"})["msg"]
+    assert "There is no log" in run_module("suricata_events_info", {"path": "/nonexistent/eve.json"})["msg"]

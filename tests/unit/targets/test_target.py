@@ -10,8 +10,6 @@ import socket
 import typing as t
 
 import pytest
-import yaml
-from ansible_collections.nettap.containers.plugins.doc_fragments import _target as fragment
 from ansible_collections.nettap.containers.plugins.module_utils._errors import EngineError, NamespaceError, TargetError
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
@@ -215,14 +213,6 @@ def test_select_finds_no_pod(options: dict[str, t.Any], words: str) -> None:
 )
 def test_running(state: str, running: bool) -> None:
     assert container("x", "1", state=state).running is running
-
-
-def test_options_are_documented_as_they_are() -> None:
-    documented = yaml.safe_load(fragment.ModuleDocFragment.DOCUMENTATION)["options"]
-    for name, spec in _target.ARGUMENTS.items():
-        told = {key: value for key, value in documented.pop(name).items() if key not in ("description", "version_added")}
-        assert told == {key: sorted(value) if key == "choices" else value for key, value in spec.items()}, name
-    assert documented == {}
 
 
 @pytest.mark.parametrize(("kind", "value"), [("container", []), ("container", None), ("labels", {}), ("netns", ""), ("pid", None)])

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: suricata_events
+module: suricata_events_info
 short_description: Tell what Suricata has blocked or noticed, and of which container
 description:
   - Reads the log of events (C(eve.json)) that the Suricata of a dataplane writes, also across its rotation.
@@ -17,7 +17,6 @@ author:
   - The nettap.containers authors (@nettap)
 extends_documentation_fragment:
   - nettap.containers._attributes
-  - nettap.containers._attributes.actiongroup
 requirements:
   - Python 3.9 or newer on the host
   - root on the host (C(become=true))
@@ -83,7 +82,7 @@ seealso:
 
 EXAMPLES = r"""
 - name: What was blocked in the last hour?
-  nettap.containers.suricata_events:
+  nettap.containers.suricata_events_info:
     since: "{{ now(utc=true).timestamp() - 3600 }}"
     containers:
       - name: web
@@ -92,7 +91,7 @@ EXAMPLES = r"""
   register: seen
 
 - name: And since then?
-  nettap.containers.suricata_events:
+  nettap.containers.suricata_events_info:
     since: "{{ seen.cookie }}"
 """
 
