@@ -9,6 +9,7 @@ release in its own way, and lose what it does not know; it has no pedit either. 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -16,6 +17,7 @@ import socket
 import struct
 import typing as t
 
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
 # linux/netlink.h
@@ -49,11 +51,14 @@ PATIENCE = 10.0  # seconds until the kernel must have answered
 Attributes = list[tuple[int, bytes]]
 
 
-class NetlinkError(OSError):
+class NetlinkError(NettapError):
     """What the kernel refused: errno, and as strerror its own words where it has any."""
 
-    def __str__(self) -> str:
-        return str(self.strerror)
+    def __init__(self, number: int, words: str) -> None:
+        super().__init__(f"The kernel refused a look at links, addresses, routes or filters, or a change of them ({words}): "
+                         "look for its reason in the kernel's log (dmesg), then run the task again.")
+        self.errno = number
+        self.strerror = words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,15 +84,20 @@ class Link:
 
 
 class Netlink:
-    """A socket in the network namespace of fd; it stays there when we have left. A context manager, or close() it."""
+    """A socket in the network namespace of fd; it stays there when we have left. A context manager, or close() it. Raises NetlinkError."""
 
     def __init__(self, fd: int) -> None:
-        with _netns.entered(fd):
+        with _netns.entered(fd), _refusals():
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-        for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK):
-            self._socket.setsockopt(SOL_NETLINK, option, 1)
-        self._socket.settimeout(PATIENCE)
-        self._socket.bind((0, 0))
+        try:
+            with _refusals():
+                for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK):
+                    self._socket.setsockopt(SOL_NETLINK, option, 1)
+                self._socket.settimeout(PATIENCE)
+                self._socket.bind((0, 0))
+        except NetlinkError:
+            self._socket.close()
+            raise
         self._sequence = 0
 
     def close(self) -> None:
@@ -151,14 +161,13 @@ class Netlink:
 
     def _send(self, kind: int, payload: bytes, flags: int) -> None:
         self._sequence += 1
-        self._socket.sendto(struct.pack("=IHHII", 16 + len(payload), kind, flags, self._sequence, 0) + payload, (0, 0))
+        with _refusals():
+            self._socket.sendto(struct.pack("=IHHII", 16 + len(payload), kind, flags, self._sequence, 0) + payload, (0, 0))
 
     def _answers(self) -> t.Iterator[bytes]:
         while True:
-            try:
+            with _refusals():
                 data = self._socket.recv(1 << 18)
-            except socket.timeout as error:
-                raise NetlinkError(errno.ETIMEDOUT, "the kernel did not answer") from error
             while data:
                 length, kind, flags, sequence, _port = struct.unpack_from("=IHHII", data)
                 payload, data = data[16:length], data[(length + 3) & ~3:]
@@ -174,6 +183,17 @@ class Netlink:
                         raise NetlinkError(number, said.get(NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace") or os.strerror(number))
                     return
                 yield payload
+
+
+@contextlib.contextmanager
+def _refusals() -> t.Iterator[None]:
+    """Turn what the socket itself refuses into the same error as what the kernel answers."""
+    try:
+        yield
+    except socket.timeout as error:
+        raise NetlinkError(errno.ETIMEDOUT, "the kernel did not answer") from error
+    except OSError as error:
+        raise NetlinkError(error.errno or 0, error.strerror or str(error)) from error
 
 
 def attribute(kind: int, value: bytes | str | int) -> bytes:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import time
 import typing as t
 
@@ -39,8 +38,7 @@ class Bench:
 
     def __enter__(self) -> Bench:
         with contextlib.ExitStack() as stack:
-            self.host_fd = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
-            stack.callback(os.close, self.host_fd)
+            self.host_fd = stack.enter_context(_netns.host())
             self.host = Filters(self.host_fd)
             stack.enter_context(self.host)
             self.dataplane = stack.enter_context(_namespace.opened(self.name))

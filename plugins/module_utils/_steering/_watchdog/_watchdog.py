@@ -20,7 +20,7 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _engine
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane._namespace import Dataplane
-from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, SteeringError, refused_as
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _dp
 from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._filters import Filter
@@ -277,8 +277,8 @@ class Watchdog:
 
 
 def _link_events(fd: int) -> socket.socket:
-    """A socket that hears of links that come and go in a namespace."""
-    with _netns.entered(fd):
+    """A socket that hears of links that come and go in a namespace. Raises SteeringError."""
+    with _netns.entered(fd), refused_as(SteeringError, "Links that come and go cannot be watched for", "raise the limit of open files (ulimit -n)"):
         one = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-    one.bind((0, _RTMGRP_LINK))
-    return one
+        one.bind((0, _RTMGRP_LINK))
+        return one
