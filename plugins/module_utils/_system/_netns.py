@@ -131,6 +131,14 @@ def open_path(name: str) -> Namespace:
     return Namespace(fd, path)
 
 
+def leads_to(path: str, inode: int) -> bool:
+    """Whether a path leads to the namespace of that inode number. Raises NamespaceError."""
+    refusals = refused_as(NamespaceError, f"{path} cannot be looked at", _ROOT)
+    with refusals, contextlib.suppress(FileNotFoundError, NotADirectoryError, ProcessLookupError):
+        return os.stat(path).st_ino == inode
+    return False
+
+
 def processes(inode: int) -> list[int]:
     """PIDs of the processes in the network namespace of that inode number."""
     found = []
