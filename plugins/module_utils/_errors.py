@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import typing as t
+
 
 class NettapError(Exception):
     """Anything a user, a host or the network can cause; modules report it without a traceback."""
@@ -48,3 +51,12 @@ class DataplaneError(NettapError):
 
 class SteeringError(NettapError):
     """Steering that is refused, cannot be put in or cannot be taken out."""
+
+
+@contextlib.contextmanager
+def refused_as(kind: type[NettapError], what: str, remedy: str) -> t.Iterator[None]:
+    """Turn what the system refuses in the block (an OSError) into one sentence of the family: what failed, on what, why; and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{what}: {error.strerror or error}; {remedy}.") from error

@@ -23,6 +23,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 # enum bpf_cmd
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY, _PROG_LOAD = range(6)
+_ELEMENT = {_MAP_LOOKUP: "a look at an element", _MAP_UPDATE: "a change of an element", _MAP_DELETE: "the removal of an element", _MAP_NEXT_KEY: "the keys"}
 _PROG_GET_FD_BY_ID, _MAP_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD, _PROG_QUERY = 13, 14, 15, 16
 
 _MAP_TYPE_HASH = 1
@@ -59,49 +60,35 @@ def create_map(key_size: int, value_size: int, entries: int, name: str) -> int:
 
 
 def update(map_fd: int, key: bytes, value: bytes) -> None:
-    """Sets an element, there or not."""
+    """Sets an element, there or not. Raises SteeringError."""
     _element(_MAP_UPDATE, map_fd, key, value)
 
 
 def lookup(map_fd: int, key: bytes, value_size: int) -> bytes | None:
-    """An element, None if it is not there."""
+    """An element, None if it is not there. Raises SteeringError."""
     value = ctypes.create_string_buffer(value_size)
-    try:
-        _element(_MAP_LOOKUP, map_fd, key, value)
-    except FileNotFoundError:
-        return None
-    return value.raw
+    return value.raw if _element(_MAP_LOOKUP, map_fd, key, value) else None
 
 
 def delete(map_fd: int, key: bytes) -> None:
-    """Removes an element, there or not."""
-    try:
-        _element(_MAP_DELETE, map_fd, key, None)
-    except FileNotFoundError:
-        return
+    """Removes an element, there or not. Raises SteeringError."""
+    _element(_MAP_DELETE, map_fd, key, None)
 
 
 def keys(map_fd: int, key_size: int) -> list[bytes]:
-    """All keys of a map that nobody else changes."""
+    """All keys of a map that nobody else changes. Raises SteeringError."""
     found: list[bytes] = []
     following = ctypes.create_string_buffer(key_size)
-    while True:
-        try:
-            _element(_MAP_NEXT_KEY, map_fd, found[-1] if found else None, following)
-        except FileNotFoundError:
-            return found
+    while _element(_MAP_NEXT_KEY, map_fd, found[-1] if found else None, following):
         found.append(following.raw)
+    return found
 
 
 def map_of_program(program_id: int) -> int | None:
-    """Descriptor of the one map that a loaded program uses; None if it uses none, or is gone."""
+    """Descriptor of the one map that a loaded program uses; None if it uses none, or is gone. Raises SteeringError."""
+    program = None
     try:
         program = bpf(_PROG_GET_FD_BY_ID, struct.pack("=III", program_id, 0, 0))
-    except FileNotFoundError:
-        return None
-    except PermissionError as error:
-        raise _forbidden(f"a look at BPF program {program_id}") from error
-    try:
         # struct bpf_prog_info: nr_map_ids is at 52, the pointer map_ids at 56.
         ids = (ctypes.c_uint32 * 1)()
         info = ctypes.create_string_buffer(256)
@@ -110,14 +97,20 @@ def map_of_program(program_id: int) -> int | None:
         if not struct.unpack_from("=I", info, 52)[0]:
             return None
         return bpf(_MAP_GET_FD_BY_ID, struct.pack("=III", ids[0], 0, 0))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _refused(f"a look at BPF program {program_id}", error) from error
     finally:
-        os.close(program)
+        if program is not None:
+            os.close(program)
 
 
-def attached(ifindex: int, kind: int) -> list[int]:
+def attached(ifindex: int, kind: int) -> list[int] | None:
     """IDs of the programs attached to a link by tcx (TCX_INGRESS, TCX_EGRESS), or to the other end of a netkit pair (NETKIT_PEER).
 
-    None where the kernel has no such thing, or the link is not of that kind. Raises OSError, with EACCES for a netkit's second end, which does not tell.
+    [] where the kernel has no such thing, or the link is not of that kind; None for a netkit's second end, which does not tell.
+    Raises SteeringError.
     """
     ids = (ctypes.c_uint32 * 64)()
     # query: target_ifindex, attach_type, query_flags, attach_flags, prog_ids, prog_cnt, padding, prog_attach_flags, link_ids, …
@@ -127,16 +120,30 @@ def attached(ifindex: int, kind: int) -> list[int]:
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT, errno.E2BIG, errno.ENXIO):
             return []
-        if error.errno == errno.EPERM:
-            raise _forbidden(f"a look at the BPF programs of link {ifindex}") from error
-        raise
+        if error.errno == errno.EACCES:
+            return None
+        raise _refused(f"a look at the BPF programs of link {ifindex}", error) from error
     return list(ids[: struct.unpack_from("=I", attributes, 24)[0]])
 
 
-def _element(command: int, map_fd: int, key: bytes | None, value: t.Any) -> None:
+def _element(command: int, map_fd: int, key: bytes | None, value: t.Any) -> bool:
+    """Works on one element of a map; False where it is not there (ENOENT). Raises SteeringError."""
     held = ctypes.create_string_buffer(key, len(key)) if key is not None else None
     buffer = ctypes.create_string_buffer(value, len(value)) if isinstance(value, bytes) else value
-    bpf(command, struct.pack("=IIQQQ", map_fd, 0, ctypes.addressof(held) if held else 0, ctypes.addressof(buffer) if buffer else 0, 0))
+    try:
+        bpf(command, struct.pack("=IIQQQ", map_fd, 0, ctypes.addressof(held) if held else 0, ctypes.addressof(buffer) if buffer else 0, 0))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _refused(f"{_ELEMENT[command]} of the BPF map of the steering", error) from error
+    return True
+
+
+def _refused(what: str, error: OSError) -> SteeringError:
+    """What to say where the kernel refuses what needs no memory of ours."""
+    if error.errno == errno.EPERM:
+        return _forbidden(what)
+    return SteeringError(f"The kernel refuses {what} ({error.strerror}): look for its reason in the kernel's log (dmesg), then run the task again.")
 
 
 def _charged(command: int, attributes: bytes, what: str) -> int:

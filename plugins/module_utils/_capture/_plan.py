@@ -13,7 +13,7 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _tcpdump
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
-from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, refused_as
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _links
 
@@ -69,7 +69,7 @@ def _missing(name: str, interface: str, known: t.Iterable[str]) -> str:
 
 def link_names(fd: int) -> dict[int, str]:
     """Index to name of the links in a namespace: a LINUX_SLL2 packet tells only the index of its interface."""
-    with _netns.entered(fd):
+    with _netns.entered(fd), refused_as(CaptureError, "The links of a network namespace cannot be listed", "run the task again"):
         return dict(socket.if_nameindex())
 
 
@@ -97,7 +97,8 @@ def _hardware(fd: int, tap: Tap) -> int:
     """ARPHRD_ number of a tap's link."""
     if tap.vantage == "host":
         return 1  # a veth
-    with _netns.entered(fd), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as packet:
+    refusals = refused_as(CaptureError, f"The interface {tap.device} cannot be opened", "run the task again, as root of the host itself")
+    with _netns.entered(fd), refusals, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as packet:
         packet.bind((tap.device, 0))
         return packet.getsockname()[3]
 

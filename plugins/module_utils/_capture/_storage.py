@@ -15,11 +15,12 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import check_name
-from ansible_collections.nettap.containers.plugins.module_utils._errors import StorageError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import StorageError, refused_as
 from ansible_collections.nettap.containers.plugins.module_utils._system import _files
 
 STATE = "session.json"
 _RESERVE = "session.reserve"  # a running session's: room for its last words on a disk that has run full
+_LOOK = "look at its file system, its mount and its permissions"
 PATIENCE = 60.0  # seconds to wait for another task that starts, stops or fetches the same session
 
 
@@ -39,14 +40,17 @@ class Storage:
         """The sessions that are there."""
         if not self._safe():
             return []
-        return sorted(name for name in os.listdir(self.path) if os.path.isfile(os.path.join(self.path, name, STATE)))
+        with refused_as(StorageError, f"The storage path {self.path} cannot be read", _LOOK):
+            found = os.listdir(self.path)
+        return sorted(name for name in found if os.path.isfile(os.path.join(self.path, name, STATE)))
 
     def free(self) -> tuple[int, int]:
         """Bytes free for root and bytes in all, of the file system that holds the path or its nearest existing parent."""
         place = self.path
         while not os.path.isdir(place):
             place = os.path.dirname(place)
-        figures = os.statvfs(place)
+        with refused_as(StorageError, f"The free room of {place} cannot be read", _LOOK):
+            figures = os.statvfs(place)
         return figures.f_bavail * figures.f_frsize, figures.f_blocks * figures.f_frsize
 
     @contextlib.contextmanager
@@ -66,7 +70,7 @@ class Storage:
                 yield False
                 return
             if create:
-                with contextlib.suppress(FileExistsError):
+                with refused_as(StorageError, f"The session's folder {directory} cannot be made", _LOOK), contextlib.suppress(FileExistsError):
                     os.mkdir(directory, 0o700)
             try:
                 fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -78,19 +82,21 @@ class Storage:
             try:
                 _files.lock(fd, deadline, busy)
                 # Another task may have renamed or removed the folder before we got the lock.
-                if _same(fd, directory):
+                if _files.same(fd, directory):
                     yield True
                     return
             finally:
                 os.close(fd)
 
     def rename(self, name: str, new: str) -> None:
-        """Gives a session another name, in one step."""
-        os.rename(self.directory(name), self.directory(new))
+        """Gives a session another name, in one step. Raises StorageError."""
+        with refused_as(StorageError, f"The session's folder {self.directory(name)} cannot be renamed to {new}", _LOOK):
+            os.rename(self.directory(name), self.directory(new))
 
     def remove(self, name: str) -> None:
-        """Deletes a session with its captures."""
-        shutil.rmtree(self.directory(name))  # removes a link inside as a link, and follows none
+        """Deletes a session with its captures. Raises StorageError."""
+        with refused_as(StorageError, f"The session's folder {self.directory(name)} cannot be removed", _LOOK):
+            shutil.rmtree(self.directory(name))  # removes a link inside as a link, and follows none
 
     def _make(self) -> None:
         missing = self.path
@@ -124,18 +130,12 @@ class Storage:
         part = "/"
         for piece in path.split("/"):
             part = os.path.join(part, piece)
-            mode = os.lstat(part).st_mode
+            with refused_as(StorageError, f"{part} in the storage path cannot be looked at", "give a path that root can reach"):
+                mode = os.lstat(part).st_mode
             if stat.S_ISLNK(mode):
                 raise StorageError(f"{part} in the storage path is a symbolic link: give the real path, {os.path.realpath(path)}, if that is what you mean.")
             if not stat.S_ISDIR(mode):
                 raise StorageError(f"{part} in the storage path is not a folder.")
-
-
-def _same(fd: int, path: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.lstat(path))
-    except FileNotFoundError:
-        return False
 
 
 def _unsafe(directory: str, error: OSError) -> StorageError:
@@ -158,7 +158,9 @@ def load(directory: str) -> dict[str, t.Any] | None:
 
 def reserve(directory: str, segments: int) -> None:
     """Takes the room that session.json needs with so many segments, and as many again, until the session has ended."""
-    with open(os.open(os.path.join(directory, _RESERVE), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as stream:
+    path = os.path.join(directory, _RESERVE)
+    refusals = refused_as(StorageError, f"{path} cannot be written", "make room, or set path to another file system")
+    with refusals, open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as stream:
         stream.write(bytes((64 << 10) + segments * (4 << 10)))
 
 

@@ -25,8 +25,8 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _plan, _session, _storage, _tcpdump
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
-from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NamespaceError, NettapError
-from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _inotify, _netns, _process, _untrusted
+from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NamespaceError, NettapError, StorageError
+from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _inotify, _netns, _process, _program, _untrusted
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
 from ansible_collections.nettap.containers.plugins.module_utils._system._times import timestamp
 
@@ -43,6 +43,7 @@ RETURN_INTERVAL = 0.1  # seconds between looks for a restarted container; neithe
 SETTLE_INTERVAL = 0.05  # seconds for which a process must have been there to be the restarted container's
 RETURN_GRACE = 60.0  # seconds to wait for a container of which no record tells whether its engine still knows it
 INTERFACE_GRACE = 10.0  # seconds for a restarted container's interface to appear
+TAPS_SECONDS = 30.0  # for the child that reads the host's links
 MOST_RETURNS = 100  # a container that crashes in a loop must not fill the disk with segments
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -168,7 +169,7 @@ class Supervisor:
 
     def _save(self) -> None:
         """On a full disk only the end is sure to be recorded; until then this process knows."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(StorageError):
             _storage.save(self.directory, self.state)
 
     def _asked_to_stop(self, woken: int) -> None:
@@ -349,7 +350,7 @@ class Supervisor:
         would wait for the disk at each turn, and drop packets meanwhile.
         """
         if self.request.file_size:
-            with contextlib.suppress(OSError):  # without, tcpdump empties them itself
+            with contextlib.suppress(NettapError):  # without, tcpdump empties them itself
                 made = _inotify.NewFiles(self.directory)
                 self.selector.register(made.fd, selectors.EVENT_READ, lambda: self._remove_oldest(made.names()))
 
@@ -447,9 +448,10 @@ class Supervisor:
         if self.request.vantage == "container":
             return _plan.taps(container.name, namespace, self.request)
         # The host's peers are read with pyroute2, which would double this process's memory for good: a child reads them.
-        done = subprocess.run(  # pylint: disable=ansible-bad-function
-            [sys.executable, "-I", sys.path[0], "taps"], input=json.dumps({"name": container.name, "fd": namespace.fd, "request": self.request.stored()}),
-            pass_fds=[namespace.fd, int(os.path.basename(sys.path[0]))], capture_output=True, text=True, check=False,
+        done = _program.run(
+            [sys.executable, "-I", sys.path[0], "taps"], CaptureError, TAPS_SECONDS, "the interfaces are looked for again",
+            json.dumps({"name": container.name, "fd": namespace.fd, "request": self.request.stored()}),
+            [namespace.fd, int(os.path.basename(sys.path[0]))],
         )
         if done.returncode:
             raise CaptureError(done.stderr.strip())

@@ -8,17 +8,18 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
-import subprocess
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, DependencyError
+from ansible_collections.nettap.containers.plugins.module_utils._system import _program
 
 _SEARCH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 # ARPHRD_ of linux/if_arp.h to the names of tcpdump -y; what is not here is left to tcpdump itself.
 _LINK_TYPES = {1: "EN10MB", 772: "EN10MB", 65534: "RAW", 512: "PPP", 768: "RAW", 769: "RAW", 776: "RAW", 778: "RAW"}
 # Names more than a ring has files: the supervisor removes the oldest a whole file before tcpdump comes to its name.
 SPARE = 2
+_FILTER_SECONDS = 60  # tcpdump compiles the usual filter in milliseconds
 _READY = re.compile(r"^(?:tcpdump: )?listening on .*?, link-type (\w+)", re.MULTILINE)
 _COUNTS = re.compile(r"(\d+) packets? (captured|received by filter|dropped by kernel|dropped by interface)")
 _NOISE = re.compile(r"listening on |data link type |\d+ packets? |WARNING: |Warning: ")
@@ -62,9 +63,7 @@ def check_filter(tcpdump: str, expression: str, device: str, hardware: int | Non
     link_types = ["LINUX_SLL2", "LINUX_SLL"] if device == "any" else [_LINK_TYPES.get(hardware or 0)]
     error = ""
     for link_type in filter(None, link_types):
-        done = subprocess.run(  # pylint: disable=ansible-bad-function
-            [tcpdump, "-y", link_type, "-d", "--", expression], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, errors="replace"
-        )
+        done = _program.run([tcpdump, "-y", link_type, "-d", "--", expression], CaptureError, _FILTER_SECONDS, "write a simpler filter")
         if done.returncode == 0:
             return
         error = complaint(done.stderr)

@@ -13,7 +13,7 @@ import struct
 import time
 
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane._namespace import Dataplane
-from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError, NettapError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError, NettapError, refused_as
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _dp
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns, _process
 
@@ -28,7 +28,8 @@ _MAGIC = b"nettap\0\0"
 def processes(dataplane: Dataplane) -> list[_process.Process]:
     """The processes that have a packet socket on the dataplane's ends of the service links: the engine's."""
     ours = {link.engine_ifindex for link in dataplane.links}
-    with _netns.entered(dataplane.fd), open("/proc/thread-self/net/packet", encoding="ascii") as table:
+    refusals = refused_as(DataplaneError, f"Who reads the service links of {dataplane.name} cannot be seen", "mount /proc, as root of the host itself")
+    with _netns.entered(dataplane.fd), refusals, open("/proc/thread-self/net/packet", encoding="ascii") as table:
         next(table)
         # packet(7) has no table of it: sk RefCnt Type Proto Iface R Rmem User Inode (net/packet/af_packet.c)
         sockets = {f"socket:[{row[8]}]" for row in map(str.split, table) if int(row[4]) in ours}
@@ -50,11 +51,16 @@ class Heartbeat:
 
     def __init__(self, dataplane: Dataplane, fd: int) -> None:
         self._sockets: list[socket.socket] = []
-        with _netns.entered(fd):
-            for link in dataplane.links:
-                one = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.htons(HEARTBEAT))
-                self._sockets.append(one)
-                one.bind((link.name, HEARTBEAT))
+        try:
+            with _netns.entered(fd):
+                for link in dataplane.links:
+                    with refused_as(DataplaneError, f"No heartbeat can be sent over {link.name}", "make the dataplane anew, as root of the host itself"):
+                        one = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.htons(HEARTBEAT))
+                        self._sockets.append(one)
+                        one.bind((link.name, HEARTBEAT))
+        except NettapError:
+            self.close()
+            raise
         self._sent = 0
         self._heard = [0] * len(self._sockets)
 

@@ -20,14 +20,13 @@ import hashlib
 import os
 import socket
 import struct
-import subprocess
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError, MissingError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError, MissingError, refused_as
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink as rt
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import attribute
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._socket import Netlink, NetlinkError
-from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
+from ansible_collections.nettap.containers.plugins.module_utils._system import _netns, _program
 
 # Frames up to this size come through (jumbo frames of the usual 9000 bytes and more); engines size their buffers by it.
 MTU = 9216
@@ -145,21 +144,14 @@ def remove(name: str) -> bool:
     if not os.path.exists(path):
         return False
     # The links go with either end; but the namespace lives on while a process is in it.
-    host = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        namespace = open_namespace(name)
-        if namespace is not None:
-            try:
-                with Netlink(host) as outside, Netlink(namespace.fd) as inside:
-                    for ours, theirs in (names for mode in _ENDS for names in _names(name, mode)):
-                        for netlink, link in ((outside, outside.links().get(ours)), (inside, inside.links().get(theirs))):
-                            # Only a link whose other end is in the namespace is a service link of it.
-                            if link is not None and (netlink is inside or link.netnsid is not None and link.netnsid == outside.nsid(namespace.fd)):
-                                netlink.delete_link(link.index)
-            finally:
-                namespace.close()
-    finally:
-        os.close(host)
+    namespace = open_namespace(name)
+    if namespace is not None:
+        with contextlib.closing(namespace), _netns.host() as host, Netlink(host) as outside, Netlink(namespace.fd) as inside:
+            for ours, theirs in (names for mode in _ENDS for names in _names(name, mode)):
+                for netlink, link in ((outside, outside.links().get(ours)), (inside, inside.links().get(theirs))):
+                    # Only a link whose other end is in the namespace is a service link of it.
+                    if link is not None and (netlink is inside or link.netnsid is not None and link.netnsid == outside.nsid(namespace.fd)):
+                        netlink.delete_link(link.index)
     _run("ip", "netns", "delete", name)
     return True
 
@@ -180,84 +172,74 @@ def _names(name: str, mode: str) -> list[tuple[str, str]]:
 
 
 def _make_links(name: str, fd: int, topology: str, mode: str, mtu: int) -> None:
-    host = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with Netlink(fd) as inside, Netlink(host) as outside:
-            _disable_ipv6(fd, "default")
-            steering = outside if topology == "inplace" else inside
-            for ours, theirs in _names(name, mode):
-                left = inside.link(theirs)
-                if left is not None:  # by a call that was killed
-                    inside.delete_link(left.index)
-                if steering.link(ours) is not None:
-                    raise DataplaneError(f"A link {ours} is there already, and is not the dataplane {name}'s: remove it, or give another dataplane_netns.")
-                # Down until all is done: it must not speak before it is told not to.
-                pair = rt.veth(rt.end(ours, mtu), rt.end(theirs, mtu, attribute(rt.IFLA_NET_NS_FD, fd)))
-                try:
-                    steering.request(rt.RTM_NEWLINK, pair, rt.NLM_F_CREATE | rt.NLM_F_EXCL)
-                except NetlinkError as error:
-                    raise DataplaneError(f"The kernel does not make the veth {ours} (MTU {mtu}) for the dataplane {name}: {error}.") from error
-                where = host if topology == "inplace" else fd
-                _disable_ipv6(where, ours)
-                # Redirecting to this end's egress makes the kernel finish checksums and cut segments: engines see real packets.
-                _offload(where, ours, _ETHTOOL_STXCSUM, False)
-                # What comes back is joined again, so that the way on is one for some forty packets, as without steering. A veth does
-                # that only if its other end cannot hand it such packets ready made (veth_skb_is_eligible_for_gro in drivers/net/veth.c).
-                _offload(where, ours, _ETHTOOL_SGRO, True)
-                _offload(fd, theirs, _ETHTOOL_STXCSUM, False)
-                for netlink, link in ((inside, theirs), (steering, ours)):
-                    netlink.set_link(netlink.links()[link].index, flags=rt.IFF_UP, change=rt.IFF_UP)
-    finally:
-        os.close(host)
+    with _netns.host() as host, Netlink(fd) as inside, Netlink(host) as outside:
+        _disable_ipv6(fd, "default")
+        steering = outside if topology == "inplace" else inside
+        for ours, theirs in _names(name, mode):
+            left = inside.link(theirs)
+            if left is not None:  # by a call that was killed
+                inside.delete_link(left.index)
+            if steering.link(ours) is not None:
+                raise DataplaneError(f"A link {ours} is there already, and is not the dataplane {name}'s: remove it, or give another dataplane_netns.")
+            # Down until all is done: it must not speak before it is told not to.
+            pair = rt.veth(rt.end(ours, mtu), rt.end(theirs, mtu, attribute(rt.IFLA_NET_NS_FD, fd)))
+            try:
+                steering.request(rt.RTM_NEWLINK, pair, rt.NLM_F_CREATE | rt.NLM_F_EXCL)
+            except NetlinkError as error:
+                raise DataplaneError(f"The kernel does not make the veth {ours} (MTU {mtu}) for the dataplane {name}: {error.strerror}.") from error
+            where = host if topology == "inplace" else fd
+            _disable_ipv6(where, ours)
+            # Redirecting to this end's egress makes the kernel finish checksums and cut segments: engines see real packets.
+            _offload(where, ours, _ETHTOOL_STXCSUM, False)
+            # What comes back is joined again, so that the way on is one for some forty packets, as without steering. A veth does
+            # that only if its other end cannot hand it such packets ready made (veth_skb_is_eligible_for_gro in drivers/net/veth.c).
+            _offload(where, ours, _ETHTOOL_SGRO, True)
+            _offload(fd, theirs, _ETHTOOL_STXCSUM, False)
+            for netlink, link in ((inside, theirs), (steering, ours)):
+                netlink.set_link(netlink.links()[link].index, flags=rt.IFF_UP, change=rt.IFF_UP)
 
 
 def _read(name: str, namespace: _netns.Namespace) -> Dataplane | None:
     """What is there; None where the namespace has no service link (yet)."""
-    host = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with Netlink(namespace.fd) as inside, Netlink(host) as outside:
-            theirs = inside.links()
-            mode = next((mode for mode, ends in _ENDS.items() if all(end in theirs for _ours, end in ends)), None)
-            if mode is None:
-                return None
-            links = []
-            topology = "takeover"
-            for _ours, end in _ENDS[mode]:
-                link = theirs[end]
-                if link.netnsid is not None:
-                    topology = "inplace"
-                where = inside if link.netnsid is None else outside if link.netnsid == inside.nsid(host) else None
-                ours = where.link(link.link) if where is not None and link.link else None
-                if ours is None:
-                    raise DataplaneError(f"The other end of {end} in the dataplane {name} is not on the host: "
-                                         f"make it anew (container_dataplane: state absent, then present).")
-                links.append(ServiceLink(ours.name, ours.index, end, link.index))
-            return Dataplane(name, namespace.fd, namespace.inode, topology, mode, theirs[_ENDS[mode][0][1]].mtu, tuple(links))
-    finally:
-        os.close(host)
+    with _netns.host() as host, Netlink(namespace.fd) as inside, Netlink(host) as outside:
+        theirs = inside.links()
+        mode = next((mode for mode, ends in _ENDS.items() if all(end in theirs for _ours, end in ends)), None)
+        if mode is None:
+            return None
+        links = []
+        topology = "takeover"
+        for _ours, end in _ENDS[mode]:
+            link = theirs[end]
+            if link.netnsid is not None:
+                topology = "inplace"
+            where = inside if link.netnsid is None else outside if link.netnsid == inside.nsid(host) else None
+            ours = where.link(link.link) if where is not None and link.link else None
+            if ours is None:
+                raise DataplaneError(f"The other end of {end} in the dataplane {name} is not on the host: "
+                                     f"make it anew (container_dataplane: state absent, then present).")
+            links.append(ServiceLink(ours.name, ours.index, end, link.index))
+        return Dataplane(name, namespace.fd, namespace.inode, topology, mode, theirs[_ENDS[mode][0][1]].mtu, tuple(links))
 
 
 def _disable_ipv6(fd: int, link: str) -> None:
     """No address, no duplicate address detection, no router solicitation: what a service link carries is others'."""
     path = f"/proc/sys/net/ipv6/conf/{link}/disable_ipv6"
-    with _netns.entered(fd), contextlib.suppress(FileNotFoundError), open(path, "w", encoding="ascii") as stream:  # no IPv6 in the kernel
+    refusals = refused_as(DataplaneError, f"{path} cannot be set to 1", "make /proc/sys writable, on the host itself")
+    with _netns.entered(fd), refusals, contextlib.suppress(FileNotFoundError), open(path, "w", encoding="ascii") as stream:  # no IPv6 in the kernel
         stream.write("1")
 
 
 def _offload(fd: int, link: str, command: int, value: bool) -> None:
     """As ethtool -K LINK tx|gro on|off: with the transmit checksum (tx) the kernel turns segmentation offload off."""
     wanted = ctypes.create_string_buffer(struct.pack("=II", command, value), 8)
-    with _netns.entered(fd), socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+    refusals = refused_as(DataplaneError, f"The offloads of the link {link} cannot be set", "run as root of the host itself")
+    with _netns.entered(fd), refusals, socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
         # struct ifreq: the link's name and a pointer to struct ethtool_value.
         fcntl.ioctl(control, _SIOCETHTOOL, struct.pack("16sP16x", link.encode(), ctypes.addressof(wanted)))
 
 
 def _run(*argv: str) -> None:
     """ip(8) binds a namespace to its name so that every tool finds it."""
-    try:
-        # module_utils know no AnsibleModule whose run_command they could call.
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # pylint: disable=ansible-bad-function
-    except FileNotFoundError as error:
-        raise DataplaneError("ip (package iproute2) is missing on the host.") from error
+    done = _program.run(argv, DataplaneError, remedy="install the package iproute2, and look at the host's load")
     if done.returncode:
         raise DataplaneError(f"{' '.join(argv)} failed: {done.stderr.strip()}")

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import struct
 import typing as t
 
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink as rt
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import Link, attribute, attributes_of
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
@@ -18,23 +20,31 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 PATIENCE = 10.0  # seconds until the kernel must have answered
 
 
-class NetlinkError(OSError):
+class NetlinkError(NettapError):
     """A request that the kernel refused: errno, and as strerror the kernel's own words where it has any."""
 
-    def __str__(self) -> str:
-        return str(self.strerror)
+    def __init__(self, number: int, words: str) -> None:
+        super().__init__(f"The kernel refused a look at links, addresses, routes or filters, or a change of them ({words}): "
+                         "look for its reason in the kernel's log (dmesg), then run the task again.")
+        self.errno = number
+        self.strerror = words
 
 
 class Netlink:
-    """A socket in the network namespace of fd, where it stays. Use it as a context manager, or close() it."""
+    """A socket in the network namespace of fd, where it stays. Use it as a context manager, or close() it. Raises NetlinkError."""
 
     def __init__(self, fd: int) -> None:
-        with _netns.entered(fd):
+        with _netns.entered(fd), _refusals():
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-        for option in (rt.NETLINK_CAP_ACK, rt.NETLINK_EXT_ACK):
-            self._socket.setsockopt(rt.SOL_NETLINK, option, 1)
-        self._socket.settimeout(PATIENCE)
-        self._socket.bind((0, 0))
+        try:
+            with _refusals():
+                for option in (rt.NETLINK_CAP_ACK, rt.NETLINK_EXT_ACK):
+                    self._socket.setsockopt(rt.SOL_NETLINK, option, 1)
+                self._socket.settimeout(PATIENCE)
+                self._socket.bind((0, 0))
+        except NetlinkError:
+            self._socket.close()
+            raise
         self._sequence = 0
 
     def close(self) -> None:
@@ -98,14 +108,13 @@ class Netlink:
 
     def _send(self, kind: int, payload: bytes, flags: int) -> None:
         self._sequence += 1
-        self._socket.sendto(rt.NLMSGHDR.pack(rt.NLMSGHDR.size + len(payload), kind, flags, self._sequence, 0) + payload, (0, 0))
+        with _refusals():
+            self._socket.sendto(rt.NLMSGHDR.pack(rt.NLMSGHDR.size + len(payload), kind, flags, self._sequence, 0) + payload, (0, 0))
 
     def _answers(self) -> t.Iterator[bytes]:
         while True:
-            try:
+            with _refusals():
                 data = self._socket.recv(1 << 18)
-            except socket.timeout as error:
-                raise NetlinkError(errno.ETIMEDOUT, "the kernel did not answer") from error
             while data:
                 length, kind, flags, sequence, _port = rt.NLMSGHDR.unpack_from(data)
                 payload, data = data[rt.NLMSGHDR.size:length], data[(length + 3) & ~3:]
@@ -124,8 +133,19 @@ class Netlink:
 
 
 def link_events(fd: int) -> socket.socket:
-    """Return a socket, not blocking, that becomes readable when links come and go in the namespace of fd."""
-    with _netns.entered(fd):
+    """Return a socket, not blocking, that becomes readable when links come and go in the namespace of fd. Raises NetlinkError."""
+    with _netns.entered(fd), _refusals():
         one = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-    one.bind((0, rt.RTMGRP_LINK))
-    return one
+        one.bind((0, rt.RTMGRP_LINK))
+        return one
+
+
+@contextlib.contextmanager
+def _refusals() -> t.Iterator[None]:
+    """Turn what the socket itself refuses into the same error as what the kernel answers."""
+    try:
+        yield
+    except socket.timeout as error:
+        raise NetlinkError(errno.ETIMEDOUT, "the kernel did not answer") from error
+    except OSError as error:
+        raise NetlinkError(error.errno or 0, error.strerror or str(error)) from error

@@ -75,5 +75,4 @@ class Store:
         for path in glob.glob(os.path.join(glob.escape(self._root), "neuvector-*")):
             pid, unused, started = os.path.basename(path)[len("neuvector-"):].partition(".")[0].partition("-")
             if not (pid.isdigit() and started.isdigit() and Process(int(pid), int(started)).alive()):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
+                _files.remove(path)

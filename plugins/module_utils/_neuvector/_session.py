@@ -17,7 +17,7 @@ import tempfile
 import time
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError, MissingError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError, MissingError, refused_as
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _protocol as protocol
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
@@ -96,7 +96,8 @@ class Session:
         return bodies
 
     def _open(self) -> socket.socket:
-        end = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        with refused_as(DataplaneError, f"No socket can be made to reach dp at {self.path}", "raise the limit of open files (ulimit -n)"):
+            end = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._undo.callback(end.close)
         elsewhere = _ELSEWHERE.fullmatch(self.path)
         root, path = elsewhere.groups() if elsewhere else ("", self.path)
@@ -134,7 +135,10 @@ class Session:
             if ready:
                 raise self._ended()
             raise self._silent(what)
-        data, ancillary, _flags, _address = self._socket.recvmsg(1 << 16, socket.CMSG_SPACE(_UCRED.size))
+        try:
+            data, ancillary, _flags, _address = self._socket.recvmsg(1 << 16, socket.CMSG_SPACE(_UCRED.size))
+        except OSError as error:
+            raise self._unreachable(error) from error
         sender = [_UCRED.unpack(value[:_UCRED.size])[0] for level, kind, value in ancillary if (level, kind) == (socket.SOL_SOCKET, _SCM_CREDENTIALS)]
         if self._dp is None:
             self._dp = self._identify(sender[0] if sender else 0)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _namespace
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane._namespace import Dataplane
-from ansible_collections.nettap.containers.plugins.module_utils._errors import NamespaceError, NettapError, SteeringError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import MissingError, NettapError, SteeringError
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._filters import Filters
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._topology import InPlace
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal, Record
@@ -39,8 +38,7 @@ class Bench:
 
     def __enter__(self) -> Bench:
         with contextlib.ExitStack() as stack:
-            self.host_fd = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
-            stack.callback(os.close, self.host_fd)
+            self.host_fd = stack.enter_context(_netns.host())
             self.host = Filters(self.host_fd)
             stack.enter_context(self.host)
             self.dataplane = stack.enter_context(_namespace.opened(self.name))
@@ -83,50 +81,65 @@ class Bench:
     def undo(self, records: t.Sequence[Record]) -> None:
         """Takes the steering of records out and forgets them, from whatever state it is in. The journal is locked by the caller.
 
-        One that cannot be taken out does not keep the others in: its error is raised at the end.
+        One that cannot be taken out does not keep the others in: it keeps its record, and all errors are raised together at the end.
         """
-        errors = []
+        failures: dict[str, str] = {}
         for record in records:
             if record.status != "restoring":
                 record.status = "restoring"
-                self.journal.save(record)
+                with going_on(record, failures):
+                    self.journal.save(record)
         if self._divert(records):
             time.sleep(_DRAIN)
         for record in records:
-            try:
+            with going_on(record, failures):
                 if record.topology == "inplace" or self.dataplane is not None or not self.gone(record):
                     with self.topology(record) as topology:
                         topology.restore()
                 self.journal.remove(record)
-            except NettapError as error:
-                errors.append(str(error))
-        if errors:
-            raise SteeringError(" ".join(errors))
+                failures.pop(record.key, None)  # it is out, whatever has failed before
+        if failures:
+            raise SteeringError(" ".join(dict.fromkeys(failures.values())))
 
     def _divert(self, records: t.Sequence[Record]) -> bool:
         """Nothing more goes to the engine, whose last packets still find their way; True where it may hold some."""
         diverted = False
         for record in records:
-            if record.topology == "inplace" and not self.gone(record):
-                with self.topology(record) as topology:
-                    diverted = diverted or bool(topology.filters())
-                    topology.bypass()
+            with contextlib.suppress(NettapError, OSError):  # restore() does the same once more, and its error counts
+                if record.topology == "inplace" and not self.gone(record):
+                    with self.topology(record) as topology:
+                        diverted = diverted or bool(topology.filters())
+                        topology.bypass()
         return diverted
+
+
+@contextlib.contextmanager
+def going_on(record: Record, failures: dict[str, str]) -> t.Iterator[None]:
+    """Keep an error of the block as the record's failure (by its key), and go on: no record may keep another from what it needs."""
+    try:
+        yield
+    except NettapError as error:
+        failures[record.key] = str(error)
+    except OSError as error:
+        failures[record.key] = f"{record.where()}: {error.strerror or error}."
 
 
 def container(record: Record) -> _netns.Namespace | None:
     """The open namespace of a record's container, found by its process, its path, or any other process in it."""
-    candidates: list[t.Callable[[], _netns.Namespace]] = []
-    if record.pid is not None and record.process_alive():
-        candidates.append(functools.partial(_netns.open_process, record.pid))
-    elif record.pid is None:
-        candidates.append(functools.partial(_netns.open_path, record.netns_path))
-    # Of a pod, the container that was named may have ended while others go on.
-    candidates += [functools.partial(_netns.open_process, pid) for pid in _netns.processes(record.inode)]
-    for candidate in candidates:
-        with contextlib.suppress(NamespaceError):
+    for candidate in _candidates(record):
+        with contextlib.suppress(MissingError):  # any other error does not say that it is gone
             namespace = candidate()
             if namespace.inode == record.inode:
                 return namespace
             namespace.close()
     return None
+
+
+def _candidates(record: Record) -> t.Iterator[t.Callable[[], _netns.Namespace]]:
+    if record.pid is not None and record.process_alive():
+        yield functools.partial(_netns.open_process, record.pid)
+    elif record.pid is None and _netns.leads_to(record.netns_path, record.inode):
+        yield functools.partial(_netns.open_path, record.netns_path)
+    # Of a pod, the container that was named may have ended while others go on. All of /proc is looked at only then.
+    for pid in _netns.processes(record.inode):
+        yield functools.partial(_netns.open_process, pid)

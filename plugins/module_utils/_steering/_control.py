@@ -15,7 +15,7 @@ import typing as t
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _engine
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, SteeringError
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _journal, _ping
-from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench
+from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench, going_on
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal, Record
 from ansible_collections.nettap.containers.plugins.module_utils._steering._watchdog import _watch
 from ansible_collections.nettap.containers.plugins.module_utils._system._times import timestamp
@@ -175,15 +175,19 @@ def _put_in(bench: Bench, todo: t.Sequence[tuple[Record, Record | None, bool]], 
             bench.journal.save(record)
         _verify(bench, new, answered)
     except BaseException as error:
+        failures: dict[str, str] = {}
         for dummy, before in done:
             if before is not None:
-                bench.journal.save(before)
-                with contextlib.suppress(NettapError), bench.topology(before) as topology:
-                    (topology.apply if before.status == "steered" else topology.bypass)()
+                with going_on(before, failures):
+                    bench.journal.save(before)
+                    with bench.topology(before) as topology:
+                        (topology.apply if before.status == "steered" else topology.bypass)()
         try:
             bench.undo([record for record, before in done if before is None])
         except NettapError as failure:
-            raise SteeringError(f"{error} Moreover, not all could be undone: {failure} Run state: absent.") from error
+            failures["undo"] = str(failure)
+        if failures:
+            raise SteeringError(f"{error} Moreover, not all could be undone: {' '.join(failures.values())} Run state: absent.") from error
         raise
 
 

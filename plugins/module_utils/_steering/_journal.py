@@ -16,7 +16,7 @@ import shutil
 import time
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._errors import SteeringError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import SteeringError, StorageError, refused_as
 from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _process
 
 ROOT = "/run/nettap/steering"
@@ -121,13 +121,15 @@ class Journal:
     def discard(self) -> None:
         """Removes the folder, with the watchdog's files, once nothing is steered any more."""
         if os.path.isdir(self.path):
-            shutil.rmtree(self.path)
+            with refused_as(StorageError, f"The folder {self.path} cannot be removed", "look at its mount and its permissions"):
+                shutil.rmtree(self.path)
             with contextlib.suppress(OSError):  # other dataplanes
                 os.rmdir(os.path.dirname(self.path))
 
     def _sync(self) -> None:
-        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        with refused_as(StorageError, f"The folder {self.path} cannot be written", "look at its mount and its permissions"):
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)

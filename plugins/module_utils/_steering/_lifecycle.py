@@ -97,13 +97,9 @@ def _wait(name: str, timeout: float, control: str | None) -> None:
     if control is not None:
         _engine.wait_for_control(control, timeout)
         return
-    host = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with _namespace.opened(name) as dataplane:
-            if dataplane is not None:
-                _engine.check(dataplane, dataplane.fd if dataplane.topology == "takeover" else host, timeout, None)
-    finally:
-        os.close(host)
+    with _netns.host() as host, _namespace.opened(name) as dataplane:
+        if dataplane is not None:
+            _engine.check(dataplane, dataplane.fd if dataplane.topology == "takeover" else host, timeout, None)
 
 
 def _in_namespace(name: str, engine: t.Sequence[str]) -> list[str]:

@@ -12,40 +12,68 @@ import os
 import time
 import typing as t
 
+from ansible_collections.nettap.containers.plugins.module_utils._errors import StorageError, refused_as
+
+_ROOM = "look at the free room, the mount and the permissions there"
+
 
 def replace(path: str, content: bytes) -> None:
-    """Replaces a file (0600): a reader sees the old or the new one, whenever the writer is killed."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path + ".new")  # of a killed writer
-    with open(os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(path + ".new", path)
+    """Replaces a file (0600): a reader sees the old or the new one, whenever the writer is killed. Raises StorageError."""
+    with refused_as(StorageError, f"{path} cannot be written", _ROOM):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + ".new")  # of a killed writer
+        with open(os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(path + ".new", path)
 
 
 def remove(path: str) -> None:
-    """Removes a file that may be there, and what a killed writer of it left."""
+    """Removes a file that may be there, and what a killed writer of it left. Raises StorageError."""
     for name in (path, path + ".new"):
-        with contextlib.suppress(FileNotFoundError):
+        with refused_as(StorageError, f"{name} cannot be removed", _ROOM), contextlib.suppress(FileNotFoundError):
             os.unlink(name)
 
 
 def replace_json(path: str, state: t.Mapping[str, t.Any]) -> None:
-    """Replaces a file by what json.load() reads as state."""
+    """Replaces a file by what json.load() reads as state. Raises StorageError."""
     replace(path, json.dumps(state, indent=1).encode())
 
 
 @contextlib.contextmanager
 def held(folder: str, patience: float, busy: Exception) -> t.Iterator[None]:
-    """Holds a folder alone, and makes it (0700) where it is not there. Raises busy after so many seconds."""
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """Holds a folder alone, and makes it (0700) where it is not there. Raises busy after so many seconds, StorageError.
+
+    The one who held it before may have removed it: then the lock is on a folder that nobody finds any more, and is taken on the new one.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        fd = _made(folder)
+        try:
+            lock(fd, deadline, busy)
+            if same(fd, folder):
+                yield
+                return
+        finally:
+            os.close(fd)
+
+
+def _made(folder: str) -> int:
+    with refused_as(StorageError, f"The folder {folder} cannot be made or opened", _ROOM):
+        while True:
+            # Whoever removes a folder removes the one above it too, if it is empty, perhaps just now.
+            with contextlib.suppress(FileNotFoundError):
+                os.makedirs(folder, mode=0o700, exist_ok=True)
+                return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def same(fd: int, path: str) -> bool:
+    """Whether a path leads to what is open."""
     try:
-        lock(fd, time.monotonic() + patience, busy)
-        yield
-    finally:
-        os.close(fd)
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def lock(fd: int, deadline: float, busy: Exception) -> None:

@@ -9,6 +9,8 @@ import ctypes
 import os
 import struct
 
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, refused_as
+
 # sys/inotify.h and linux/inotify.h
 IN_CREATE = 0x100
 IN_NONBLOCK = os.O_NONBLOCK
@@ -18,16 +20,17 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class NewFiles:
-    """A descriptor (fd) that is readable when files have been made in a folder. Raises OSError where the kernel's limits forbid it."""
+    """A descriptor (fd) that is readable when files have been made in a folder. Raises NettapError where the kernel's limits forbid it."""
 
     def __init__(self, folder: str) -> None:
-        self.fd: int = _LIBC.inotify_init1(IN_NONBLOCK | IN_CLOEXEC)
-        if self.fd < 0:
-            raise OSError(ctypes.get_errno(), "inotify_init1")
-        if _LIBC.inotify_add_watch(self.fd, os.fsencode(folder), IN_CREATE) < 0:
-            number = ctypes.get_errno()
-            os.close(self.fd)
-            raise OSError(number, "inotify_add_watch")
+        with refused_as(NettapError, f"New files in {folder} cannot be watched for",
+                        "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches (sysctl)"):
+            self.fd: int = _checked(_LIBC.inotify_init1(IN_NONBLOCK | IN_CLOEXEC))
+            try:
+                _checked(_LIBC.inotify_add_watch(self.fd, os.fsencode(folder), IN_CREATE))
+            except OSError:
+                os.close(self.fd)
+                raise
 
     def names(self) -> list[str]:
         """The names of files made since the last call, in order."""
@@ -38,3 +41,10 @@ class NewFiles:
             found.append(os.fsdecode(data[_EVENT.size:_EVENT.size + length].rstrip(b"\0")))
             data = data[_EVENT.size + length:]
         return found
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

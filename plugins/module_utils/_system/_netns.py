@@ -10,12 +10,13 @@ import ctypes
 import os
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._errors import MissingError, NamespaceError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import MissingError, NamespaceError, refused_as
 from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _process
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 NAMED = "/run/netns"  # where ip-netns(8) binds named namespaces
+_ROOT = "run as root of the host itself (become: true), with room for open files (ulimit -n)"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -26,6 +27,17 @@ def host_path() -> str:
     except PermissionError:
         return "/proc/self/ns/net"
     return "/proc/1/ns/net"
+
+
+@contextlib.contextmanager
+def host() -> t.Iterator[int]:
+    """A descriptor of the host's own network namespace, for the block. Raises NamespaceError."""
+    with refused_as(NamespaceError, "The host's network namespace cannot be opened", _ROOT):
+        fd = os.open(host_path(), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 class Namespace:
@@ -44,7 +56,8 @@ class Namespace:
         self.pidfd = pidfd
         self.cgroups = cgroups or []
         self.inode = os.fstat(fd).st_ino
-        self.host = self.inode == os.stat(host_path()).st_ino
+        with refused_as(NamespaceError, "The host's network namespace cannot be looked at", _ROOT):
+            self.host = self.inode == os.stat(host_path()).st_ino
 
     def close(self) -> None:
         """Closes the descriptors."""
@@ -57,7 +70,8 @@ class Namespace:
         if self.pid is None or self.pidfd is None:
             raise NamespaceError(f"{self.path} names a network namespace only: it has no {kind} namespace to enter.")
         fd = None
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        refusals = refused_as(NamespaceError, f"The {kind} namespace of process {self.pid} cannot be opened", _ROOT)
+        with refusals, contextlib.suppress(FileNotFoundError, ProcessLookupError):
             fd = os.open(f"/proc/{self.pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
         if fd is not None and not _process.has_ended(self.pidfd):  # else the PID may have been another process's while we opened
             return fd
@@ -85,6 +99,8 @@ def open_process(pid: int, identity: Identity | None = None) -> Namespace:
             raise MissingError(f"Process {pid} ended before its network namespace could be opened.") from error
         except PermissionError as error:
             raise NamespaceError(f"The network namespace of process {pid} cannot be opened: root is needed (become: true).") from error
+        except OSError as error:
+            raise NamespaceError(f"The network namespace of process {pid} cannot be opened: {error.strerror}.") from error
         if started is None or _process.has_ended(pidfd):
             raise MissingError(f"Process {pid} ended before its network namespace could be opened.")
         namespace = Namespace(fd, f"/proc/{pid}/ns/net", pid, started, pidfd, cgroups)
@@ -115,6 +131,14 @@ def open_path(name: str) -> Namespace:
     return Namespace(fd, path)
 
 
+def leads_to(path: str, inode: int) -> bool:
+    """Whether a path leads to the namespace of that inode number. Raises NamespaceError."""
+    refusals = refused_as(NamespaceError, f"{path} cannot be looked at", _ROOT)
+    with refusals, contextlib.suppress(FileNotFoundError, NotADirectoryError, ProcessLookupError):
+        return os.stat(path).st_ino == inode
+    return False
+
+
 def processes(inode: int) -> list[int]:
     """PIDs of the processes in the network namespace of that inode number."""
     found = []
@@ -131,7 +155,8 @@ def entered(fd: int) -> t.Iterator[None]:
 
     Only the calling thread moves. /sys keeps showing the links of the namespace it was mounted in: ask netlink instead.
     """
-    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    with refused_as(NamespaceError, "The own network namespace cannot be opened, so no other is entered", _ROOT):
+        own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         _setns(fd)
         try:
@@ -143,7 +168,7 @@ def entered(fd: int) -> t.Iterator[None]:
 
 
 def _setns(fd: int) -> None:
-    """See setns(2); os.setns only came with Python 3.12."""
+    """See setns(2); os.setns only came with Python 3.12. Raises NamespaceError."""
     if _LIBC.setns(fd, CLONE_NEWNET) != 0:
         error = ctypes.get_errno()
         raise NamespaceError(f"The network namespace {os.readlink(f'/proc/self/fd/{fd}')} cannot be entered: {os.strerror(error)}.")

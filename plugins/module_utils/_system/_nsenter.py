@@ -12,7 +12,8 @@ import signal
 import subprocess
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, NamespaceError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, NamespaceError, refused_as
+from ansible_collections.nettap.containers.plugins.module_utils._system import _program
 from ansible_collections.nettap.containers.plugins.module_utils._system._netns import Namespace
 
 # Option of nsenter(1) to the name of the namespace under /proc/PID/ns.
@@ -68,7 +69,7 @@ def run(namespace: Namespace, kinds: t.Sequence[str], argv: t.Sequence[str], chd
 
 def _changes_folder_inside(nsenter: str) -> bool:
     """Whether it has --wdns, which came with util-linux 2.38: Debian 11 has 2.36, Ubuntu 22.04 and EL 9 have 2.37."""
-    return "--wdns" in subprocess.run([nsenter, "--help"], capture_output=True, text=True, check=False).stdout  # pylint: disable=ansible-bad-function
+    return "--wdns" in _program.run([nsenter, "--help"], NamespaceError).stdout
 
 
 def _kill_session(leader: int) -> None:
@@ -90,4 +91,5 @@ def _session(pid: int) -> int | None:
 
 
 def _same(namespace: Namespace, kind: str) -> bool:
-    return os.path.samefile(f"/proc/{namespace.pid}/ns/{kind}", f"/proc/self/ns/{kind}")
+    with refused_as(NamespaceError, f"The {kind} namespace of process {namespace.pid} cannot be looked at", "see whether it still runs"):
+        return os.path.samefile(f"/proc/{namespace.pid}/ns/{kind}", f"/proc/self/ns/{kind}")

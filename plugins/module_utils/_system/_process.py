@@ -11,7 +11,7 @@ import os
 import select
 import signal
 
-from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, NettapError
 
 _PIDFD_THREAD = os.O_EXCL  # linux/pidfd.h
 
@@ -28,7 +28,10 @@ def start_time(pid: int) -> int | None:
 
 
 def pidfd_open(pid: int) -> int:
-    """A pidfd (readable once the process ends), see pidfd_open(2). Raises ProcessLookupError when it is gone."""
+    """A pidfd (readable once the process ends), see pidfd_open(2).
+
+    Raises ProcessLookupError when it is gone, PermissionError, DependencyError, NettapError.
+    """
     try:
         return os.pidfd_open(pid)
     except AttributeError as error:
@@ -38,7 +41,9 @@ def pidfd_open(pid: int) -> int:
             raise
         if error.errno in (errno.EINVAL, errno.ENOENT):  # negative, or a thread's; which error it is depends on the kernel
             raise ProcessLookupError(errno.ESRCH, f"{pid} is no process's PID") from error
-        raise DependencyError(f"The kernel cannot open a pidfd ({error.strerror}); Linux 5.3 or newer is needed.") from error
+        if error.errno == errno.ENOSYS:
+            raise DependencyError(f"The kernel cannot open a pidfd ({error.strerror}); Linux 5.3 or newer is needed.") from error
+        raise NettapError(f"Process {pid} cannot be watched ({error.strerror}): raise the limit of open files (ulimit -n).") from error
 
 
 def thread_pidfds(pid: int) -> list[int]:
@@ -80,18 +85,20 @@ class Process:
         return start_time(self.pid) == self.started
 
     def open(self) -> int | None:
-        """A pidfd of this very process, which the caller closes; None when it has ended."""
+        """A pidfd of this very process, which the caller closes; None when it has ended. Raises NettapError."""
         try:
             pidfd = pidfd_open(self.pid)
         except ProcessLookupError:
             return None
+        except PermissionError as error:
+            raise self._foreign() from error
         if self.alive():
             return pidfd
         os.close(pidfd)
         return None
 
     def send(self, number: int) -> bool:
-        """Sends a signal; False when the process has ended."""
+        """Sends a signal; False when the process has ended. Raises NettapError."""
         pidfd = self.open()
         if pidfd is None:
             return False
@@ -100,11 +107,13 @@ class Process:
             return True
         except ProcessLookupError:
             return False
+        except PermissionError as error:
+            raise self._foreign() from error
         finally:
             os.close(pidfd)
 
     def wait(self, timeout: float | None) -> bool:
-        """Waits up to timeout seconds (None: as long as it takes) for the end; True when it has come."""
+        """Waits up to timeout seconds (None: as long as it takes) for the end; True when it has come. Raises NettapError."""
         pidfd = self.open()
         if pidfd is None:
             return True
@@ -112,3 +121,6 @@ class Process:
             return has_ended(pidfd, timeout)
         finally:
             os.close(pidfd)
+
+    def _foreign(self) -> NettapError:
+        return NettapError(f"Process {self.pid} cannot be watched or signalled by this user: root is needed (become: true).")

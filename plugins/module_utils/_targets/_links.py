@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, NamespaceError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
 Link = dict[str, t.Any]
@@ -84,11 +85,12 @@ class _Host:
         self._links: dict[int, tuple[Link, int | None]] | None = None
 
     def __enter__(self) -> _Host:
-        self.fd = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
+        self._stack = contextlib.ExitStack()
+        self.fd = self._stack.enter_context(_netns.host())
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        os.close(self.fd)
+        self._stack.close()
 
     def peer(self, link: Link) -> dict[str, t.Any] | None:
         """The host's end of a pair whose netnsid is the host's; it must point back."""
@@ -102,11 +104,18 @@ class _Host:
         return {"name": found["name"], "ifindex": found["ifindex"], "master": bridge[0]["name"] if bridge else None}
 
 
-def connect(fd: int) -> t.Any:
-    """A netlink socket in the namespace of fd; it stays there when we have left."""
+@contextlib.contextmanager
+def connect(fd: int) -> t.Iterator[t.Any]:
+    """A netlink socket in the namespace of fd, for the block; it stays there when we have left. Raises DependencyError, NamespaceError."""
     try:
-        from pyroute2 import IPRoute  # 0.3 s: only paid where links are asked for
+        from pyroute2 import IPRoute, NetlinkError  # 0.3 s: only paid where links are asked for
     except ImportError as error:
         raise DependencyError(f"pyroute2 (python3-pyroute2, or pip install pyroute2) is missing on the host: {error}.") from error
-    with _netns.entered(fd):
-        return IPRoute()
+    try:
+        with contextlib.ExitStack() as stack:
+            with _netns.entered(fd):
+                netlink = stack.enter_context(IPRoute())
+            yield netlink
+    except (NetlinkError, OSError) as error:
+        raise NamespaceError(f"The kernel does not tell of the links in {os.readlink(f'/proc/self/fd/{fd}')} ({error.args[-1]}): "
+                             "look for its reason in the kernel's log (dmesg), then run the task again.") from error

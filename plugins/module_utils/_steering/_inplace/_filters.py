@@ -60,12 +60,8 @@ class Filters(Netlink):
     """A netlink socket in one namespace, for the qdiscs and filters there. Raises SteeringError for what the kernel refuses."""
 
     def has_link(self, ifindex: int) -> bool:
-        """Whether a link of that number is there."""
-        try:
-            self.request(rt.RTM_GETLINK, rt.IFINFOMSG.pack(0, 0, ifindex, 0, 0))
-        except NetlinkError:
-            return False
-        return True
+        """Whether a link of that number is there; 0 is none's. Raises NetlinkError."""
+        return bool(ifindex) and self.link(ifindex) is not None
 
     def queue_length(self, ifindex: int) -> int | None:
         """The link's txqlen, in packets; None when it is gone."""

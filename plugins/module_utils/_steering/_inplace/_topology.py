@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import typing as t
@@ -44,11 +43,8 @@ class InPlace:
                     "remove it, or use topology: takeover.")
         # What a netkit's own end runs goes after our filters.
         for kind, name, where in ((_calls.TCX_INGRESS, "tcx", "ingress"), (_calls.TCX_EGRESS, "tcx", "egress"), (_calls.NETKIT_PEER, "netkit", "peer")):
-            try:
-                programs = _calls.attached(self._peer, kind)
-            except OSError as error:
-                if error.errno != errno.EACCES:
-                    raise
+            programs = _calls.attached(self._peer, kind)
+            if programs is None:
                 return f"{record.peer} is the second end of a netkit pair, which does not tell what programs the first has: use topology: takeover."
             if programs:
                 return (f"{record.peer}, the host's end of {record.where()}, has {name} programs ({where}, IDs {', '.join(map(str, programs))}), which go "
@@ -186,6 +182,14 @@ class _ReturnPath:
         self.map_fd = fds[0] if fds else _calls.create_map(_programs.KEY_SIZE, _programs.VALUE_SIZE, _MAP_ENTRIES, "nettap")
         for fd in fds[1:]:
             os.close(fd)
+        try:
+            self._put_in(dataplane, host)
+        except BaseException:
+            self.close()
+            raise
+
+    def _put_in(self, dataplane: Dataplane, host: Filters) -> None:
+        """Gives the service links the filters that they lack."""
         for number, link in enumerate(dataplane.links):
             if host.qdisc(link.ifindex) is None:
                 host.add_clsact(link.ifindex)
@@ -213,8 +217,10 @@ class _ReturnPath:
         """Makes a container unknown."""
         map_fd = cls._map(host, dataplane.links[0].ifindex)
         if map_fd is not None:
-            _calls.delete(map_fd, _key(record))
-            os.close(map_fd)
+            try:
+                _calls.delete(map_fd, _key(record))
+            finally:
+                os.close(map_fd)
 
     @classmethod
     def element(cls, dataplane: Dataplane, host: Filters, record: Record) -> _programs.Element | None:

@@ -51,7 +51,7 @@ class TakeoverFilters:
             try:
                 _u32.add(plane, ifindex, one)
             except NetlinkError as error:
-                raise SteeringError(f"The kernel does not take a filter for {self.record.where()}: {error}.") from error
+                raise SteeringError(f"The kernel does not take a filter for {self.record.where()}: {error.strerror}.") from error
         there = self.own(plane, links)
         lacking = self._lacking(wanted, there)
         if lacking:

@@ -159,7 +159,7 @@ class _Giving:
         while missing:  # a gateway may be reached by a route that comes later in the kernel's order
             errors = [(message, error) for message, error in ((message, self._add_route(message)) for message in missing) if error]
             if len(errors) == len(missing):
-                self.failed += [f"the route {_said(message, rt.RTMSG)} cannot be set ({error})" for message, error in errors]
+                self.failed += [f"the route {_said(message, rt.RTMSG)} cannot be set ({error.strerror})" for message, error in errors]
                 return
             missing = [message for message, _error in errors]
 
@@ -176,7 +176,7 @@ class _Giving:
         try:
             self.netlink.request(kind, message, flags)
         except NetlinkError as error:
-            self.failed.append(f"{what} cannot be set ({error})")
+            self.failed.append(f"{what} cannot be set ({error.strerror})")
 
     def _set_link(self, what: str, attributes: bytes = b"", flags: int = 0, change: int = 0) -> None:
         self._set(what, rt.RTM_SETLINK, rt.IFINFOMSG.pack(0, 0, self.index, flags, change) + attributes)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 ROOT = "/proc/sys/net"
@@ -21,8 +22,11 @@ def read(interface: str) -> Settings:
     found: Settings = {}
     for folder in FOLDERS:
         path = os.path.join(ROOT, folder, interface)
-        if os.path.isdir(path):
-            values = ((name, _read(os.path.join(path, name))) for name in sorted(os.listdir(path)))
+        names: list[str] = []
+        with contextlib.suppress(FileNotFoundError):  # a family that the kernel lacks, or a link that has just gone
+            names = sorted(os.listdir(path))
+        if names:
+            values = ((name, _read(os.path.join(path, name))) for name in names)
             found[folder] = {name: value for name, value in values if value is not None}
     return found
 

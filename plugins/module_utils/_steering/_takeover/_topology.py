@@ -73,7 +73,7 @@ class Takeover:
         except BaseException as error:
             try:
                 self.restore()
-            except (NettapError, OSError) as second:
+            except NettapError as second:
                 raise SteeringError(f"{self.record.where()} cannot be taken over ({error}), nor be given back ({second}): run with state absent.") from error
             if isinstance(error, Exception):
                 raise SteeringError(f"{self.record.where()} cannot be taken over ({error}); it is as it was before.") from error
@@ -132,7 +132,9 @@ class Takeover:
         if self.container_fd is None:
             return "the container is gone"
         inode = os.fstat(self.container_fd).st_ino
-        if inode in (os.stat(_netns.host_path()).st_ino, os.fstat(self.dataplane.fd).st_ino):
+        with _netns.host() as host:
+            own = (os.fstat(host).st_ino, os.fstat(self.dataplane.fd).st_ino)
+        if inode in own:
             return "its network namespace is the host's or the dataplane's own, which is never steered"
         with self._namespaces() as (container, plane):
             if self._standing(container, plane):
@@ -230,13 +232,10 @@ class Takeover:
         if vex.kind is not None:
             plane.delete_link(vex.index)
             return
-        host = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        with _netns.host() as host:
             with Netlink(host) as netlink:
                 name = "dev%d" if netlink.link(self.record.interface) else self.record.interface
             _move(plane, vex.index, host, name)
-        finally:
-            os.close(host)
 
     def _quiet(self, name: str) -> None:
         """Without IPv6, which would greet the network with an address of its own (the namespace's default should say so)."""

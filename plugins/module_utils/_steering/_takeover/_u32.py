@@ -16,7 +16,7 @@ import socket
 import struct
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._errors import NamespaceError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NamespaceError, refused_as
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink as rt
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _tc as tc
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import attribute, attributes_of
@@ -202,14 +202,15 @@ def missing(tag: bool, drop: bool) -> list[str]:
 
     Tried on the loopback of a scratch network namespace: the only answer that also holds for modules not yet loaded.
     """
-    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with _netns.entered(own):  # which brings us back
-            if _LIBC.unshare(_netns.CLONE_NEWNET) != 0:
-                raise NamespaceError(f"No scratch network namespace can be made: {os.strerror(ctypes.get_errno())}.")
-            scratch = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(own)
+    with refused_as(NamespaceError, "No scratch network namespace can be made", "run as root of the host itself, with room for open files (ulimit -n)"):
+        own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with _netns.entered(own):  # which brings us back
+                if _LIBC.unshare(_netns.CLONE_NEWNET) != 0:
+                    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+                scratch = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.close(own)
     try:
         with Netlink(scratch) as netlink:
             return _missing(netlink, tag, drop)

@@ -1,0 +1,136 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An error of one interface, or of the moment, keeps no other interface steered or black: undo and watchdog go on, on the real kernel."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import contextlib
+import errno
+import json
+import os
+import pathlib
+import signal
+import typing as t
+
+import pytest
+import steering_tools as tools
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._target import TARGET
+from ansible_collections.nettap.containers.plugins.module_utils._bpf import _calls
+from ansible_collections.nettap.containers.plugins.module_utils._errors import SteeringError
+from ansible_collections.nettap.containers.plugins.module_utils._steering import _control
+from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._filters import Filters
+from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
+
+JOURNAL = pathlib.Path("/run/nettap/steering/nettap")
+REQUEST = _control.Request("nettap", "inplace", "bridge", None, "steer", "open", 0, 30, None)
+
+
+class Steered(t.NamedTuple):
+    """A named namespace behind the engine, with the host's end of its link."""
+
+    netns: str
+    link: str
+
+    def filters(self) -> int:
+        """Return how many filters lead its traffic to the engine."""
+        return len(tools.own_filters(self.link))
+
+    def record(self) -> pathlib.Path:
+        """Return where its record is."""
+        return JOURNAL / f"{os.stat(f'/run/netns/{self.netns}').st_ino}-eth0.json"
+
+
+def release(*steered: Steered) -> None:
+    """Take them out, as container_steering does with state absent."""
+    with contextlib.ExitStack() as stack:
+        params = dict.fromkeys(TARGET) | {"runtime": "auto"}
+        targets = [stack.enter_context(_target.resolved({**params, "netns": one.netns}))[0] for one in steered]
+        _control.release(targets, [], REQUEST, False)
+
+
+@pytest.fixture
+def pair(run_module: c.Callable[..., dict[str, t.Any]], netns: c.Callable[..., str], veth: c.Callable[..., tuple[str, str]]) -> c.Iterator[list[Steered]]:
+    """Give two namespaces that are steered by the dataplane nettap, in the order of their names; all is given back at the end."""
+    made = []
+    assert "dataplane" in run_module("container_dataplane", {"engine": [*tools.FORWARDER, "vth0", "vth1"]})
+    try:
+        for number in (1, 2):
+            made.append(Steered(name := netns(), veth(name, address=f"10.77.{number}.2/24", host_address=f"10.77.{number}.1/24")[0]))
+            result = run_module("container_steering", {"netns": name})
+            assert "steering" in result, result
+        assert [one.filters() for one in made] == [2, 2]
+        yield made
+    finally:
+        for one in made:
+            result = run_module("container_steering", {"netns": one.netns, "state": "absent", "allow_missing": True})
+            assert "msg" not in result, result
+            assert one.filters() == 0
+        assert "msg" not in run_module("container_dataplane", {"state": "absent"})
+
+
+def watchdog() -> dict[str, t.Any]:
+    """Return what the watchdog says of itself."""
+    return json.loads((JOURNAL / "watchdog").read_text())
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> c.Iterator[None]:
+    """Stop a process for the block."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def failing(owner: object, name: str, which: c.Callable[..., bool], error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a fault in the place of those calls."""
+    original = getattr(owner, name)
+
+    def call(*arguments: t.Any) -> t.Any:
+        if which(*arguments):
+            raise error
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, name, call)
+
+
+def refuse_forgetting(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have bpf(2) refuse to forget so many containers."""
+    left = iter(range(times))
+    failing(_calls, "bpf", lambda command, _attributes: command == _calls._MAP_DELETE and next(left, None) is not None,
+            OSError(errno.ENOMEM, "Cannot allocate memory"), monkeypatch)
+
+
+def test_undo_goes_on_past_a_failure(pair: list[Steered], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = pair
+    with stopped(watchdog()["pid"]), monkeypatch.context() as patch:  # it would undo what is left
+        refuse_forgetting(1, patch)
+        with pytest.raises(SteeringError, match="Cannot allocate memory"):
+            release(first, second)
+        assert second.filters() == 0 and not second.record().exists()
+        assert json.loads(first.record().read_text())["status"] == "restoring"
+    assert tools.wait_for(lambda: not first.record().exists())  # the watchdog does the rest
+
+
+def test_undo_reports_all_failures(pair: list[Steered], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = pair
+    indices = [int(pathlib.Path(f"/sys/class/net/{one.link}/ifindex").read_text()) for one in pair]
+    with stopped(watchdog()["pid"]), monkeypatch.context() as patch:
+        for index, word in zip(indices, ("one", "two"), strict=True):
+            failing(Filters, "delete", lambda _self, filters, index=index: any(one.ifindex == index for one in filters), SteeringError(f"No {word}."), patch)
+        with pytest.raises(SteeringError, match=r"^No one\. No two\.$"):
+            release(first, second)
+        assert all(one.record().exists() for one in pair)
+    assert tools.wait_for(lambda: not any(one.record().exists() for one in pair))
+
+
+def test_undo_goes_on_where_traffic_cannot_be_diverted_first(pair: list[Steered], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held by the engine may be lost then; that the filters go counts more."""
+    left = iter(range(1))
+    with stopped(watchdog()["pid"]), monkeypatch.context() as patch:
+        failing(Filters, "delete", lambda _self, filters: bool(filters) and next(left, None) is not None, OSError(errno.ENOBUFS, "No buffer space"), patch)
+        release(*pair)
+        assert [one.filters() for one in pair] == [0, 0] and not any(one.record().exists() for one in pair)
