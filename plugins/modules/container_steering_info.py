@@ -86,7 +86,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _control, _lifecycle
 from ansible_collections.nettap.containers.plugins.module_utils._steering._watchdog import _watch
-from ansible_collections.nettap.containers.plugins.module_utils._system._times import timestamp
+from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 
 
 def main() -> None:

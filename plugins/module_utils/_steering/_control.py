@@ -18,7 +18,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._steering import
 from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench, going_on
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal, Record
 from ansible_collections.nettap.containers.plugins.module_utils._steering._watchdog import _watch
-from ansible_collections.nettap.containers.plugins.module_utils._system._times import timestamp
+from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _links
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import abbreviates
 from ansible_collections.nettap.containers.plugins.module_utils._targets._target import Target

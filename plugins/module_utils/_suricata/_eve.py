@@ -22,7 +22,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import D
 from ansible_collections.nettap.containers.plugins.module_utils._suricata import _events, _lines
 from ansible_collections.nettap.containers.plugins.module_utils._suricata._events import Event, KnownContainer
 from ansible_collections.nettap.containers.plugins.module_utils._suricata._lines import MEBIBYTE, Cookie, Part
-from ansible_collections.nettap.containers.plugins.module_utils._system import _times
+from ansible_collections.nettap.containers.plugins.module_utils._system import _clock
 
 # Suricata writes each event when it is done with the packet, which can be after those of later ones in other threads.
 _DISORDER = 60.0
@@ -128,7 +128,7 @@ class Log:
 
 def _instant(since: str) -> float:
     try:
-        return _times.instant(since)
+        return _clock.instant(since)
     except ValueError as error:
         raise DataplaneError(f"since must be an ISO 8601 time (2026-01-31T03:00:00Z), seconds since the epoch or a cookie, not {since!r}.") from error
 

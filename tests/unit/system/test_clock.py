@@ -9,7 +9,7 @@ import collections.abc as c
 import time
 
 import pytest
-from ansible_collections.nettap.containers.plugins.module_utils._system._times import instant, timestamp
+from ansible_collections.nettap.containers.plugins.module_utils._system._clock import instant, timestamp
 
 
 @pytest.fixture(name="tokyo")
