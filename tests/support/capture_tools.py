@@ -75,7 +75,7 @@ class Captures:
         assert found, os.listdir(self.path)
         return found
 
-    def until(self, condition: t.Callable[[Capture], t.Any], name: str = "default", seconds: float = SECONDS) -> Capture:
+    def until(self, condition: t.Callable[[Capture], t.Any], name: str = "default") -> Capture:
         """Wait until a session is there and as wanted, and return it."""
         found: Capture | None = None
 
@@ -84,7 +84,7 @@ class Captures:
             found = self.find(name)
             return bool(found and condition(found))
 
-        assert wait_for(holds, seconds), f"{name} did not become as wanted: {json.dumps(found, indent=1)}"
+        assert wait_for(holds, SECONDS), f"{name} did not become as wanted: {json.dumps(found, indent=1)}"
         return t.cast("Capture", found)
 
     def until_started(self, name: str = "default") -> Capture:
@@ -163,11 +163,11 @@ def send(address: str, lengths: t.Iterable[int], port: int = PORT) -> None:
             sender.sendto(bytes(length), (address, port))
 
 
-def flood(address: str, megabytes: float, port: int = PORT) -> list[int]:
+def flood(address: str, megabytes: float) -> list[int]:
     """Send datagrams of 1000 to 1399 bytes, each a byte longer than the one before, again and again; return their lengths."""
     sent = [1000 + number % 400 for number in range(int(megabytes * 1_000_000 / 1200))]
     for start in range(0, len(sent), 100):
-        send(address, sent[start : start + 100], port)
+        send(address, sent[start : start + 100])
         time.sleep(0.001)  # what a receiver on two busy cores can follow
     return sent
 

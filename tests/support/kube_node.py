@@ -27,8 +27,8 @@ CAPABILITIES = """CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID S
 class PaperKubelet:
     """Pods are in the state that the test wants, and nothing runs but what only looks whether Python does."""
 
-    def __init__(self, status: Object | None = None) -> None:
-        self.status = status or {"phase": "Running"}
+    def __init__(self) -> None:
+        self.status: Object = {"phase": "Running"}
 
     def start(self, pod: Object) -> Object:
         """Say what the test wants."""

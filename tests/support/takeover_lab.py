@@ -32,6 +32,7 @@ from waiting import wait_for
 
 MAC = "02:42:ac:11:00:02"
 BOX4, PEER4, BOX6, PEER6 = "10.77.0.2", "10.77.0.9", "fd77::2", "fd77::9"
+PORT = 9000  # at which transfer() listens
 STATES = ("REACHABLE", "STALE", "DELAY", "PROBE", "INCOMPLETE", "FAILED")
 SHOWN = {
     "": {"link": "link show", "addr": "address show", "neigh": "neigh show nud all", "proxy": "neigh show proxy"},
@@ -188,18 +189,18 @@ def plane_state(namespace: str) -> list[t.Any]:
     return [links, [run("tc", "-n", namespace, "filter", "show", "dev", link, "ingress").count("match") for link in links if link.startswith("vbr")]]
 
 
-def transfer(lab: Lab, size: int = 8 << 20, family: int = socket.AF_INET, port: int = 9000, reverse: bool = False) -> tuple[bool, float]:
+def transfer(lab: Lab, size: int = 8 << 20, family: int = socket.AF_INET, reverse: bool = False) -> tuple[bool, float]:
     """Send size bytes over TCP from box to peer (reverse: back); return whether they came whole, and the seconds taken."""
     address = PEER4 if family == socket.AF_INET else PEER6
     payload = os.urandom(1 << 16) * (size >> 16)
     with _netns.entered(lab.fds[lab.peer]):
-        server = socket.create_server((address, port), family=family)
+        server = socket.create_server((address, PORT), family=family)
     with _netns.entered(lab.fds[lab.box]):
         client = socket.socket(family)
     client.settimeout(20)
     with server, client:
         begun = time.monotonic()
-        client.connect((address, port))
+        client.connect((address, PORT))
         accepted, _address = server.accept()
         with accepted:
             source, sink = (accepted, client) if reverse else (client, accepted)
@@ -290,9 +291,9 @@ class Pinger:
         return max(later - earlier for earlier, later in zip(self.answers, self.answers[1:]))
 
 
-def settle(lab: Lab, seconds: float = 60) -> None:
+def settle(lab: Lab) -> None:
     """Wait until no address is tentative."""
-    assert wait_for(lambda: not any("tentative" in one for link in state(lab.box)["addr"] for one in link["addr_info"]), seconds), "an address stays tentative"
+    assert wait_for(lambda: not any("tentative" in one for link in state(lab.box)["addr"] for one in link["addr_info"])), "an address stays tentative"
 
 
 def tc_commands(lab: Lab, takeover: Takeover) -> dict[str, list[str]]:

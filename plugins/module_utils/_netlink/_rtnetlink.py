@@ -95,7 +95,7 @@ def attribute(kind: int, value: bytes | str | int) -> bytes:
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
-def attributes(payload: bytes, offset: int = 0) -> Attributes:
+def attributes(payload: bytes, offset: int) -> Attributes:
     """Return the attributes after a fixed header of offset bytes, in their order, their types with the flag bits."""
     found = []
     while offset + 4 <= len(payload):

@@ -20,9 +20,8 @@ CHUNK = 1 << 20
 # libpcap's pcap-int.h and tcpdump's netdissect.h: tcpdump refuses a larger -s, so a longer record is no packet.
 MAXIMUM_SNAPLEN = 262144
 
-# libpcap's pcap/dlt.h; the files hold LINKTYPE_ numbers, the same for these two (https://www.tcpdump.org/linktypes.html).
+# libpcap's pcap/dlt.h; the files hold LINKTYPE_ numbers, the same for it (https://www.tcpdump.org/linktypes.html).
 LINKTYPE_ETHERNET = 1
-LINKTYPE_LINUX_SLL2 = 276
 
 HEADER_LENGTH = 24
 RECORD_LENGTH = 16

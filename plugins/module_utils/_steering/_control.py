@@ -75,7 +75,7 @@ def steer(targets: t.Sequence[Target], request: Request, check: bool) -> Outcome
         for record in wanted:
             before = known.get(record.key)
             if before is None:
-                _refuse(bench, record, list(known.values()), request)
+                _refuse(record, list(known.values()), request)
             record.tag = before.tag if before else _free_tag(known.values()) if request.mode == "tag" else None
             record.deadline = time.time() + request.confirm_timeout if request.confirm_timeout else None
             if before is not None:
@@ -247,7 +247,7 @@ def _merge(before: Record, wanted: Record, request: Request) -> Record:
     return dataclasses.replace(before, ipv6=wanted.ipv6, fail_mode=wanted.fail_mode, deadline=deadline, status="steered")
 
 
-def _refuse(bench: Bench, record: Record, known: t.Sequence[Record], request: Request) -> None:
+def _refuse(record: Record, known: t.Sequence[Record], request: Request) -> None:
     """Raises SteeringError with the reason why this interface, which is not steered yet, cannot be."""
     for name in os.listdir(_journal.ROOT) if os.path.isdir(_journal.ROOT) else []:
         if name != request.dataplane and any((other.inode, other.interface) == (record.inode, record.interface) for other in Journal(name).records()):

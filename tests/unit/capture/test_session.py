@@ -81,9 +81,9 @@ def ring(directory: pathlib.Path, one: _session.Segment, **contents: bytes) -> N
         builder.write(directory / (one["file"] + ending[1:]), content)
 
 
-def packets(first: int, count: int = 2) -> bytes:
-    """A file whose packets are a second apart, the first at this second."""
-    return builder.pcap(builder.sequence(count, start=first * SECOND, step=SECOND))
+def packets(first: int) -> bytes:
+    """A file of two packets, a second apart, the first at this second."""
+    return builder.pcap(builder.sequence(2, start=first * SECOND, step=SECOND))
 
 
 # --- names and files
