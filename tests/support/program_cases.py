@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every branch of the programs of steering in place: a frame, and what must become of it.
 
-The kernel runs them in tests/integration/steering/test_programs.py, an interpreter for both byte orders in tests/unit/bpf/test_bpf.py.
+The kernel runs them in tests/integration/steering/test_programs.py, an interpreter for both byte orders in tests/unit/steering/inplace/test_programs.py.
 """
 
 from __future__ import annotations

@@ -112,3 +112,10 @@ def test_a_library_out_of_place_is_found(path: str, source: str, name: str) -> N
 def test_files_have_a_length_that_can_be_read() -> None:
     long = {path for path in FILES if len((PLUGINS / path).read_text().splitlines()) > MOST_LINES}
     assert long == LONG
+
+
+def test_unit_tests_lie_as_what_they_test() -> None:
+    """A folder of tests/unit has the name of a room or of a folder in one; project is about the project itself."""
+    folders = {path.parent.relative_to(ROOT / "tests/unit") for path in (ROOT / "tests/unit").rglob("test_*.py")}
+    rooms = {folder: [PLUGINS / folder, PLUGINS.joinpath("module_utils", *(f"_{part}" for part in folder.parts))] for folder in folders}
+    assert [str(folder) for folder, places in rooms.items() if not any(place.is_dir() for place in places)] == ["project"]

@@ -10,8 +10,6 @@ import importlib
 import os
 import pathlib
 import signal
-import subprocess
-import sys
 import time
 import types
 import typing as t
@@ -25,9 +23,7 @@ from ansible_collections.nettap.containers.plugins.action import container_captu
 from ansible_collections.nettap.containers.plugins.action import container_capture_inside as inside
 from ansible_collections.nettap.containers.plugins.action import container_capture_stream as stream
 from ansible_collections.nettap.containers.plugins.action import container_capture_wait as wait
-from ansible_collections.nettap.containers.plugins.plugin_utils import _arrival as arrival
 from ansible_collections.nettap.containers.plugins.plugin_utils import _inside
-from waiting import wait_for
 
 
 @pytest.mark.parametrize("action", [fetch, inside, stream, wait])
@@ -46,29 +42,6 @@ def test_arguments_are_documented_as_they_are(action: t.Any) -> None:
 
     module = importlib.import_module(action.__name__.replace(".action.", ".modules."))
     assert told(yaml.safe_load(module.DOCUMENTATION)["options"]) == action.ARGUMENTS
-
-
-@pytest.mark.parametrize(
-    ("host", "name"),
-    [
-        ("web1", "web1"),
-        ("node-1.example_com", "node-1.example_com"),
-        ("10.0.0.1", "10.0.0.1"),
-        ("fe80::1%eth0", "fe80__1_eth0"),
-        ("../../etc", "_.._etc"),
-        ("/etc/passwd", "_etc_passwd"),
-        (".", "_"),
-        ("..", "_"),
-        ("...", "_"),
-        (".ssh", "ssh"),
-        ("", "_"),
-        ("a b\n*$(id)", "a_b____id_"),
-        ("höst", "h_st"),
-    ],
-)
-def test_folder_of_a_host(host: str, name: str) -> None:
-    """One folder below dest, whatever an inventory calls the host."""
-    assert arrival.file_name(host) == name and len(pathlib.PurePath(name).parts) == 1 and name not in (".", "..")
 
 
 def test_file_is_the_same_only_by_its_content(tmp_path: pathlib.Path) -> None:
@@ -109,50 +82,6 @@ def test_progress_of_several() -> None:
     assert wait.progress({"segments": []}) == []
     lines = wait.progress({"segments": [segment(container="db"), segment(), segment(interface="eth1")]})
     assert [line.partition(":")[0] for line in lines] == ["db eth0", "web eth0", "web eth1"]
-
-
-def beside(content: bytes, then: Exception | None = None) -> t.Callable[[str, str], None]:
-    """A connection's fetch_file as kubectl's and docker's: what it gets is named as its source until it is whole."""
-
-    def fetch_file(source: str, part: str) -> None:
-        path = pathlib.Path(part).with_name(pathlib.PurePath(source).name)
-        path.write_bytes(content)
-        path.chmod(0o644)
-        if then:
-            raise then
-        path.rename(part)
-
-    return fetch_file
-
-
-@pytest.mark.parametrize(
-    ("fetch_file", "complaint", "words"),
-    [
-        (beside(b"new"), None, None),
-        (beside(b"new"), "it is short", "did not arrive intact .it is short."),
-        (beside(b"ne", AnsibleConnectionFailure("cut")), None, "cut"),
-        (beside(b"ne", OSError(28, "No space left on device")), None, "could not be written to .*: No space left on device"),
-    ],
-)
-def test_arrival_touches_nothing_but_its_file(tmp_path: pathlib.Path, fetch_file: t.Any, complaint: str | None, words: str | None) -> None:
-    """Neither a file of the source's name beside it; and a transfer that breaks leaves nothing of what was captured."""
-    dest, other = tmp_path / "dest.pcap", tmp_path / "out.pcap"
-    dest.write_text("old")
-    other.write_text("mine")
-    if words:
-        with pytest.raises((AnsibleActionFail, AnsibleConnectionFailure), match=words):
-            arrival.bring(fetch_file, "/tmp/x/out.pcap", str(dest), lambda _path: complaint)
-    else:
-        arrival.bring(fetch_file, "/tmp/x/out.pcap", str(dest), lambda _path: complaint)
-        assert dest.stat().st_mode & 0o777 == 0o600
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"dest.pcap": "old" if words else "new", "out.pcap": "mine"}
-
-
-@pytest.mark.parametrize("make", [lambda path: path.symlink_to("/etc/passwd"), os.mkfifo, os.mkdir, lambda path: None])
-def test_arrival_of_what_is_no_file(tmp_path: pathlib.Path, make: t.Callable[[pathlib.Path], None]) -> None:
-    with pytest.raises(AnsibleActionFail, match=r"did not arrive intact .it is no file."):
-        arrival.bring(lambda _source, part: make(pathlib.Path(part)), "/tmp/x/out.pcap", str(tmp_path / "dest"), lambda _path: None)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["/etc/cron.d/mine", "../other/default.pcapng", "a/../../b", "", "."])
@@ -281,50 +210,6 @@ def test_transfer_that_breaks(hurry: None, error: AnsibleError) -> None:
     assert len(ways) == 10 - inside._TRIES
 
 
-def shell(text: str, *arguments: str) -> list[str]:
-    return ["/bin/sh", "-c", text, "nettap", *arguments]
-
-
-@pytest.mark.parametrize("word", ["", "a b", "$(id)", "`id`", "; id", "'", '"', "\\", "*", "-n", "a\nb", "ö"])
-def test_words_reach_the_shell_in_a_container_as_they_are(word: str) -> None:
-    command = _inside.script("/bin/sh", 'printf "<%s>" "$@"', word, "last")
-    assert subprocess.run(["/bin/sh", "-c", command], stdout=subprocess.PIPE, text=True, check=True).stdout == f"<{word}><last>"
-
-
-def test_shell_in_the_container(tmp_path: pathlib.Path) -> None:
-    """Stopped twice, ended once; gone only when it is."""
-    folder = str(tmp_path / "folder")
-
-    def said(text: str) -> str:
-        return subprocess.run(shell(text, folder), stdout=subprocess.PIPE, text=True, check=False).stdout
-
-    assert said(_inside.LEAVE) == "nettap: gone\n"
-    keeper = subprocess.Popen(shell(_inside.KEEP, folder, "", "15", "sleep", "1000"))
-    try:
-        assert wait_for(lambda: "ready" in said(_inside.BEAT))
-        (tmp_path / "folder" / "go").touch()
-        assert wait_for(lambda: "running" in said(_inside.BEAT))
-        innocent = subprocess.Popen(["sleep", "1000"])
-        try:
-            said(_inside.STOP)
-            assert not (tmp_path / "folder" / "pid").exists()
-            said(_inside.STOP)
-            assert wait_for(lambda: "ended 143" in said(_inside.BEAT))
-            (tmp_path / "folder" / "pid").write_text(f"{innocent.pid}\n")  # the number is another process's by now
-            said(_inside.STOP)
-            time.sleep(0.1)
-            assert innocent.poll() is None
-        finally:
-            innocent.kill()
-            innocent.wait()
-        assert said(_inside.LEAVE) == ""
-        assert wait_for(lambda: "gone" in said(_inside.LEAVE))
-        assert keeper.wait(10) == 0 and list(tmp_path.iterdir()) == []
-    finally:
-        keeper.kill()
-        keeper.wait()
-
-
 class Following:
     """container_capture_stream without a host: answers are what the program there says, an exception is raised, None is silence."""
 
@@ -424,7 +309,7 @@ def test_stream_predicts_what_it_changes(monkeypatch: pytest.MonkeyPatch, argume
 
 def test_live_capture_ends_by_itself() -> None:
     """Also when the play is killed between its start and its stream."""
-    [play] = yaml.safe_load((pathlib.Path(__file__).parents[2] / "playbooks" / "live.yml").read_text())
+    [play] = yaml.safe_load((ROOT / "playbooks" / "live.yml").read_text())
     assert play["tasks"][0]["block"][0]["vars"]["capture_duration"] > 0
 
 
@@ -457,25 +342,3 @@ def test_waiting_over_a_connection_that_breaks_by_a_code(monkeypatch: pytest.Mon
         waiting(unplaced, told("stopped"))
     with pytest.raises(AnsibleConnectionFailure, match=r"The session default could not be asked for: code 1 \(error: no upgrade\)\."):
         waiting(told("running"), silence, patience=0.1)
-
-
-WORKER = """
-import multiprocessing, os, time
-from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import Interruption, run_pid
-
-def work():
-    while os.getppid() == started:
-        time.sleep(0.01)
-    print(run_pid() == started, Interruption().happened, flush=True)
-
-started = os.getpid()
-multiprocessing.get_context("fork").Process(target=work).start()
-os._exit(0)
-"""
-
-
-def test_worker_of_an_ansible_that_was_killed_knows_it() -> None:
-    """Another process has become its parent, for whose end nobody must wait."""
-    done = subprocess.run([sys.executable, "-c", WORKER], env={**os.environ, "PYTHONPATH": str(ROOT / "collections")},
-                          capture_output=True, text=True, check=True, timeout=30)  # fmt: skip
-    assert done.stdout.split() == ["True", "True"]

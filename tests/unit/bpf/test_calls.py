@@ -1,7 +1,10 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When the limit of locked memory is lifted, for how long, and what is said where the kernel forbids BPF: stand-ins for syscall(2) and setrlimit(2)."""
+"""bpf(2): its number, when the limit of locked memory is lifted and for how long, and what is said where the kernel forbids BPF.
+
+Stand-ins for syscall(2) and setrlimit(2) play the kernel.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import typing as t
 import memlock
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._bpf import _calls
-from ansible_collections.nettap.containers.plugins.module_utils._errors import SteeringError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, SteeringError
 
 UNLIMITED = resource.RLIM_INFINITY
 FD = 77
@@ -131,3 +134,16 @@ def test_looks_that_are_forbidden(what: str, limit: Limit, monkeypatch: pytest.M
     with pytest.raises(SteeringError, match=rf"^The kernel forbids {what} \(Operation not permitted\): run as root"):
         LOOKS[what]()
     assert limit.set == []
+
+
+@pytest.mark.parametrize("machine, pointer, number", [
+    ("x86_64", 8, 321), ("x86_64", 4, 357), ("aarch64", 8, 280), ("aarch64", 4, 386), ("armv7l", 4, 386), ("i686", 4, 357), ("s390x", 8, 351),
+])  # fmt: skip
+def test_number_of_the_system_call(machine: str, pointer: int, number: int) -> None:
+    """Of asm/unistd.h; the machine is the kernel's, the pointer's size the process's."""
+    assert _calls._number(machine, pointer) == number
+
+
+def test_unknown_machine() -> None:
+    with pytest.raises(DependencyError, match=r"^bpf\(2\) is not known for mips: use topology: takeover"):
+        _calls._number("mips", 8)
