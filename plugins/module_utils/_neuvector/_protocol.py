@@ -15,6 +15,7 @@ import struct
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._tc import ETH_P_IPV6
 
 Message = dict[str, dict[str, t.Any]]
 
@@ -220,7 +221,7 @@ def _session(fields: tuple[t.Any, ...]) -> dict[str, t.Any]:
 
 
 def _address(ethertype: int, address: bytes) -> str:
-    if ethertype == 0x86DD:  # linux/if_ether.h ETH_P_IPV6
+    if ethertype == ETH_P_IPV6:
         return ":".join(address[i:i + 2].hex() for i in range(0, 16, 2))
     return ".".join(str(byte) for byte in address[:4])
 
