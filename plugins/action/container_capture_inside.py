@@ -23,7 +23,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._capture import 
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import LEAST_BUFFER, Request
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, PcapError
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import scan
-from ansible_collections.nettap.containers.plugins.module_utils._system._times import timestamp
+from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 from ansible_collections.nettap.containers.plugins.plugin_utils import _inside
 from ansible_collections.nettap.containers.plugins.plugin_utils._arrival import bring, file_name, sha256
 from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import Interruption

@@ -312,7 +312,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _control
-from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, start_time
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, start_instant
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
 
@@ -348,7 +348,7 @@ def start(sessions: _control.Sessions, module: AnsibleModule) -> _control.Outcom
     request = Request.of(params)
     if params["wait"] and request.endless():
         raise CaptureError("wait needs an end to wait for: give duration or packet_count.")
-    start_at = start_time(params["start_at"]) if params["start_at"] else None
+    start_at = start_instant(params["start_at"]) if params["start_at"] else None
     with _target.resolved(params) as targets:
         if not targets:  # allow_missing
             return _control.Outcome(False, "absent", None)

@@ -12,7 +12,7 @@ import re
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
-from ansible_collections.nettap.containers.plugins.module_utils._system import _times
+from ansible_collections.nettap.containers.plugins.module_utils._system import _clock
 
 MIB = 1 << 20
 LEAST_BUFFER = 4096  # KiB; twice libpcap's default (pcap-linux.c: 2 MiB)
@@ -108,10 +108,10 @@ class Request:
         ]
 
 
-def start_time(value: str) -> float:
-    """Return start_at in seconds since the epoch. Raises CaptureError."""
+def start_instant(value: str) -> float:
+    """Return the seconds since the epoch that start_at names. Raise CaptureError."""
     try:
-        return _times.instant(value)
+        return _clock.instant(value)
     except ValueError as error:
         raise CaptureError(f"start_at must be an ISO 8601 time (2026-01-31T03:00:00Z) or seconds since the epoch, not {value!r}.") from error
 

@@ -15,8 +15,8 @@ import typing as t
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _storage, _tcpdump
 from ansible_collections.nettap.containers.plugins.module_utils._errors import PcapError
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import PcapFile, scan
+from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 from ansible_collections.nettap.containers.plugins.module_utils._system._process import Process
-from ansible_collections.nettap.containers.plugins.module_utils._system._times import timestamp
 
 State = dict[str, t.Any]
 Segment = dict[str, t.Any]

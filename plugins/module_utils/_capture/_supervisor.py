@@ -27,8 +27,8 @@ from ansible_collections.nettap.containers.plugins.module_utils._capture import 
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NamespaceError, NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _inotify, _netns, _process, _untrusted
+from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
-from ansible_collections.nettap.containers.plugins.module_utils._system._times import timestamp
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 START_TIMEOUT = 30.0  # seconds for all tcpdumps to open their sockets

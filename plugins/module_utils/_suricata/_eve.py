@@ -22,7 +22,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import D
 from ansible_collections.nettap.containers.plugins.module_utils._suricata import _events, _lines
 from ansible_collections.nettap.containers.plugins.module_utils._suricata._events import Event, KnownContainer
 from ansible_collections.nettap.containers.plugins.module_utils._suricata._lines import MEBIBYTE, Cookie, Part
-from ansible_collections.nettap.containers.plugins.module_utils._system import _times
+from ansible_collections.nettap.containers.plugins.module_utils._system._clock import instant
 
 # Suricata writes each event when it is done with the packet, which can be after those of later ones in other threads.
 _DISORDER = 60.0
@@ -56,7 +56,7 @@ class Log:
         At most the newest max_bytes are read, and at most the newest `limit` alerts kept. Raises DataplaneError.
         """
         cookie = Cookie.parse(since) if since else None
-        earliest = _instant(since) if since and cookie is None else 0.0
+        earliest = _earliest(since) if since and cookie is None else 0.0
         names = _events.Names(containers)
         newest: list[tuple[float, int, Event]] = []
         counts: collections.Counter[tuple[str | None, int, str, str]] = collections.Counter()
@@ -126,9 +126,9 @@ class Log:
             raise DataplaneError(f"The log {path} cannot be read: {error.strerror}.") from error
 
 
-def _instant(since: str) -> float:
+def _earliest(since: str) -> float:
     try:
-        return _times.instant(since)
+        return instant(since)
     except ValueError as error:
         raise DataplaneError(f"since must be an ISO 8601 time (2026-01-31T03:00:00Z), seconds since the epoch or a cookie, not {since!r}.") from error
 

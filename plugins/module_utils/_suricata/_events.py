@@ -12,7 +12,7 @@ import ipaddress
 import json
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._system import _times
+from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 
 Event = dict[str, t.Any]
 # The links of a dataplane: what the engine reads on the first one comes from a container, what it reads on the second goes to one.
@@ -85,7 +85,7 @@ def alert(event: Event, moment: float, names: Names) -> Event:
     """Return an alert as modules do; moment is when it was."""
     about = _dictionary(event, "alert")
     return {
-        "time": _times.timestamp(moment),
+        "time": timestamp(moment),
         "container": names.of(event),
         "action": about.get("action"),
         "signature": _text(about.get("signature")),
@@ -119,7 +119,7 @@ def figures(event: Event) -> Event:
     stats = _dictionary(event, "stats")
     decisions, capture = _dictionary(stats, "ips"), _dictionary(stats, "capture")
     return {
-        "time": _times.timestamp(moment_of(event)),
+        "time": timestamp(moment_of(event)),
         "uptime": stats.get("uptime", 0),
         "accepted": decisions.get("accepted", 0),
         "blocked": decisions.get("blocked", 0),

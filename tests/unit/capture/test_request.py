@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a user may ask of a session: defaults, limits, amounts, times and names."""
+"""What a user may ask of a session: defaults, limits, amounts, instants and names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typing as t
 
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _request
-from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, check_name, start_time
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, check_name, start_instant
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
 from ansible_collections.nettap.containers.plugins.modules import container_capture
 
@@ -158,10 +158,14 @@ def test_differences_name_theirs_and_ours() -> None:
     assert Request.of({"duration": 5}).differences(Request.of({"duration": 5.0})) == []
 
 
-def test_start_at_that_is_none() -> None:
+@pytest.mark.parametrize(
+    "value",
+    ["", "soon", "tomorrow 3am", "2026-13-01T00:00:00Z", "2026-01-31T25:00:00Z", "12:00", "now+5", "nan", "inf", "-Infinity", "1e999", "Z"],
+)
+def test_start_at_that_is_no_instant(value: str) -> None:
     with pytest.raises(CaptureError) as caught:
-        start_time("soon")
-    assert str(caught.value).startswith("start_at must be an ISO 8601 time") and "'soon'" in str(caught.value)
+        start_instant(value)
+    assert str(caught.value).startswith("start_at must be an ISO 8601 time") and repr(value) in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["a", "default", "web-1.x_Y", "0", "-x", ".hidden", "...", "a..b", "x" * 64])

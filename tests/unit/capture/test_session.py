@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _plan, _session, _storage
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._system import _process
-from ansible_collections.nettap.containers.plugins.module_utils._system._times import timestamp
+from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 from ansible_collections.nettap.containers.tests.unit.pcap import builder
 
 LISTENING = "tcpdump: listening on eth0, link-type EN10MB (Ethernet), snapshot length 262144 bytes\n"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Times that users write and read: ISO 8601 in UTC, or seconds since the epoch."""
+"""Times as people write them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import collections.abc as c
 import time
 
 import pytest
-from ansible_collections.nettap.containers.plugins.module_utils._system._times import instant, timestamp
+from ansible_collections.nettap.containers.plugins.module_utils._system._clock import instant, timestamp
 
 
 @pytest.fixture(name="tokyo")
@@ -42,15 +42,6 @@ def make_tokyo() -> c.Iterator[None]:
 def test_instant(value: str, seconds: float, tokyo: None) -> None:
     """Without a zone it is UTC, also where the host's clock shows another."""
     assert instant(value) == seconds
-
-
-@pytest.mark.parametrize(
-    "value",
-    ["", "soon", "tomorrow 3am", "2026-13-01T00:00:00Z", "2026-01-31T25:00:00Z", "12:00", "now+5", "nan", "inf", "-Infinity", "1e999", "Z"],
-)
-def test_instant_that_is_none(value: str) -> None:
-    with pytest.raises(ValueError):
-        instant(value)
 
 
 @pytest.mark.parametrize(
