@@ -47,7 +47,7 @@ MOST_RETURNS = 100  # a container that crashes in a loop must not fill the disk 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-class Container:
+class WatchedContainer:
     """A container under watch; gone_at is set (monotonic) while it does not run."""
 
     def __init__(self, record: dict[str, t.Any]) -> None:
@@ -84,7 +84,7 @@ class Container:
 class Running:
     """A tcpdump with the segment it writes."""
 
-    def __init__(self, segment: _session.Segment, container: Container, process: subprocess.Popen[bytes], pidfd: int, fd: int) -> None:
+    def __init__(self, segment: _session.Segment, container: WatchedContainer, process: subprocess.Popen[bytes], pidfd: int, fd: int) -> None:
         self.segment = segment
         self.container = container
         self.process = process
@@ -103,7 +103,7 @@ class Supervisor:
         self.request = Request.of(self.state["request"])
         self.program: str = spec["tcpdump"]
         self.start_at: float | None = spec["start_at"]
-        self.containers = {record["id"]: Container(record) for record in spec["containers"]}
+        self.containers = {record["id"]: WatchedContainer(record) for record in spec["containers"]}
         self.host_fd = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
         self.ready = ready
         self.running: dict[int, Running] = {}
@@ -227,7 +227,7 @@ class Supervisor:
         segment.update(status="failed", stop_reason="error", error=words)
         self._end("error")
 
-    def _spawn(self, segment: _session.Segment, container: Container) -> None:
+    def _spawn(self, segment: _session.Segment, container: WatchedContainer) -> None:
         fd = os.dup(self.host_fd if segment["vantage"] == "host" else container.fd)
         parent = os.getpid()
 
@@ -367,12 +367,12 @@ class Supervisor:
 
     # --- containers that stop and come back
 
-    def _watch(self, container: Container) -> None:
+    def _watch(self, container: WatchedContainer) -> None:
         pidfd = container.pidfd
         if pidfd is not None:
             self.selector.register(pidfd, selectors.EVENT_READ, lambda: self._gone(container, pidfd))
 
-    def _gone(self, container: Container, pidfd: int) -> None:
+    def _gone(self, container: WatchedContainer, pidfd: int) -> None:
         self.selector.unregister(pidfd)
         os.close(pidfd)
         container.pidfd = None
@@ -383,7 +383,7 @@ class Supervisor:
             container.gone_at = time.monotonic()
             self._look_for(container, container.gone_at)
 
-    def _look_for(self, container: Container, since: float) -> None:
+    def _look_for(self, container: WatchedContainer, since: float) -> None:
         """A restarted container is back when its cgroup holds a process in a network namespace of its own, twice the same:
         its old processes are still ending at first, and those by which an engine enters (runc's) come and go."""
         if self.ending is not None:
@@ -406,7 +406,7 @@ class Supervisor:
             self._resume(container, namespace, now + INTERFACE_GRACE)
 
     @staticmethod
-    def _returned(container: Container) -> _netns.Namespace | None:
+    def _returned(container: WatchedContainer) -> _netns.Namespace | None:
         for pid in container.processes():
             with contextlib.suppress(NamespaceError):
                 namespace = _netns.open_process(pid, container.identity)
@@ -415,7 +415,7 @@ class Supervisor:
                 namespace.close()
         return None
 
-    def _resume(self, container: Container, namespace: _netns.Namespace, deadline: float) -> None:
+    def _resume(self, container: WatchedContainer, namespace: _netns.Namespace, deadline: float) -> None:
         """Taps the new namespace as the old one was, each place as a new segment; its interfaces may be yet to come."""
         if self.ending is not None:
             return
@@ -443,7 +443,7 @@ class Supervisor:
                 segment.update(status="failed", stop_reason="error", error=str(error))
         self._save()
 
-    def _taps(self, container: Container, namespace: _netns.Namespace) -> list[_plan.Tap]:
+    def _taps(self, container: WatchedContainer, namespace: _netns.Namespace) -> list[_plan.Tap]:
         if self.request.vantage == "container":
             return _plan.taps(container.name, namespace, self.request)
         # The host's peers are read with pyroute2, which would double this process's memory for good: a child reads them.
@@ -455,7 +455,7 @@ class Supervisor:
             raise CaptureError(done.stderr.strip())
         return [_plan.Tap(*place) for place in json.loads(done.stdout)]
 
-    def _segment(self, container: Container, tap: _plan.Tap) -> _session.Segment:
+    def _segment(self, container: WatchedContainer, tap: _plan.Tap) -> _session.Segment:
         def argv(device: str, path: str) -> list[str]:
             return _tcpdump.command(self.program, self.request, device, path, self.state["buffer_size"])
 
