@@ -18,7 +18,7 @@ import time
 import typing as t
 
 import traffic
-from steer_lab import Container, Lab, engines_of, tools
+from steer_lab import Lab, LabContainer, engines_of, tools
 
 import ping_stream  # isort: skip  (steer_lab has told Python where the programs of tests/ are)
 from waiting import wait_for
@@ -28,7 +28,7 @@ RATE = 1000
 BEFORE, AFTER = 0.2, {"inplace": 0.3, "takeover": 2.0}
 
 
-def streamed(lab: Lab, container: Container, action: t.Callable[[], object], topology: str = "inplace") -> ping_stream.Result:
+def streamed(lab: Lab, container: LabContainer, action: t.Callable[[], object], topology: str = "inplace") -> ping_stream.Result:
     """What a stream noticed of the action."""
     with ping_stream.PingStream(container.address, RATE, lab.client) as stream:
         time.sleep(BEFORE)

@@ -22,7 +22,7 @@ import statistics
 import typing as t
 
 import traffic
-from steer_lab import Container, Lab, packets_as_on_a_wire
+from steer_lab import Lab, LabContainer, packets_as_on_a_wire
 
 ASKED = 2000  # round trips in a round
 
@@ -30,7 +30,7 @@ ASKED = 2000  # round trips in a round
 class Way:
     """One of those that are compared, and what was measured of it: bits a second, seconds of each round trip, a round each."""
 
-    def __init__(self, name: str, container: Container) -> None:
+    def __init__(self, name: str, container: LabContainer) -> None:
         self.name = name
         self.container = container
         self.rates: list[float] = []
@@ -56,7 +56,7 @@ class Way:
 def compare(lab: Lab, options: argparse.Namespace) -> None:
     """Direct, through the reflector in both modes, through Suricata."""
     with contextlib.ExitStack() as servers:
-        places: list[tuple[str, Container]] = []
+        places: list[tuple[str, LabContainer]] = []
         for name, make in {
             "direct": None, "reflector, mode bridge": lab.reflector, "reflector, mode tag": lambda: lab.reflector("tag"), "Suricata": lab.suricata,
         }.items():  # fmt: skip

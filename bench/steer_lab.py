@@ -31,7 +31,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets import 
 MTU = 1500
 
 
-class Container(t.NamedTuple):
+class LabContainer(t.NamedTuple):
     """A namespace's name, its address and the host's end of its veth."""
 
     name: str
@@ -62,7 +62,7 @@ class Lab:
     def __exit__(self, *_exception: object) -> None:
         self._undo.close()
 
-    def container(self) -> Container:
+    def container(self) -> LabContainer:
         """Makes one. Docker, too, makes the host's end without a queue."""
         self._number += 1
         name, link, address = f"nettap-bench-{os.getpid()}-{self._number}", f"b{os.getpid()}n{self._number}", f"{self._prefix}.{self._number + 1}"
@@ -74,7 +74,7 @@ class Lab:
         engine.ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
         engine.ip("-n", name, "link", "set", "lo", "up")
         engine.ip("-n", name, "link", "set", "eth0", "up")
-        return Container(name, address, link)
+        return LabContainer(name, address, link)
 
     def reflector(self, mode: str = "bridge", topology: str = "inplace") -> str:
         """Makes a dataplane whose engine is the kernel; returns its name."""
@@ -106,14 +106,14 @@ class Lab:
         _lifecycle.present(name, "inplace", "bridge", engine=argv, timeout=60)
         return name
 
-    def steer(self, dataplane: str, *containers: Container) -> float:
+    def steer(self, dataplane: str, *containers: LabContainer) -> float:
         """What container_steering does with state: present, in one call for all; returns the seconds it took."""
         begun = time.perf_counter()
         with _targets(containers) as targets:
             _control.steer(targets, self._requests[dataplane], False)
         return time.perf_counter() - begun
 
-    def release(self, dataplane: str, *containers: Container) -> None:
+    def release(self, dataplane: str, *containers: LabContainer) -> None:
         """What container_steering does with state: absent."""
         with _targets(containers) as targets:
             _control.release(targets, [], self._requests[dataplane], False)
@@ -138,7 +138,7 @@ def engines_of(dataplane: str) -> list[int]:
 
 
 @contextlib.contextmanager
-def _targets(containers: c.Sequence[Container]) -> c.Iterator[list[_target.Target]]:
+def _targets(containers: c.Sequence[LabContainer]) -> c.Iterator[list[_target.Target]]:
     with contextlib.ExitStack() as stack:
         yield [target for one in containers for target in stack.enter_context(_target.resolved({"netns": one.name}))]
 

@@ -342,7 +342,7 @@ ARGUMENTS = {
 }
 
 
-def start(sessions: _control.Sessions, module: AnsibleModule) -> _control.Outcome:
+def start(sessions: _control.Sessions, module: AnsibleModule) -> _control.CaptureOutcome:
     """state: started."""
     params = module.params
     request = Request.of(params)
@@ -351,7 +351,7 @@ def start(sessions: _control.Sessions, module: AnsibleModule) -> _control.Outcom
     start_at = start_instant(params["start_at"]) if params["start_at"] else None
     with _target.resolved(params) as targets:
         if not targets:  # allow_missing
-            return _control.Outcome(False, "absent", None)
+            return _control.CaptureOutcome(False, "absent", None)
         return sessions.start(params["name"], request, targets, start_at, params["force"], params["allow_host_network"], module.check_mode)
 
 

@@ -204,7 +204,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._steering import
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
 
 
-def run(module: AnsibleModule) -> _control.Outcome:
+def run(module: AnsibleModule) -> _control.SteeringOutcome:
     """Brings the targets into the wanted state."""
     params = module.params
     request = _control.Request(

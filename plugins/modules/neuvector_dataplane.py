@@ -265,7 +265,7 @@ RULE = {
 }
 
 
-def run(module: AnsibleModule) -> _dp.Outcome:
+def run(module: AnsibleModule) -> _dp.ConfigurationOutcome:
     """What the state asks for."""
     params = module.params
     path, timeout, sessions = params["socket"], params["timeout"], params["list_sessions"]

@@ -22,7 +22,7 @@ import typing as t
 
 import ansible_cli
 import engine
-from ansible_collections.nettap.containers.plugins.module_utils._capture._control import Outcome, Sessions
+from ansible_collections.nettap.containers.plugins.module_utils._capture._control import CaptureOutcome, Sessions
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
 from waiting import wait_for
@@ -50,7 +50,7 @@ class Captures:
             options["container"] = [container.name for container in containers]
         return succeeded(self.task(**options))
 
-    def start_here(self, container: t.Any, **options: t.Any) -> Outcome:
+    def start_here(self, container: t.Any, **options: t.Any) -> CaptureOutcome:
         """Start a session in this very process: the next line runs as soon as it is ready."""
         with _target.resolved({"container": [container.name], "runtime": "auto", "allow_missing": False}) as targets:
             return Sessions(str(self.path)).start("default", Request.of(options), targets)

@@ -25,7 +25,7 @@ _TERM_TIMEOUT = 10.0  # seconds for one tcpdump
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class CaptureOutcome:
     """What a task did, or in check mode would do: capture as modules return it, None when there is no such session any
     more; before is the status it had (absent for none); kept is the name that an earlier capture of the same name got."""
 
@@ -64,7 +64,7 @@ class Sessions:
     # --- start
 
     def start(self, name: str, request: Request, targets: t.Sequence[Target], start_at: float | None = None, force: bool = False,
-              allow_host_network: bool = False, check: bool = False) -> Outcome:
+              allow_host_network: bool = False, check: bool = False) -> CaptureOutcome:
         """Starts a session unless the same one runs; returns once every tcpdump has its socket open, or, for a start_at to
         come, once all is checked and the supervisor waits for that instant. An ended session of that name is kept under
         another name. Raises CaptureError and leaves nothing behind when it cannot start whole."""
@@ -74,16 +74,16 @@ class Sessions:
                 state = _storage.load(directory) if there else None
                 before = _session.tell(directory, state)["status"] if state else "absent"
                 if not reason_to_start(name, before, state, request, targets, force):
-                    return Outcome(False, before, _session.tell(directory, state) if state else None)
+                    return CaptureOutcome(False, before, _session.tell(directory, state) if state else None)
                 tcpdump = _tcpdump.program()
                 taps = _plan.check(targets, request, tcpdump, allow_host_network)
                 spec = self._spec(directory, request, targets, taps, tcpdump, start_at)
                 if check:
-                    return Outcome(True, before, _preview(directory, spec["state"]))
+                    return CaptureOutcome(True, before, _preview(directory, spec["state"]))
                 if before == "running" and state:
                     self._end(name, state)
                 kept = self._make_way(name)
-                return Outcome(True, before, self._launch(name, spec, targets, kept), kept)
+                return CaptureOutcome(True, before, self._launch(name, spec, targets, kept), kept)
             finally:
                 if there:
                     with contextlib.suppress(OSError):
@@ -153,7 +153,7 @@ class Sessions:
 
     # --- stop, remove, wait
 
-    def stop(self, name: str, check: bool = False) -> Outcome:
+    def stop(self, name: str, check: bool = False) -> CaptureOutcome:
         """Ends a session and keeps its captures; changed if anything of it was running. Raises CaptureError if there is none."""
         directory = self.storage.directory(name)
         with self.storage.locked(name) as there:
@@ -165,17 +165,17 @@ class Sessions:
             changed = state["status"] == "running"
             if check:
                 told = _session.tell(directory, state)
-                return Outcome(changed, before, {**told, "status": "stopped"} if before == "running" else told)
+                return CaptureOutcome(changed, before, {**told, "status": "stopped"} if before == "running" else told)
             if changed:
                 self._end(name, state)
-            return Outcome(changed, before, self._about(name))
+            return CaptureOutcome(changed, before, self._about(name))
 
-    def remove(self, name: str, check: bool = False) -> Outcome:
+    def remove(self, name: str, check: bool = False) -> CaptureOutcome:
         """Ends a session and deletes its captures; changed if it was there."""
         directory = self.storage.directory(name)
         with self.storage.locked(name) as there:
             if not there:
-                return Outcome(False, "absent", None)
+                return CaptureOutcome(False, "absent", None)
             state = None
             with contextlib.suppress(StorageError):  # a damaged session.json must not keep its session from being removed
                 state = _storage.load(directory)
@@ -185,7 +185,7 @@ class Sessions:
                     self._end(name, state)
                 _stage.clear(directory)
                 self.storage.remove(name)
-            return Outcome(True, before, None)
+            return CaptureOutcome(True, before, None)
 
     def wait(self, name: str) -> dict[str, t.Any]:
         """Waits for the end of a session and returns it with its final figures."""

@@ -26,7 +26,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 
 
 @dataclasses.dataclass
-class Outcome:
+class ConfigurationOutcome:
     """What was done (in check mode: would be).
 
     before and after are configurations (the keys of _neuvector_policy.EMPTY, and in_force); statistics are as
@@ -54,14 +54,14 @@ def told(path: str = SOCKET, timeout: float = 10) -> model.Config | None:
         return record.config if record.sure and record.config != model.EMPTY else None
 
 
-def statistics(path: str = SOCKET, timeout: float = 10, sessions: bool = False) -> Outcome:
+def statistics(path: str = SOCKET, timeout: float = 10, sessions: bool = False) -> ConfigurationOutcome:
     """What dp counts now, without changing anything. Raises DataplaneError."""
     with Session(path, timeout) as session:
         config = _store(session).load().config
-        return Outcome(False, config, config, session.namespace.pid, _statistics(session, config, sessions))
+        return ConfigurationOutcome(False, config, config, session.namespace.pid, _statistics(session, config, sessions))
 
 
-def configure(options: t.Mapping[str, t.Any], path: str = SOCKET, timeout: float = 10, check: bool = False, sessions: bool = False) -> Outcome:
+def configure(options: t.Mapping[str, t.Any], path: str = SOCKET, timeout: float = 10, check: bool = False, sessions: bool = False) -> ConfigurationOutcome:
     """Brings dp to its configuration with these options in place of what it has of them; what is missing or None stays.
 
     options are those of _neuvector_policy.EMPTY. timeout is what dp gets for each batch, in seconds. With check, dp is
@@ -72,7 +72,7 @@ def configure(options: t.Mapping[str, t.Any], path: str = SOCKET, timeout: float
         return _Change(session, record, model.merged(record.config, options), timeout).reach(store, check, sessions)
 
 
-def withdraw(macs: list[str] | None, path: str = SOCKET, timeout: float = 10, check: bool = False, sessions: bool = False) -> Outcome:
+def withdraw(macs: list[str] | None, path: str = SOCKET, timeout: float = 10, check: bool = False, sessions: bool = False) -> ConfigurationOutcome:
     """Takes these workloads (None: everything) out of dp's configuration; where no dp runs there is none. Raises DataplaneError."""
     try:
         with Session(path, timeout) as session, _held(session, check) as store:
@@ -82,7 +82,7 @@ def withdraw(macs: list[str] | None, path: str = SOCKET, timeout: float = 10, ch
             record.macs = sorted({*record.macs, *(mac.lower() for mac in macs or [])})
             return _Change(session, record, config, timeout).reach(store, check, sessions)
     except NotRunning:
-        return Outcome(False, {}, {})
+        return ConfigurationOutcome(False, {}, {})
 
 
 def _store(session: Session) -> Store:
@@ -118,10 +118,10 @@ class _Change:
         self._link = _ifindex(session.namespace, config["service_port"]) if config["service_port"] else 0
         self._doubt = self._deviation()
 
-    def reach(self, store: Store, check: bool, sessions: bool) -> Outcome:
+    def reach(self, store: Store, check: bool, sessions: bool) -> ConfigurationOutcome:
         """Goes it, unless dp is there already."""
         record, config = self._record, self._config
-        outcome = Outcome(bool(self._doubt) or config != record.config, {**record.config, "in_force": not self._doubt},
+        outcome = ConfigurationOutcome(bool(self._doubt) or config != record.config, {**record.config, "in_force": not self._doubt},
                           {**config, "in_force": True}, self._session.namespace.pid)
         if outcome.changed and not check:
             store.save(Record(config, False, sorted({*record.macs, *self._old, *self._new}), [], record.icmp or config["icmp_policy"]))

@@ -29,7 +29,7 @@ _ANSWER_SECONDS, _AGAIN_SECONDS = 0.5, 5.0
 
 
 @dataclasses.dataclass
-class Outcome:
+class SteeringOutcome:
     """What was done: interfaces as container_steering returns them, the filters before and after, warnings."""
 
     changed: bool = False
@@ -55,9 +55,9 @@ class Request:
     verify: bool = True
 
 
-def steer(targets: t.Sequence[Target], request: Request, check: bool) -> Outcome:
+def steer(targets: t.Sequence[Target], request: Request, check: bool) -> SteeringOutcome:
     """Puts all interfaces of the targets behind the dataplane, or none. Raises NettapError."""
-    outcome = Outcome()
+    outcome = SteeringOutcome()
     with Bench(request.dataplane) as bench, _locked(bench.journal, check):
         _collect_gone(bench, check)
         wanted = [_wanted(target, link, request) for target, link in _chosen(targets, request)]
@@ -66,7 +66,7 @@ def steer(targets: t.Sequence[Target], request: Request, check: bool) -> Outcome
                 raise SteeringError(f"There is no dataplane {request.dataplane} on this host: make it with nettap.containers.container_dataplane and start its "
                                     "engine in it first (the role nettap.containers.inline_protect does both).")
             # Its links have no numbers yet, so the filters cannot be told.
-            return Outcome(True, [_describe(record, "steered") for record in wanted])
+            return SteeringOutcome(True, [_describe(record, "steered") for record in wanted])
         if (bench.dataplane.topology, bench.dataplane.mode) != (request.topology, request.mode):
             raise SteeringError(f"The dataplane {request.dataplane} is made for topology {bench.dataplane.topology}, mode {bench.dataplane.mode}, "
                                 f"not {request.topology}, {request.mode}: give these, or another dataplane_netns.")
@@ -101,9 +101,9 @@ def steer(targets: t.Sequence[Target], request: Request, check: bool) -> Outcome
     return outcome
 
 
-def release(targets: t.Sequence[Target], patterns: t.Sequence[str], request: Request, check: bool) -> Outcome:
+def release(targets: t.Sequence[Target], patterns: t.Sequence[str], request: Request, check: bool) -> SteeringOutcome:
     """Takes the steering of all interfaces of the targets, and of containers that are gone by now, out."""
-    outcome = Outcome()
+    outcome = SteeringOutcome()
     with Bench(request.dataplane) as bench, _locked(bench.journal, check):
         records = _steered(bench, targets, patterns, request)
         for record in records:
@@ -115,9 +115,9 @@ def release(targets: t.Sequence[Target], patterns: t.Sequence[str], request: Req
     return outcome
 
 
-def bypass(targets: t.Sequence[Target], patterns: t.Sequence[str], request: Request, check: bool) -> Outcome:
+def bypass(targets: t.Sequence[Target], patterns: t.Sequence[str], request: Request, check: bool) -> SteeringOutcome:
     """Has the traffic of what is steered go its old way, until it is steered again; all else stays prepared."""
-    outcome = Outcome()
+    outcome = SteeringOutcome()
     with Bench(request.dataplane) as bench, _locked(bench.journal, check):
         for record in _steered(bench, targets, patterns, request):
             outcome.before += _filters(bench, record)

@@ -18,7 +18,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 
 
 @dataclasses.dataclass
-class Outcome:
+class DataplaneOutcome:
     """What was done; before and after are as container_dataplane returns them."""
 
     changed: bool
@@ -39,7 +39,7 @@ def describe(name: str) -> dict[str, t.Any]:
 def present(
     name: str, topology: str, mode: str, *, mtu: int | None = None, engine: t.Sequence[str] | None = None, restart: bool = False, timeout: float = 0,
     control: str | None = None, check: bool = False,
-) -> Outcome:
+) -> DataplaneOutcome:
     """Makes what is missing, runs the engine if one is given, and waits until it forwards. Raises NettapError, and what it made is gone again."""
     before = describe(name)
     running = before.get("engine")
@@ -48,7 +48,7 @@ def present(
         if before and (before["topology"], before["mode"]) != (topology, mode):
             _namespace.create(name, topology, mode, mtu)  # which refuses
         after = {**(before or {"name": name, "topology": topology, "mode": mode}), **({"engine": list(engine)} if engine is not None else {})}
-        return Outcome(not before or starts, before, after)
+        return DataplaneOutcome(not before or starts, before, after)
     made = _namespace.create(name, topology, mode, mtu)
     if engine is not None and starts:
         service = _service.Service(f"engine-{name}", _in_namespace(name, engine), f"nettap engine of the dataplane {name}", always=True)
@@ -63,10 +63,10 @@ def present(
                 if made:
                     _namespace.remove(name)
                 raise DataplaneError(f"{error} The engine said: {' / '.join(said) or 'nothing'}.") from error
-    return Outcome(made or starts, before, describe(name))
+    return DataplaneOutcome(made or starts, before, describe(name))
 
 
-def absent(name: str, check: bool) -> Outcome:
+def absent(name: str, check: bool) -> DataplaneOutcome:
     """Stops engine and watchdog, removes links and namespace. Raises DataplaneError while it is in use."""
     before = describe(name)
     service = _service.Service(f"engine-{name}")
@@ -77,7 +77,7 @@ def absent(name: str, check: bool) -> Outcome:
                              "(container_steering, state: absent).")
     there = bool(before) or os.path.exists(os.path.join(_netns.NAMED, name))
     if check:
-        return Outcome(there or service.running(), before, {})
+        return DataplaneOutcome(there or service.running(), before, {})
     stopped = service.stop()
     _watch.stop(name)
     namespace = _namespace.open_namespace(name)
@@ -88,7 +88,7 @@ def absent(name: str, check: bool) -> Outcome:
             raise DataplaneError(f"Processes still run in the dataplane {name} (PID {', '.join(map(str, left))}): end them first.")
     removed = _namespace.remove(name)
     _journal.Journal(name).discard()
-    return Outcome(stopped or removed, before, {})
+    return DataplaneOutcome(stopped or removed, before, {})
 
 
 def _wait(name: str, timeout: float, control: str | None) -> None:

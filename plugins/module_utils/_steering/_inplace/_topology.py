@@ -73,7 +73,7 @@ class InPlace:
             record.clsact = self._host.qdisc(self._peer) == "clsact" and not self._own()
             record.unqueued = self._host.queue_length(self._peer) == 0
             self._save(record)
-        with contextlib.closing(_Way(dataplane, self._host)) as way:
+        with contextlib.closing(_ReturnPath(dataplane, self._host)) as way:
             way.add(record)
             self._put_in(way)
 
@@ -87,7 +87,7 @@ class InPlace:
             if self._record.unqueued and self._host.queue_length(self._peer) == _DEFAULT_QUEUE:
                 self._host.set_queue_length(self._peer, 0)
         if self._dataplane is not None:
-            _Way.forget(self._dataplane, self._host, self._record)
+            _ReturnPath.forget(self._dataplane, self._host, self._record)
 
     def bypass(self) -> None:
         """Traffic takes its old way: the two filters go."""
@@ -95,7 +95,7 @@ class InPlace:
 
     def resume(self) -> None:
         """The two filters are put in again, where they are missing."""
-        with contextlib.closing(_Way(self._needed(), self._host)) as way:
+        with contextlib.closing(_ReturnPath(self._needed(), self._host)) as way:
             self._put_in(way)
 
     def redirecting(self) -> list[Filter]:
@@ -119,7 +119,7 @@ class InPlace:
         """Packets sent to the engine and returned by it, each way, and those refused; {} where nothing is known."""
         if self._dataplane is None:
             return {}
-        element = _Way.element(self._dataplane, self._host, self._record)
+        element = _ReturnPath.element(self._dataplane, self._host, self._record)
         if element is None:
             return {}
         return {
@@ -128,7 +128,7 @@ class InPlace:
             "refused": element.refused,
         }
 
-    def _put_in(self, way: _Way) -> None:
+    def _put_in(self, way: _ReturnPath) -> None:
         there = {one.direction: one.name for one in self._own()}
         wanted = self._expected(way.map_fd)
         if self._host.qdisc(self._peer) is None:
@@ -178,7 +178,7 @@ class InPlace:
         return self._dataplane
 
 
-class _Way:
+class _ReturnPath:
     """The way back from the engine: the filters of the service links, and the map by which they find the container."""
 
     def __init__(self, dataplane: Dataplane, host: Filters) -> None:
