@@ -214,7 +214,7 @@ class Sessions:
             left = [process for process in left if not process.wait(max(0.0, deadline - time.monotonic()))]
         final = _storage.load(directory)
         if final:
-            _session.bury(directory, final)
+            _session.conclude_killed(directory, final)
 
 
 def reason_to_start(name: str, status: str, state: _session.State | None, request: Request, targets: t.Sequence[Target], force: bool) -> str | None:

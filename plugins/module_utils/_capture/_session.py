@@ -86,7 +86,7 @@ def conclude(state: State, error: str | None = None) -> None:
     state.update(status="failed" if failed else "stopped", stopped_at=timestamp(time.time()), error=error)
 
 
-def bury(directory: str, state: State) -> bool:
+def conclude_killed(directory: str, state: State) -> bool:
     """Concludes, on disk too, a session whose supervisor was killed; False if there was nothing to do. Whoever calls
     holds the session's lock and has made sure that no tcpdump of it runs."""
     if state["status"] != "running":

@@ -238,14 +238,14 @@ def test_supervisor_that_ends_while_the_session_is_looked_at(tmp_path: pathlib.P
     assert _session.tell(str(tmp_path), before)["status"] == "failed"
 
 
-def test_bury(tmp_path: pathlib.Path) -> None:
+def test_conclude_killed(tmp_path: pathlib.Path) -> None:
     dead, ended = segment(tmp_path, 0, **NOBODY), segment(tmp_path, 1, status="stopped", stop_reason="packet_count")
     pathlib.Path(_session.log(str(tmp_path), dead)).write_text(LISTENING + FINAL)
     ring(tmp_path, dead, n=packets(3))
-    assert _session.bury(str(tmp_path), state(dead, ended, supervisor=NOBODY))
+    assert _session.conclude_killed(str(tmp_path), state(dead, ended, supervisor=NOBODY))
     kept = _storage.load(str(tmp_path))
     assert kept is not None and (kept["status"], kept["error"]) == ("failed", KILLED) and kept["stopped_at"]
     assert [(each["status"], each["stop_reason"]) for each in kept["segments"]] == [("failed", "error"), ("stopped", "packet_count")]
     assert kept["segments"][0]["packets_captured"] == 5 and kept["segments"][0]["last_packet"] == "1970-01-01T00:00:04.000000Z"
-    assert not _session.bury(str(tmp_path), kept), "once"
+    assert not _session.conclude_killed(str(tmp_path), kept), "once"
     assert _session.tell(str(tmp_path), kept)["status"] == "failed"
