@@ -14,9 +14,10 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _engine
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, SteeringError
-from ansible_collections.nettap.containers.plugins.module_utils._steering import _journal, _ping
+from ansible_collections.nettap.containers.plugins.module_utils._steering import _journal, _outcome, _ping
 from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal, Record
+from ansible_collections.nettap.containers.plugins.module_utils._steering._outcome import Outcome
 from ansible_collections.nettap.containers.plugins.module_utils._steering._watchdog import _watch
 from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _links
@@ -25,34 +26,8 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets._target
 
 # "NeuV": by it NeuVector's dp knows a tag (agent/pipe and dp/apis.h); the last two bytes number the containers.
 _TAG_PREFIX = "4e:65:75:56"
-_NAMED_PLACES = 3  # interfaces that a reason names
 # Seconds to wait for pings: before, and after (the carrier that a takeover loses comes back within one).
 _ANSWER_SECONDS, _AGAIN_SECONDS = 0.5, 5.0
-
-
-@dataclasses.dataclass
-class Outcome:
-    """What was done: reasons with the interfaces that each concerns, interfaces as container_steering returns them, the filters
-    before and after, warnings."""
-
-    reasons: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-    interfaces: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)
-    before: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)
-    after: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)
-    warnings: list[str] = dataclasses.field(default_factory=list)
-
-    def because(self, reason: str, record: Record) -> None:
-        """Note why an interface is changed."""
-        self.reasons.setdefault(reason, []).append(record.where())
-
-    @property
-    def reason(self) -> str | None:
-        """One sentence that says why something was changed, None where nothing was."""
-        told = []
-        for reason, places in self.reasons.items():
-            more = f" and {len(places) - _NAMED_PLACES} more" if len(places) > _NAMED_PLACES else ""
-            told.append(f"{', '.join(places[:_NAMED_PLACES])}{more}: {reason}")
-        return "; ".join(told) + "." if told else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +84,7 @@ def steer(targets: t.Sequence[Target], request: Request, check: bool) -> Outcome
                 planned[record.key] = topology.filters() if steered and record == before else topology.planned()
                 outcome.warnings += topology.warnings()
             if not steered or record != before:
-                outcome.because(_difference(before, record), record)
+                outcome.because(_outcome.difference(before, record), record)
                 todo.append((record, before, steered))
         if todo and not check:
             if not all(steered for _record, _before, steered in todo):
@@ -130,7 +105,7 @@ def release(targets: t.Sequence[Target], patterns: t.Sequence[str], request: Req
         for record in records:
             outcome.before += _filters(bench, record)
             outcome.interfaces.append(_describe(record, "absent"))
-            outcome.because(_standing(record), record)
+            outcome.because(_outcome.standing(record), record)
         if not check:
             bench.undo(records)
     return outcome
@@ -267,23 +242,6 @@ def _merge(before: Record, wanted: Record, request: Request) -> Record:
     """A steered interface with the wanted options. One that nobody has confirmed keeps its deadline, or is confirmed now."""
     deadline = before.deadline if request.confirm_timeout else None
     return dataclasses.replace(before, ipv6=wanted.ipv6, fail_mode=wanted.fail_mode, deadline=deadline, status="steered")
-
-
-def _difference(before: Record | None, record: Record) -> str:
-    """Return what keeps an interface from being steered as is wanted."""
-    if before is None:
-        return "not steered"
-    if before.status != "steered":
-        return _standing(before)
-    options = {name: (getattr(before, name), getattr(record, name)) for name in ("ipv6", "fail_mode")}
-    found = [f"{name} was {old}, not {new}" for name, (old, new) in options.items() if old != new]
-    if before.deadline != record.deadline:
-        found.append("not confirmed")
-    return ", ".join(found) or "its filters were not in place"
-
-
-def _standing(record: Record) -> str:
-    return record.status if record.status in ("steered", "bypassed") else "left half done by a task that was killed"
 
 
 def _refuse(bench: Bench, record: Record, known: t.Sequence[Record], request: Request) -> None:
