@@ -182,6 +182,11 @@ kept:
   returned: when there was one
   type: str
   sample: default.20260131T030000Z
+reason:
+  description: Why something was changed, or would be in check mode, as it was found.
+  returned: changed
+  type: str
+  sample: There was no session default.
 """
 
 import typing as t
@@ -227,7 +232,7 @@ def start(sessions: _control.Sessions, module: AnsibleModule) -> _control.Captur
     start_at = start_instant(params["start_at"]) if params["start_at"] else None
     with _target.resolved(params) as targets:
         if not targets:  # allow_missing
-            return _control.CaptureOutcome(False, "absent", None)
+            return _control.CaptureOutcome(None, "absent", None)
         return sessions.start(params["name"], request, targets, start_at, params["force"], params["allow_host_network"], module.check_mode)
 
 
@@ -256,6 +261,8 @@ def main() -> None:
     except NettapError as error:
         module.fail_json(msg=str(error))
     result: dict[str, t.Any] = {"changed": outcome.changed, "capture": capture}
+    if outcome.reason:
+        result["reason"] = outcome.reason
     if outcome.kept:
         result["kept"] = outcome.kept
     if module._diff:

@@ -145,6 +145,11 @@ dataplane:
     log:
       description: Where the engine's output is.
       type: str
+reason:
+  description: Why something was changed, or would be in check mode, as it was found.
+  returned: changed
+  type: str
+  sample: There was no dataplane nettap.
 """
 
 import typing as t
@@ -182,7 +187,9 @@ def main() -> None:
             result = _lifecycle.absent(params["name"], module.check_mode)
     except NettapError as error:
         module.fail_json(msg=str(error))
-    found: dict[str, t.Any] = {"changed": result.changed, "dataplane": result.after}
+    found: dict[str, t.Any] = {"changed": bool(result.reason), "dataplane": result.after}
+    if result.reason:
+        found["reason"] = result.reason
     if module._diff:
         found["diff"] = {"before": result.before, "after": result.after}
     module.exit_json(**found)

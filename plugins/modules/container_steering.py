@@ -200,6 +200,11 @@ steering:
       description: The own filters, read back from the kernel; in check mode those that would be there.
       type: list
       elements: dict
+reason:
+  description: Why something was changed, or would be in check mode, as it was found.
+  returned: changed
+  type: str
+  sample: "eth0 of web: not steered."
 """
 
 import typing as t
@@ -261,7 +266,9 @@ def main() -> None:
         module.fail_json(msg=str(error))
     for warning in outcome.warnings:
         module.warn(warning)
-    result: dict[str, t.Any] = {"changed": outcome.changed, "steering": outcome.interfaces}
+    result: dict[str, t.Any] = {"changed": bool(outcome.reason), "steering": outcome.interfaces}
+    if outcome.reason:
+        result["reason"] = outcome.reason
     if module._diff:
         result["diff"] = {"before": {"filters": outcome.before}, "after": {"filters": outcome.after}}
     module.exit_json(**result)

@@ -187,6 +187,11 @@ session_counts:
   description: As RV(nettap.containers.neuvector_dataplane_info#module:session_counts).
   returned: when dp runs
   type: dict
+reason:
+  description: Why something was changed, or would be in check mode, as it was found.
+  returned: changed
+  type: str
+  sample: "Not as asked for: policy, workloads."
 """
 
 import typing as t
@@ -248,6 +253,8 @@ def main() -> None:
     for warning in outcome.warnings:
         module.warn(warning)
     result: dict[str, t.Any] = {"changed": outcome.changed, "pid": outcome.pid, **outcome.statistics}
+    if outcome.reason:
+        result["reason"] = outcome.reason
     if module._diff:
         result["diff"] = {"before": outcome.before, "after": outcome.after}
     module.exit_json(**result)

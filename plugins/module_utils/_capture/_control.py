@@ -26,13 +26,19 @@ _TERM_TIMEOUT = 10.0  # seconds for one tcpdump
 
 @dataclasses.dataclass(frozen=True)
 class CaptureOutcome:
-    """What a task did, or in check mode would do: capture as modules return it, None when there is no such session any
-    more; before is the status it had (absent for none); kept is the name that an earlier capture of the same name got."""
+    """What a task did, or in check mode would do: reason is one sentence that says why, None where nothing is to be done;
+    capture is as modules return it, None when there is no such session any more; before is the status it had (absent for
+    none); kept is the name that an earlier capture of the same name got."""
 
-    changed: bool
+    reason: str | None
     before: str
     capture: dict[str, t.Any] | None
     kept: str | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was done."""
+        return self.reason is not None
 
     @property
     def after(self) -> str:
@@ -73,19 +79,20 @@ class Sessions:
             try:
                 state = _storage.load(directory) if there else None
                 before = _session.tell(directory, state)["status"] if state else "absent"
-                if not reason_to_start(name, before, state, request, targets, force):
-                    return CaptureOutcome(False, before, _session.tell(directory, state) if state else None)
+                reason = reason_to_start(name, before, state, request, targets, force)
+                if reason is None:
+                    return CaptureOutcome(None, before, _session.tell(directory, state) if state else None)
                 tcpdump = _tcpdump.program()
                 taps = _plan.check(targets, request, tcpdump, allow_host_network)
                 spec = self._spec(directory, request, targets, taps, tcpdump, start_at)
                 if check:
-                    return CaptureOutcome(True, before, _preview(directory, spec["state"]), self._name_to_keep(name) if there else None)
+                    return CaptureOutcome(reason, before, _preview(directory, spec["state"]), self._name_to_keep(name) if there else None)
                 if before == "running" and state:
                     self._end(name, state)
                 kept = self._name_to_keep(name)
                 if kept:
                     self.storage.rename(name, kept)
-                return CaptureOutcome(True, before, self._launch(name, spec, targets, kept), kept)
+                return CaptureOutcome(reason, before, self._launch(name, spec, targets, kept), kept)
             finally:
                 if there:
                     with contextlib.suppress(OSError):
@@ -164,19 +171,20 @@ class Sessions:
                 raise CaptureError(f"There is no capture session {name!r} under {self.storage.path} (there are: {known}).")
             before = _session.tell(directory, state)["status"]
             changed = state["status"] == "running"
+            reason = (f"Session {name} was running." if before == "running" else _orphaned(name)) if changed else None
             if check:
                 told = _session.tell(directory, state)
-                return CaptureOutcome(changed, before, {**told, "status": "stopped"} if before == "running" else told)
+                return CaptureOutcome(reason, before, {**told, "status": "stopped"} if before == "running" else told)
             if changed:
                 self._end(name, state)
-            return CaptureOutcome(changed, before, self._about(name))
+            return CaptureOutcome(reason, before, self._about(name))
 
     def remove(self, name: str, check: bool = False) -> CaptureOutcome:
         """Ends a session and deletes its captures; changed if it was there."""
         directory = self.storage.directory(name)
         with self.storage.locked(name) as there:
             if not there:
-                return CaptureOutcome(False, "absent", None)
+                return CaptureOutcome(None, "absent", None)
             state = None
             with contextlib.suppress(StorageError):  # a damaged session.json must not keep its session from being removed
                 state = _storage.load(directory)
@@ -186,7 +194,7 @@ class Sessions:
                     self._end(name, state)
                 _stage.clear(directory)
                 self.storage.remove(name)
-            return CaptureOutcome(True, before, None)
+            return CaptureOutcome(f"Session {name} was there ({before}).", before, None)
 
     def wait(self, name: str) -> dict[str, t.Any]:
         """Waits for the end of a session and returns it with its final figures."""
@@ -219,11 +227,13 @@ class Sessions:
 
 
 def reason_to_start(name: str, status: str, state: _session.State | None, request: Request, targets: t.Sequence[Target], force: bool) -> str | None:
-    """Why a session has to be (re)started; None if it runs as asked for. Raises CaptureError if it runs otherwise."""
+    """Return one sentence that says why a session has to be (re)started; None if it runs as asked for. Raise CaptureError if it runs otherwise."""
     if state is None:
-        return "there is none"
-    if status != "running" or _session.supervisor(state) is None:
-        return f"it is {status}"
+        return f"There was no session {name}."
+    if status != "running":
+        return f"Session {name} has {status}."
+    if _session.supervisor(state) is None:
+        return _orphaned(name)
     differences = request.differences(Request.of(state["request"]))
     if state["targets"] != _identities(targets):
         theirs = ", ".join(sorted({segment["container"] for segment in state["segments"]}))
@@ -232,8 +242,12 @@ def reason_to_start(name: str, status: str, state: _session.State | None, reques
     if not differences:
         return None
     if force:
-        return "; ".join(differences)
+        return f"Session {name} was running with other arguments ({'; '.join(differences)})."
     raise CaptureError(f"Session {name} is running with other arguments ({'; '.join(differences)}): use another name, or force: true to restart it.")
+
+
+def _orphaned(name: str) -> str:
+    return f"The supervisor of session {name} was killed."
 
 
 def _preview(directory: str, state: _session.State) -> dict[str, t.Any]:

@@ -29,16 +29,21 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 class ConfigurationOutcome:
     """What was done (in check mode: would be).
 
-    before and after are configurations (the keys of _neuvector_policy.EMPTY, and in_force); statistics are what dp
-    counts. pid is None where no dp runs.
+    reason is one sentence that says why, None where nothing was. before and after are configurations (the keys of
+    _neuvector_policy.EMPTY, and in_force); statistics are what dp counts. pid is None where no dp runs.
     """
 
-    changed: bool
+    reason: str | None
     before: dict[str, t.Any]
     after: dict[str, t.Any]
     pid: int | None = None
     statistics: dict[str, t.Any] = dataclasses.field(default_factory=dict)
     warnings: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was done."""
+        return self.reason is not None
 
 
 def alive(path: str = SOCKET, timeout: float = 10) -> int:
@@ -85,7 +90,7 @@ def withdraw(macs: list[str] | None, path: str = SOCKET, timeout: float = 10, ch
             record.macs = sorted({*record.macs, *(mac.lower() for mac in macs or [])})
             return _Change(session, record, config, timeout).reach(store, check)
     except NotRunning:
-        return ConfigurationOutcome(False, {}, {})
+        return ConfigurationOutcome(None, {}, {})
 
 
 def _store(session: Session) -> Store:
@@ -124,7 +129,7 @@ class _Change:
     def reach(self, store: Store, check: bool) -> ConfigurationOutcome:
         """Goes it, unless dp is there already."""
         record, config = self._record, self._config
-        outcome = ConfigurationOutcome(bool(self._doubt) or config != record.config, {**record.config, "in_force": not self._doubt},
+        outcome = ConfigurationOutcome(self._reason(), {**record.config, "in_force": not self._doubt},
                           {**config, "in_force": True}, self._session.namespace.pid)
         if outcome.changed and not check:
             store.save(Record(config, False, sorted({*record.macs, *self._old, *self._new}), [], record.icmp or config["icmp_policy"]))
@@ -135,11 +140,18 @@ class _Change:
             else:
                 store.save(Record(config, True, sorted(self._new), _rule_counters(self._session), record.icmp or config["icmp_policy"]))
         if outcome.changed:
-            outcome.warnings += [f"dp was not as it had been left: {self._doubt}."] if self._doubt else []
+            outcome.warnings += [outcome.reason] if self._doubt and outcome.reason else []
             outcome.warnings += [f"For workload {mac} the default action can take a minute to hold for new peers, of which there are too many to name "
                                  "them to dp: tell its addresses (workloads, addresses)." for mac in model.hesitant(config)]
         outcome.statistics = _statistics(self._session, record.config if check else config)
         return outcome
+
+    def _reason(self) -> str | None:
+        """Return one sentence that says why dp is to be told, None where it is as it should be."""
+        if self._doubt:
+            return f"dp was not as it had been left: {self._doubt}."
+        different = [name for name in self._config if self._config[name] != self._record.config[name]]
+        return f"Not as asked for: {', '.join(different)}." if different else None
 
     def _deviation(self) -> str:
         """How dp differs from what is recorded of it, "" where it does not."""

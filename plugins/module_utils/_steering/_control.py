@@ -14,9 +14,10 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _engine
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, SteeringError
-from ansible_collections.nettap.containers.plugins.module_utils._steering import _journal, _ping
+from ansible_collections.nettap.containers.plugins.module_utils._steering import _journal, _outcome, _ping
 from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench, going_on
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal, Record
+from ansible_collections.nettap.containers.plugins.module_utils._steering._outcome import SteeringOutcome
 from ansible_collections.nettap.containers.plugins.module_utils._steering._watchdog import _watch
 from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _links
@@ -27,17 +28,6 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets._target
 _TAG_PREFIX = "4e:65:75:56"
 # Seconds to wait for pings: before, and after (the carrier that a takeover loses comes back within one).
 _ANSWER_SECONDS, _AGAIN_SECONDS = 0.5, 5.0
-
-
-@dataclasses.dataclass
-class SteeringOutcome:
-    """What was done: interfaces as container_steering returns them, the filters before and after, warnings."""
-
-    changed: bool = False
-    interfaces: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)
-    before: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)
-    after: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)
-    warnings: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +57,10 @@ def steer(targets: t.Sequence[Target], request: Request, check: bool) -> Steerin
                 raise SteeringError(f"There is no dataplane {request.dataplane} on this host: make it with nettap.containers.container_dataplane and start its "
                                     "engine in it first (the role nettap.containers.inline_protect does both).")
             # Its links have no numbers yet, so the filters cannot be told.
-            return SteeringOutcome(True, [_describe(record, "steered") for record in wanted])
+            for record in wanted:
+                outcome.because("not steered", record)
+            outcome.interfaces = [_describe(record, "steered") for record in wanted]
+            return outcome
         if (bench.dataplane.topology, bench.dataplane.mode) != (request.topology, request.mode):
             raise SteeringError(f"The dataplane {request.dataplane} is made for topology {bench.dataplane.topology}, mode {bench.dataplane.mode}, "
                                 f"not {request.topology}, {request.mode}: give these, or another dataplane_netns.")
@@ -91,7 +84,7 @@ def steer(targets: t.Sequence[Target], request: Request, check: bool) -> Steerin
                 planned[record.key] = topology.filters() if steered and record == before else topology.planned()
                 outcome.warnings += topology.warnings()
             if not steered or record != before:
-                outcome.changed = True
+                outcome.because(_outcome.difference(before, record), record)
                 todo.append((record, before, steered))
         if todo and not check:
             if not all(steered for _record, _before, steered in todo):
@@ -112,7 +105,7 @@ def release(targets: t.Sequence[Target], patterns: t.Sequence[str], request: Req
         for record in records:
             outcome.before += _filters(bench, record)
             outcome.interfaces.append(_describe(record, "absent"))
-        outcome.changed = bool(records)
+            outcome.because(_outcome.standing(record), record)
         if not check:
             bench.undo(records)
     return outcome
@@ -128,7 +121,7 @@ def bypass(targets: t.Sequence[Target], patterns: t.Sequence[str], request: Requ
                 planned = topology.planned(bypassed=True)
                 outcome.after += planned
                 if record.status != "bypassed" or topology.steered():
-                    outcome.changed = True
+                    outcome.because("steered", record)
                     if not check:
                         record.status = "bypassed"
                         bench.journal.save(record)  # first, or the watchdog would put the filters back

@@ -19,9 +19,9 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 
 @dataclasses.dataclass
 class DataplaneOutcome:
-    """What was done; before and after are as container_dataplane returns them."""
+    """What was done; reason is one sentence that says why, None where nothing was; before and after are as container_dataplane returns them."""
 
-    changed: bool
+    reason: str | None
     before: dict[str, t.Any]
     after: dict[str, t.Any]
 
@@ -42,15 +42,17 @@ def present(
 ) -> DataplaneOutcome:
     """Makes what is missing, runs the engine if one is given, and waits until it forwards. Raises NettapError, and what it made is gone again."""
     before = describe(name)
-    running = before.get("engine")
-    starts = engine is not None and (restart or running != list(engine))
+    reason = None if before else f"There was no dataplane {name}."
+    starts = engine is not None and (restart or before.get("engine") != list(engine))
+    if before and starts:
+        reason = _why_start(name, before["engine"], list(engine or ()))
     if check:
         if before and (before["topology"], before["mode"]) != (topology, mode):
             _namespace.create(name, topology, mode, mtu)  # which refuses
         after = before or {**_namespace.planned(name, topology, mode, mtu), "engine": None, "engine_pids": [], "log": _service.Service(f"engine-{name}").log()}
         if engine is not None and starts:
             after = {**after, "engine": list(engine), "engine_pids": []}
-        return DataplaneOutcome(not before or starts, before, after)
+        return DataplaneOutcome(reason, before, after)
     made = _namespace.create(name, topology, mode, mtu)
     if engine is not None and starts:
         service = _service.Service(f"engine-{name}", _in_namespace(name, engine), f"nettap engine of the dataplane {name}", always=True)
@@ -65,7 +67,7 @@ def present(
                 if made:
                     _namespace.remove(name)
                 raise DataplaneError(f"{error} The engine said: {' / '.join(said) or 'nothing'}.") from error
-    return DataplaneOutcome(made or starts, before, describe(name))
+    return DataplaneOutcome(reason, before, describe(name))
 
 
 def absent(name: str, check: bool) -> DataplaneOutcome:
@@ -79,7 +81,7 @@ def absent(name: str, check: bool) -> DataplaneOutcome:
                              "(container_steering, state: absent).")
     there = bool(before) or os.path.exists(os.path.join(_netns.NAMED, name))
     if check:
-        return DataplaneOutcome(there or service.running(), before, {})
+        return DataplaneOutcome(_why_remove(name, there, service.running()), before, {})
     stopped = service.stop()
     _watch.stop(name)
     namespace = _namespace.open_namespace(name)
@@ -90,7 +92,19 @@ def absent(name: str, check: bool) -> DataplaneOutcome:
             raise DataplaneError(f"Processes still run in the dataplane {name} (PID {', '.join(map(str, left))}): end them first.")
     removed = _namespace.remove(name)
     _journal.Journal(name).discard()
-    return DataplaneOutcome(stopped or removed, before, {})
+    return DataplaneOutcome(_why_remove(name, removed, stopped), before, {})
+
+
+def _why_start(name: str, running: list[str] | None, engine: list[str]) -> str:
+    if running is None:
+        return f"The engine of the dataplane {name} was not running."
+    return f"A restart was asked for of the engine of the dataplane {name}." if running == engine else f"The dataplane {name} had another engine."
+
+
+def _why_remove(name: str, there: bool, ran: bool) -> str | None:
+    if there:
+        return f"The dataplane {name} was there."
+    return f"The engine of the dataplane {name} was running." if ran else None
 
 
 def _wait(name: str, timeout: float, control: str | None) -> None:

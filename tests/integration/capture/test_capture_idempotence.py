@@ -23,13 +23,17 @@ def test_second_run_and_check_mode(captures, container):
     target = container()
     where = reach(target)
     begin = {"container": [target.name], "filter": TRAFFIC, "interface": ["eth0", "any"], "duration": 600, "buffer_size": 4096}
-    for state, before, after in (("started", "absent", "running"), ("stopped", "running", "stopped"), ("absent", "stopped", "absent")):
+    for state, before, after, reason in (
+        ("started", "absent", "running", "There was no session default."),
+        ("stopped", "running", "stopped", "Session default was running."),
+        ("absent", "stopped", "absent", "Session default was there (stopped)."),
+    ):
         options = {"state": state, "diff": True, **(begin if state == "started" else {})}
         untouched = picture(captures)
         predicted = succeeded(captures.task(check=True, **options))
         assert picture(captures) == untouched
         done = succeeded(captures.task(**options))
-        assert predicted["changed"] is done["changed"] is True
+        assert predicted["changed"] is done["changed"] is True and predicted["reason"] == done["reason"] == reason
         assert predicted["diff"] == done["diff"] == {"before": {"default": before}, "after": {"default": after}}
         assert [capture and capture["status"] for capture in (predicted["capture"], done["capture"])] == [None if after == "absent" else after] * 2
         if state == "started":
@@ -38,7 +42,7 @@ def test_second_run_and_check_mode(captures, container):
         touched = picture(captures)
         for check in (False, True):
             again = succeeded(captures.task(check=check, **options))
-            assert again["changed"] is False
+            assert again["changed"] is False and "reason" not in again
             assert again["diff"] == {"before": {"default": after}, "after": {"default": after}}
             assert picture(captures) == touched
     assert captures.find() is None

@@ -195,7 +195,8 @@ def test_configured_once_and_for_all(dp: Dp) -> None:
     assert planned["changed"] and not planned["workloads"]
     assert not dp.knows(MAC) and not glob.glob(f"{RECORDS}/neuvector-*"), "check mode tells nothing and records nothing"
     done = dp.told(diff=True, **BASE)
-    assert done["changed"] and done["diff"] == planned["diff"]
+    assert done["changed"] and done["diff"] == planned["diff"] and planned.keys() == done.keys()
+    assert planned["reason"] == done["reason"] == "Not as asked for: internal_networks, service_port, workloads."
     assert done["diff"]["before"]["service_port"] is None and done["diff"]["after"]["service_port"] == "vth"
     (web,) = done["workloads"]
     assert web == {
@@ -204,7 +205,7 @@ def test_configured_once_and_for_all(dp: Dp) -> None:
     }  # fmt: skip
     for check in (True, False):
         again = dp.told(check=check, diff=True, **BASE)
-        assert not again["changed"] and again["diff"]["before"] == again["diff"]["after"]
+        assert not again["changed"] and "reason" not in again and again["diff"]["before"] == again["diff"]["after"]
     (record,) = glob.glob(f"{RECORDS}/neuvector-*")
     assert (stat.S_IMODE(os.stat(record).st_mode), stat.S_IMODE(os.stat(RECORDS).st_mode)) == (0o600, 0o700)
 
@@ -361,7 +362,7 @@ def test_what_somebody_else_changed_is_put_right(dp: Dp, meddling: protocol.Mess
     dp.send(meddling)
     for check in (True, False):
         done = dp.told(**BASE, policy=policy, check=check, diff=True)
-        assert done["changed"] and any(words in warning for warning in done["warnings"])
+        assert done["changed"] and words in done["reason"] and done["reason"] in done["warnings"]
         assert (done["diff"]["before"]["in_force"], done["diff"]["after"]["in_force"]) == (False, True)
     assert not dp.told(**BASE, policy=policy)["changed"]
     assert not dp.passes(frame(PEER, ADDRESS)) and dp.passes(frame(PEER, ADDRESS, port=81))

@@ -173,30 +173,38 @@ def test_a_second_run_changes_nothing_and_check_mode_predicts(topology, containe
         assert "steering" in result, result
         return result
 
-    steps: list[dict[str, t.Any]] = [
-        {"state": "present"},
-        {"state": "present", "ipv6": "bypass"},
-        {"state": "bypassed"},
-        {"state": "present", "ipv6": "bypass", "fail_mode": "closed"},
-        {"state": "absent"},
+    steps: list[tuple[dict[str, t.Any], str]] = [
+        ({"state": "present", "confirm_timeout": 600}, "not steered"),
+        ({"state": "present", "ipv6": "bypass"}, "ipv6 was steer, not bypass, not confirmed"),
+        ({"state": "bypassed"}, "steered"),
+        ({"state": "present", "ipv6": "bypass", "fail_mode": "closed"}, "bypassed"),
+        ({"state": "absent"}, "steered"),
     ]
-    for step in steps:
+    for step, reason in steps:
         filters = [one["filters"] for one in info(run_module)["steering"]]
         checked = steer(web, check=True, **step)
         assert [one["filters"] for one in info(run_module)["steering"]] == filters
         done = steer(web, **step)
         assert (checked["changed"], done["changed"]) == (True, True), step
+        assert checked["reason"] == done["reason"] == f"eth0 of {web.name}: {reason}."
         assert checked["diff"] == done["diff"]
         assert one(checked).keys() == one(done).keys() and one(checked)["filters"] == one(done)["filters"]
-        assert not steer(web, check=True, **step)["changed"]
-        assert not steer(web, **step)["changed"]
+        for check in (True, False):
+            again = steer(web, check=check, **step)
+            assert not again["changed"] and "reason" not in again
     made = {"topology": topology, "engine": [*tools.FORWARDER, *LINKS["bridge"]]}
-    assert not run_module("container_dataplane", made)["changed"]
-    assert run_module("container_dataplane", {"state": "absent"}, check=True)["changed"]
-    assert run_module("container_dataplane", {"state": "absent"})["changed"]
-    assert not run_module("container_dataplane", {"state": "absent"})["changed"]
+    done = run_module("container_dataplane", made)
+    assert not done["changed"] and "reason" not in done
+    restart = run_module("container_dataplane", {**made, "restart": True}, check=True)
+    assert restart["reason"] == "A restart was asked for of the engine of the dataplane nettap."
+    assert run_module("container_dataplane", {**made, "engine": ["true"]}, check=True)["reason"] == "The dataplane nettap had another engine."
+    for check in (True, False):
+        gone = run_module("container_dataplane", {"state": "absent"}, check=check)
+        assert gone["changed"] and gone["reason"] == "The dataplane nettap was there."
+    gone = run_module("container_dataplane", {"state": "absent"})
+    assert not gone["changed"] and "reason" not in gone
     planned = run_module("container_dataplane", made, check=True)
-    assert planned["changed"] and not os.path.exists("/run/netns/nettap")
+    assert planned["changed"] and planned["reason"] == "There was no dataplane nettap." and not os.path.exists("/run/netns/nettap")
     done = run_module("container_dataplane", made)
     assert planned["dataplane"].keys() == done["dataplane"].keys() and "diff" not in {*planned, *done}
     assert [(link["name"], link["engine_name"]) for link in planned["dataplane"]["links"]] == [

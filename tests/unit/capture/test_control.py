@@ -35,19 +35,20 @@ def running(*of: tuple[str, str, str], alive: bool = True, status: str = "runnin
 @pytest.mark.parametrize(
     ("state", "wanted", "options", "reason"),
     [
-        (None, [WEB], {}, "there is none"),
+        (None, [WEB], {}, "There was no session x."),
         (running(WEB), [WEB], {}, None),
         (running(WEB, DB), [DB, WEB], {}, None),
         (running(WEB, **ICMP), [WEB], ICMP, None),
-        (running(WEB, status="stopped"), [WEB], {}, "it is stopped"),
-        (running(WEB, status="failed"), [WEB], {}, "it is failed"),
-        (running(WEB, status="stopped"), [DB], ICMP, "it is stopped"),
+        (running(WEB, status="stopped"), [WEB], {}, "Session x has stopped."),
+        (running(WEB, status="failed"), [WEB], {}, "Session x has failed."),
+        (running(WEB, status="stopped"), [DB], ICMP, "Session x has stopped."),
         # A tcpdump that a dead supervisor has left is no session that runs.
-        (running(WEB, alive=False), [WEB], {}, "it is running"),
+        (running(WEB, alive=False), [WEB], {}, "The supervisor of session x was killed."),
         # With force, the differences are the reason; without them there is none.
         (running(WEB), [WEB], {"force": True}, None),
-        (running(WEB, **ICMP), [WEB], {"force": True, "filter": "tcp", "duration": 5}, "filter: 'icmp', not 'tcp'; duration: 0, not 5"),
-        (running(WEB, DB), [WEB], {"force": True}, "containers: db, web, not web"),
+        (running(WEB, **ICMP), [WEB], {"force": True, "filter": "tcp", "duration": 5},
+         "Session x was running with other arguments (filter: 'icmp', not 'tcp'; duration: 0, not 5)."),
+        (running(WEB, DB), [WEB], {"force": True}, "Session x was running with other arguments (containers: db, web, not web)."),
     ],
 )
 def test_reason_to_start(state: dict[str, t.Any] | None, wanted: list[tuple[str, str, str]], options: dict[str, t.Any], reason: str | None) -> None:

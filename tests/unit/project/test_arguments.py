@@ -9,6 +9,7 @@ import importlib
 import types
 import typing as t
 
+import ansible_cli
 import pytest
 import yaml
 from ansible.plugins.action import ActionBase
@@ -20,6 +21,13 @@ PLUGINS = "ansible_collections.nettap.containers.plugins"
 MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("[!_]*.py"))
 ACTIONS = sorted(path.stem for path in (ROOT / "plugins/action").glob("[!_]*.py"))
 GROUPS: dict[str, list[str]] = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())["action_groups"]
+
+# Options without which a module is not run at all.
+NEEDED: dict[str, dict[str, t.Any]] = {
+    "container_capture_stream": {"argv": ["cat"]},
+    "kubernetes_helper_pod": {"node": ["worker"], "image": "helper"},
+    "kubernetes_pods_info": {"deployment": "web"},
+}
 
 
 class Asked(Exception):
@@ -87,6 +95,12 @@ def test_action_plugin_and_module_have_one_spec(name: str, monkeypatch: pytest.M
     rules = set(module) - {"argument_spec", "supports_check_mode"}
     # Options that nobody sets exclude each other on the controller alone.
     assert {rule: module[rule] for rule in rules} == {rule: spec[rule] for rule in rules} and (not staging or not rules)
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_module_says_that_its_action_plugin_was_not_run(name: str) -> None:
+    done = ansible_cli.run_module(name, NEEDED.get(name))
+    assert done["failed"] and done["msg"].endswith(f" was not run: call it by its full name, nettap.containers.{name}.")
 
 
 @pytest.mark.parametrize("group", GROUPS)
