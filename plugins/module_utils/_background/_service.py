@@ -132,21 +132,25 @@ class Service:
             raise NettapError(f"The service {self._unit} did not start ({done.stderr.strip()}); see {self.log()}.")
 
     def _start_keeper(self, argv: list[str]) -> None:
-        os.makedirs(_FOLDER, mode=0o700, exist_ok=True)
+        """Records the keeper before it may run anything: whenever we are killed, what runs is known."""
+        with refused_as(StorageError, f"The folder {_FOLDER} cannot be made", "look at the free room and the mount of /run"):
+            os.makedirs(_FOLDER, mode=0o700, exist_ok=True)
         archive = os.path.join(_FOLDER, f"{self.name}.pyz")
         log = os.path.join(_FOLDER, f"{self.name}.log")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         _files.replace(archive, _archive.build(_keeper))
-        with open(os.open(log, flags, 0o600), "wb") as output:
+        waits, holds = os.pipe2(os.O_CLOEXEC)
+        refusals = refused_as(NettapError, f"The keeper of {self.name} cannot be started", "look at the free room of /run, the memory and the processes")
+        with open(waits, "rb") as start, open(holds, "wb"), refusals, open(os.open(log, flags, 0o600), "wb") as output:
             # It outlives us; and module_utils know no AnsibleModule whose run_command they could call.
             process = subprocess.Popen(  # pylint: disable=consider-using-with,ansible-bad-function
-                [sys.executable, "-I", archive, "always" if self.always else "on-failure", *argv],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/",
+                [sys.executable, "-I", archive, self._state, "always" if self.always else "on-failure", *argv],
+                stdin=start, stdout=output, stderr=output, start_new_session=True, cwd="/",
                 env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
             )
-        started = _process.start_time(process.pid)
-        process.returncode = 0  # not ours to wait for: no warning that it still runs
-        _files.replace_json(self._state, {"pid": process.pid, "started": started, "argv": argv})
+            started = _process.start_time(process.pid)
+            process.returncode = 0  # not ours to wait for: no warning that it still runs
+            _files.replace_json(self._state, {"pid": process.pid, "started": started, "argv": argv})
 
     def _load(self) -> dict[str, t.Any]:
         try:
