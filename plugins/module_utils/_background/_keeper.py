@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -24,20 +26,31 @@ class _Stop(Exception):
 
 
 def main() -> None:
-    """Runs the arguments after the first as a program, again when it fails (on-failure) or always; SIGTERM ends both."""
-    signal.signal(signal.SIGTERM, _stop)
-    restart, *argv = sys.argv[1:]
+    """Runs the arguments after the second as a program, again when it fails (on-failure) or always; SIGTERM ends both.
+
+    The first names the record of this process. Who starts us closes our standard input once that is written, and the kernel does if they are killed.
+    """
     program: subprocess.Popen[bytes] | None = None
     try:
+        signal.signal(signal.SIGTERM, _stop)
+        record, restart, *argv = sys.argv[1:]
+        sys.stdin.buffer.read()
+        if not _recorded(record):  # nobody would find us
+            return
         while True:
-            # It is waited for over many turns; and this is no module that has a run_command.
-            program = subprocess.Popen(argv, stdin=subprocess.DEVNULL, preexec_fn=_end_with_keeper)  # pylint: disable=all
+            try:
+                # It is waited for over many turns; and this is no module that has a run_command.
+                program = subprocess.Popen(argv, stdin=subprocess.DEVNULL, preexec_fn=_end_with_keeper)  # pylint: disable=all
+            except OSError as error:
+                _note(f"{argv[0]} cannot be started ({error.strerror}); it is tried again.")
+                time.sleep(PAUSE)
+                continue
             _wait(program, None)
             _send(program, signal.SIGKILL)
             code = program.wait()
             if code == 0 and restart != "always":
                 return
-            sys.stderr.write(f"{time.strftime('%FT%T%z')} {argv[0]} ended with {code}; it is started again.\n")
+            _note(f"{argv[0]} ended with {code}; it is started again.")
             time.sleep(PAUSE)
     except _Stop:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -46,6 +59,19 @@ def main() -> None:
             _wait(program, STOP_SECONDS)
             _send(program, signal.SIGKILL)
             program.wait()
+
+
+def _recorded(path: str) -> bool:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return bool(json.load(stream)["pid"] == os.getpid())
+    except FileNotFoundError:
+        return False
+
+
+def _note(text: str) -> None:
+    with contextlib.suppress(OSError):  # of a full disk
+        sys.stderr.write(f"{time.strftime('%FT%T%z')} {text}\n")
 
 
 def _stop(*_arguments: t.Any) -> None:

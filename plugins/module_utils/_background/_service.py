@@ -21,13 +21,15 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._background import _archive, _keeper
-from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
-from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _process
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, StorageError, refused_as
+from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _process, _program
 
 _FOLDER = "/run/nettap/services"
 _UNITS = "/run/systemd/system"
 _STOP_SECONDS = _keeper.STOP_SECONDS + 5.0
 # What systemd.service(5) has a meaning for inside of quotes.
+_NOT_LOADED = 5  # what systemctl(1) ends with for a unit that is not loaded (the LSB's "program is not installed")
+_LOOK = "look whether systemd answers (systemctl status)"
 _QUOTED = str.maketrans({"\\": "\\\\", '"': '\\"', "%": "%%", "$": "$$", "\n": "\\n"})
 
 
@@ -55,13 +57,15 @@ class Service:
         if not self.running():
             return None
         if _systemd():
-            with open(os.path.join(_UNITS, self._unit), encoding="utf-8") as stream:
+            found = None
+            refusals = refused_as(StorageError, f"The unit {self._unit} cannot be read", "look at /run/systemd/system")
+            with refusals, contextlib.suppress(FileNotFoundError), open(os.path.join(_UNITS, self._unit), encoding="utf-8") as stream:
                 found = re.search(r"^# argv (.*)$", stream.read(), re.MULTILINE)
             return list(json.loads(found[1])) if found else None
         return list(self._load().get("argv", []))
 
     def start(self) -> bool:
-        """Starts it, or starts it anew where it runs with other arguments; True if anything was done."""
+        """Starts it, or starts it anew where it runs with other arguments; True if anything was done. Raises NettapError."""
         if self.argv is None:
             raise ValueError("There is nothing to start.")
         if self.argv_running() == self.argv:
@@ -74,15 +78,15 @@ class Service:
         return True
 
     def stop(self) -> bool:
-        """Ends it (SIGTERM, and SIGKILL when that does not help); True if it ran."""
+        """Ends it (SIGTERM, and SIGKILL when that does not help); True if it ran. Raises NettapError, and it is still known."""
         ran = self.running()
         if _systemd():
             path = os.path.join(_UNITS, self._unit)
             if os.path.exists(path):
-                _systemctl("stop", self._unit)
-                os.unlink(path)
-                _systemctl("daemon-reload")
-                _systemctl("reset-failed", self._unit)
+                _demand("stop", self._unit)
+                _files.remove(path)
+                _demand("daemon-reload")
+                _systemctl("reset-failed", self._unit)  # which it need not have
             return ran
         keeper = self._keeper()
         if keeper is not None and keeper.send(signal.SIGTERM) and not keeper.wait(_STOP_SECONDS):
@@ -101,11 +105,10 @@ class Service:
     def tail(self, lines: int = 5) -> list[str]:
         """Its last words."""
         if _systemd():
-            # module_utils know no AnsibleModule whose run_command they could call.
-            done = subprocess.run(  # pylint: disable=ansible-bad-function
-                ["journalctl", "-u", self._unit, "-n", str(lines), "-o", "cat", "--no-pager"],
-                stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=30,
-            )
+            try:
+                done = _program.run(["journalctl", "-u", self._unit, "-n", str(lines), "-o", "cat", "--no-pager"], NettapError, 30)
+            except NettapError as error:  # it is asked for what another error shall tell
+                return [str(error)]
             return done.stdout.strip().splitlines()
         try:
             with open(os.path.join(_FOLDER, f"{self.name}.log"), encoding="utf-8", errors="replace") as stream:
@@ -114,35 +117,40 @@ class Service:
             return []
 
     def _start_unit(self, argv: list[str]) -> None:
-        os.makedirs(_UNITS, exist_ok=True)
         path = os.path.join(_UNITS, self._unit)
         program = " ".join(f'"{argument.translate(_QUOTED)}"' for argument in [shutil.which(argv[0]) or argv[0], *argv[1:]])
         text = (f"# argv {json.dumps(argv)}\n[Unit]\nDescription={self.description}\nStartLimitIntervalSec=0\n\n"
                 f"[Service]\nExecStart={program}\nRestart={'always' if self.always else 'on-failure'}\n"
                 f"RestartSec={_keeper.PAUSE}\nTimeoutStopSec={_keeper.STOP_SECONDS:.0f}\n")
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644), "w", encoding="utf-8") as stream:
-            stream.write(text)
-        _systemctl("daemon-reload")
+        with refused_as(StorageError, f"The unit {path} cannot be written", "look at the free room and the mount of /run"):
+            os.makedirs(_UNITS, exist_ok=True)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644), "w", encoding="utf-8") as stream:
+                stream.write(text)
+        _demand("daemon-reload")
         done = _systemctl("start", self._unit)
         if done.returncode:
             raise NettapError(f"The service {self._unit} did not start ({done.stderr.strip()}); see {self.log()}.")
 
     def _start_keeper(self, argv: list[str]) -> None:
-        os.makedirs(_FOLDER, mode=0o700, exist_ok=True)
+        """Records the keeper before it may run anything: whenever we are killed, what runs is known."""
+        with refused_as(StorageError, f"The folder {_FOLDER} cannot be made", "look at the free room and the mount of /run"):
+            os.makedirs(_FOLDER, mode=0o700, exist_ok=True)
         archive = os.path.join(_FOLDER, f"{self.name}.pyz")
         log = os.path.join(_FOLDER, f"{self.name}.log")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         _files.replace(archive, _archive.build(_keeper))
-        with open(os.open(log, flags, 0o600), "wb") as output:
+        waits, holds = os.pipe2(os.O_CLOEXEC)
+        refusals = refused_as(NettapError, f"The keeper of {self.name} cannot be started", "look at the free room of /run, the memory and the processes")
+        with open(waits, "rb") as start, open(holds, "wb"), refusals, open(os.open(log, flags, 0o600), "wb") as output:
             # It outlives us; and module_utils know no AnsibleModule whose run_command they could call.
             process = subprocess.Popen(  # pylint: disable=consider-using-with,ansible-bad-function
-                [sys.executable, "-I", archive, "always" if self.always else "on-failure", *argv],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/",
+                [sys.executable, "-I", archive, self._state, "always" if self.always else "on-failure", *argv],
+                stdin=start, stdout=output, stderr=output, start_new_session=True, cwd="/",
                 env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
             )
-        started = _process.start_time(process.pid)
-        process.returncode = 0  # not ours to wait for: no warning that it still runs
-        _files.replace_json(self._state, {"pid": process.pid, "started": started, "argv": argv})
+            started = _process.start_time(process.pid)
+            process.returncode = 0  # not ours to wait for: no warning that it still runs
+            _files.replace_json(self._state, {"pid": process.pid, "started": started, "argv": argv})
 
     def _load(self) -> dict[str, t.Any]:
         try:
@@ -163,10 +171,14 @@ def _systemd() -> bool:
 
 
 def _systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
-    # module_utils know no AnsibleModule whose run_command they could call.
-    return subprocess.run(  # pylint: disable=ansible-bad-function
-        ["systemctl", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120
-    )
+    return _program.run(["systemctl", *arguments], NettapError, remedy=_LOOK)
+
+
+def _demand(*arguments: str) -> None:
+    """Runs systemctl, and raises NettapError with its words where it fails; that it knows no such unit is no failure."""
+    done = _systemctl(*arguments)
+    if done.returncode not in (0, _NOT_LOADED):
+        raise NettapError(f"systemctl {' '.join(arguments)} failed ({' '.join(done.stderr.split()).rstrip('.') or f'code {done.returncode}'}): {_LOOK}.")
 
 
 def wait(condition: t.Callable[[], bool], seconds: float) -> bool:

@@ -40,25 +40,36 @@ def launch(name: str, spec: dict[str, t.Any], descriptors: t.Sequence[int]) -> d
         orders = stack.enter_context(tempfile.TemporaryFile())
         orders.write(json.dumps({**spec, "ready": said}).encode())
         orders.seek(0)
+        words = stack.enter_context(tempfile.TemporaryFile())
         try:
             # It outlives us; and module_utils know no AnsibleModule whose run_command they could call.
             process = subprocess.Popen(  # pylint: disable=consider-using-with,ansible-bad-function
                 [*_scope(name), sys.executable, "-I", f"/proc/self/fd/{archive.fileno()}", "nettap-capture", spec["directory"]],
-                stdin=orders, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=[archive.fileno(), said, *descriptors],
+                stdin=orders, stdout=subprocess.DEVNULL, stderr=words, pass_fds=[archive.fileno(), said, *descriptors],
                 start_new_session=True, cwd="/", env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
             )
+        except OSError as error:
+            raise CaptureError(f"The supervisor of session {name} cannot be started: {error.strerror}; look at the host's memory and processes.") from error
         finally:
             os.close(said)
         poller = select.poll()
         poller.register(heard, select.POLLIN)
         if not poller.poll(_TIMEOUT * 1000):
             process.terminate()
-            raise CaptureError(f"The supervisor of session {name} did not answer within {_TIMEOUT:.0f} s and was ended.")
+            raise CaptureError(f"The supervisor of session {name} did not answer within {_TIMEOUT:.0f} s and was ended{_last(words)}.")
         answer = os.read(heard, 65536)
         process.returncode = 0  # not ours to wait for: no warning that it still runs
-    if not answer:
-        raise CaptureError(f"The supervisor of session {name} ended before it could say why; see {spec['directory']}/supervisor.log, if it is there.")
+        if not answer:
+            raise CaptureError(f"The supervisor of session {name} ended before it could say why{_last(words)}; "
+                               f"see {spec['directory']}/supervisor.log, if it is there.")
     return json.loads(answer)
+
+
+def _last(words: t.IO[bytes]) -> str:
+    """The last line that systemd-run, or Python, has written to its standard error, for the end of a sentence."""
+    words.seek(0)
+    lines = words.read().decode(errors="replace").strip().splitlines()
+    return f" ({lines[-1].strip().rstrip('.')})" if lines else ""
 
 
 def _scope(name: str) -> list[str]:

@@ -92,10 +92,13 @@ class Journal:
         with _files.held(self.path, patience, busy):
             yield
 
-    def records(self) -> list[Record]:
-        """All records, in the order of containers' names. Raises SteeringError for a damaged one."""
+    def records(self, damaged: dict[str, str] | None = None) -> list[Record]:
+        """All records, in the order of containers' names.
+
+        Raises SteeringError for a damaged one, or puts what is to be said of it into damaged, by its key. Raises StorageError.
+        """
         found = []
-        for name in sorted(os.listdir(self.path)) if os.path.isdir(self.path) else []:
+        for name in self._files():
             if name.endswith(".json"):
                 path = os.path.join(self.path, name)
                 try:
@@ -104,8 +107,11 @@ class Journal:
                 except FileNotFoundError:
                     continue  # gone since we listed: there is no lock on reading
                 except (ValueError, TypeError, OSError) as error:
-                    raise SteeringError(f"{path} cannot be read ({error}): it says how to give a container its interface back; "
-                                        "mend it from a copy, or remove it if no container is steered any more.") from error
+                    failure = SteeringError(f"{path} cannot be read ({error}): it says how to give a container its interface back; "
+                                            "mend it from a copy, or remove it if no container is steered any more.")
+                    if damaged is None:
+                        raise failure from error
+                    damaged[name[: -len(".json")]] = str(failure)
         return sorted(found, key=lambda record: (record.name, record.interface))
 
     def save(self, record: Record) -> None:
@@ -125,6 +131,12 @@ class Journal:
                 shutil.rmtree(self.path)
             with contextlib.suppress(OSError):  # other dataplanes
                 os.rmdir(os.path.dirname(self.path))
+
+    def _files(self) -> list[str]:
+        refusals = refused_as(StorageError, f"The folder {self.path} cannot be read", "look at its mount and its permissions")
+        with refusals, contextlib.suppress(FileNotFoundError):
+            return sorted(os.listdir(self.path))
+        return []
 
     def _sync(self) -> None:
         with refused_as(StorageError, f"The folder {self.path} cannot be written", "look at its mount and its permissions"):

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import pathlib
+import resource
 import signal
 import typing as t
 
@@ -134,3 +135,68 @@ def test_undo_goes_on_where_traffic_cannot_be_diverted_first(pair: list[Steered]
         failing(Filters, "delete", lambda _self, filters: bool(filters) and next(left, None) is not None, OSError(errno.ENOBUFS, "No buffer space"), patch)
         release(*pair)
         assert [one.filters() for one in pair] == [0, 0] and not any(one.record().exists() for one in pair)
+
+
+def engine(run_module: c.Callable[..., dict[str, t.Any]]) -> int:
+    """Return the PID of the engine."""
+    return run_module("container_steering_info")["dataplane"]["engine_pids"][0]
+
+
+def log() -> str:
+    """Return what the watchdog has noted."""
+    return pathlib.Path("/run/nettap/services/watchdog-nettap.log").read_text()
+
+
+@contextlib.contextmanager
+def without_descriptors(pid: int) -> c.Iterator[None]:
+    """Have a process open nothing more for the block; what it has open stays so."""
+    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (next(number for number in range(len(used) + 1) if number not in used), before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+def test_watchdog_that_can_open_nothing_bypasses_and_lives_on(pair: list[Steered], run_module: c.Callable[..., dict[str, t.Any]]) -> None:
+    pid, down = watchdog()["pid"], engine(run_module)
+    with without_descriptors(pid), tools.kept_down(down):
+        assert tools.wait_for(lambda: [one.filters() for one in pair] == [0, 0])
+        assert tools.wait_for(lambda: "Too many open files" in log())
+    assert tools.wait_for(lambda: [one.filters() for one in pair] == [2, 2])
+    assert tools.wait_for(lambda: watchdog()["reason"] == "the engine forwards again")
+    assert watchdog()["pid"] == pid and "Traceback" not in log()
+
+
+def test_watchdog_goes_on_past_an_interface_that_it_cannot_resume(pair: list[Steered], run_module: c.Callable[..., dict[str, t.Any]]) -> None:
+    first, second = pair
+    with tools.kept_down(engine(run_module)):
+        assert tools.wait_for(lambda: [one.filters() for one in pair] == [0, 0])
+        tools.command("tc", "qdisc", "replace", "dev", first.link, "clsact")
+        tools.command("tc", "qdisc", "delete", "dev", first.link, "clsact")
+        tools.command("tc", "qdisc", "add", "dev", first.link, "ingress")  # beside which there is no egress filter
+    assert tools.wait_for(lambda: second.filters() == 2)
+    assert tools.wait_for(lambda: "cannot be added to link" in log())
+    tools.command("tc", "qdisc", "delete", "dev", first.link, "ingress")
+    assert tools.wait_for(lambda: first.filters() == 2)
+
+
+def test_watchdog_goes_on_past_a_damaged_record(pair: list[Steered], run_module: c.Callable[..., dict[str, t.Any]]) -> None:
+    """The interface of that record is bypassed and resumed too: of it the watchdog knows what it knew."""
+    first, second = pair
+    pid, down, whole = watchdog()["pid"], engine(run_module), first.record().read_text()
+    first.record().write_text("{")
+    (JOURNAL / "news").touch()  # it looks at the journal
+    try:
+        assert tools.wait_for(lambda: "cannot be read" in log())
+        with tools.kept_down(down):
+            assert tools.wait_for(lambda: [one.filters() for one in pair] == [0, 0])
+        assert tools.wait_for(lambda: [one.filters() for one in pair] == [2, 2])
+        record = json.loads(second.record().read_text())
+        second.record().write_text(json.dumps({**record, "deadline": 1.0}))
+        (JOURNAL / "more news").touch()
+        assert tools.wait_for(lambda: not second.record().exists()) and second.filters() == 0
+        assert watchdog()["pid"] == pid
+    finally:
+        first.record().write_text(whole)

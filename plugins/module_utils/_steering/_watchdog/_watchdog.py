@@ -22,7 +22,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._dataplane._name
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _socket
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _dp
-from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench
+from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench, going_on
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._filters import Filter
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._topology import InPlace
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Busy, Record
@@ -35,7 +35,7 @@ _BEAT = 0.2
 _BEAT_DOWN = 0.05
 _HUNG = 2.0
 _LINGER = 5.0
-_RETRY = 0.5
+_RETRY, _LONGEST_RETRY = 0.5, 8.0  # what fails is tried again after twice the time
 _SETTLE = 0.2
 _CONTROL = 1.0
 _ANSWER = 0.5
@@ -44,13 +44,19 @@ _HEARD_AGAIN = 3  # beats in a row that an engine which was down has to let thro
 
 def main() -> None:
     """Runs the watchdog of the dataplane that the first argument names; the second is the path of dp's socket, or empty."""
-    with Bench(sys.argv[1]) as bench:
-        if bench.dataplane is not None:
-            Watchdog(bench, bench.dataplane, sys.argv[2] or None).run()
+    try:
+        with Bench(sys.argv[1]) as bench:
+            if bench.dataplane is not None:
+                Watchdog(bench, bench.dataplane, sys.argv[2] or None).run()
+    except NettapError as error:
+        raise SystemExit(str(error)) from error
 
 
 class Watchdog:
-    """One thread, one poll(2); nothing waits for the journal's lock but what changes more than filters."""
+    """One thread, one poll(2); nothing waits for the journal's lock but what changes more than filters.
+
+    Once it watches, no error ends it: what fails is noted and tried again, and everything else goes on.
+    """
 
     def __init__(self, bench: Bench, dataplane: Dataplane, control: str | None) -> None:
         self._bench = bench
@@ -65,7 +71,10 @@ class Watchdog:
         self._pidfds: dict[int, int] = {}  # pidfd: PID
         self._threads: dict[int, int] = {}  # pidfd of a thread: PID
         self._records: list[Record] = []
-        self._filters: list[Filter] = []
+        self._filters: dict[str, list[Filter]] = {}  # of each record, by its key
+        self._complaints: set[str] = set()  # noted already
+        self._retry = _RETRY
+        self._unsaid: tuple[str, bool] | None = None
         self._told: dict[str, t.Any] | None = None  # NeuVector's configuration
         self._healthy = True
         self._passes_beats = False
@@ -79,26 +88,53 @@ class Watchdog:
         """Until nothing is steered any more."""
         self._say("watching", True)
         while True:
-            events = self._poller.poll(max(0.0, (self._wake() - time.monotonic()) * 1000))
-            ended = [fd for fd, dummy in events if fd in self._pidfds or fd in self._threads]
-            if ended:
-                self._engine_ended(ended)
-            if any(fd in self._heartbeat.filenos() for fd, dummy in events):
-                self._hear()
-            if any(fd == self._changes.fd for fd, dummy in events):
-                with contextlib.suppress(BlockingIOError):
-                    self._changes.names()
-                self._next_review = time.monotonic()
-            for one in self._link_sockets:
-                with contextlib.suppress(OSError):
-                    while True:
-                        one.recv(1 << 16)
-                        # On a busy host links come and go all the time.
-                        self._next_review = self._next_review or time.monotonic() + _SETTLE
-            if time.monotonic() >= self._next_beat:
-                self._send()
-            if self._next_review is not None and time.monotonic() >= self._next_review and self._review():
-                return
+            events = {fd for fd, dummy in self._poller.poll(max(0.0, (self._wake() - time.monotonic()) * 1000))}
+            with self._surviving():
+                ended = [fd for fd in events if fd in self._pidfds or fd in self._threads]
+                if ended:
+                    self._engine_ended(ended)
+            with self._surviving():
+                if events.intersection(self._heartbeat.filenos()):
+                    self._hear()
+            self._heed_changes(events)
+            with self._surviving():
+                if time.monotonic() >= self._next_beat:
+                    self._send()
+            with self._surviving():
+                if self._next_review is not None and time.monotonic() >= self._next_review:
+                    self._review()
+
+    def _heed_changes(self, events: t.Collection[int]) -> None:
+        """A record that has changed is looked at now, links that come and go when they have settled."""
+        if self._changes.fd in events:
+            with contextlib.suppress(OSError):
+                self._changes.names()
+            self._next_review = time.monotonic()
+        for one in self._link_sockets:
+            with contextlib.suppress(OSError):
+                while True:
+                    one.recv(1 << 16)
+                    # On a busy host links come and go all the time.
+                    self._next_review = self._next_review or time.monotonic() + _SETTLE
+
+    @contextlib.contextmanager
+    def _surviving(self) -> t.Iterator[None]:
+        failures: dict[str, str] = {}
+        try:
+            yield
+        except (NettapError, OSError) as error:
+            failures[""] = str(error)
+        self._complain(failures)
+
+    def _complain(self, failures: t.Mapping[str, str]) -> None:
+        """Notes each failure once, and has what failed tried again."""
+        for text in failures.values():
+            if text not in self._complaints:
+                self._complaints.add(text)
+                self._note(text)
+        if failures:
+            again = time.monotonic() + self._retry
+            self._next_review = again if self._next_review is None else min(again, self._next_review)
 
     def _wake(self) -> float:
         times = [self._next_beat, *([self._next_review] if self._next_review is not None else [])]
@@ -196,55 +232,86 @@ class Watchdog:
 
     def _bypass(self) -> None:
         """At once, and without the journal's lock: who holds it adds filters at worst, and then we are called again."""
-        self._bench.host.delete(self._filters)
-        for record in self._records:
-            if self._open(record):
-                with contextlib.suppress(NettapError), self._bench.topology(record) as topology:
-                    topology.bypass()
+        todo = [record for record in self._records if self._open(record)]
+        for record in todo:  # the filters that are known take no look at anything
+            with contextlib.suppress(NettapError, OSError):
+                self._bench.host.delete(self._filters.get(record.key, []))
+        failures: dict[str, str] = {}
+        for record in todo:
+            with going_on(record, failures), self._bench.topology(record) as topology:
+                topology.bypass()
+        self._complain(failures)
 
     @staticmethod
     def _open(record: Record) -> bool:
         """Whether a dead engine is bypassed."""
         return record.status == "steered" and record.fail_mode == "open"
 
-    def _review(self) -> bool:
-        """Brings everything to what the journal and the engine's health say; True when there is nothing left to do."""
+    def _review(self) -> None:
+        """Brings everything to what the journal and the engine's health say. Ends this process when there is nothing left to do."""
         self._next_review = None
+        failures: dict[str, str] = {}
         try:
             with self._bench.journal.locked(0):
-                if self._settle():
-                    return self._last(self._records)
-        except NettapError as error:  # something is in a bad way, or a task is at work: soon again
-            if not isinstance(error, Busy):
-                self._note(str(error))
+                self._settle(failures)
+                if not failures and self._idle():
+                    self._end()
+        except Busy:  # a task is at work: soon again
             self._next_review = time.monotonic() + _RETRY
             with contextlib.suppress(NettapError):
-                self._records = self._bench.journal.records()
+                self._read({})
             if not self._healthy:
                 self._bypass()
-        return False
+        except NettapError as error:
+            failures[""] = str(error)
+            if not self._healthy:
+                self._bypass()
+        if self._unsaid is not None:
+            self._say(*self._unsaid)
+        if failures:
+            self._complain(failures)
+            self._retry = min(2 * self._retry, _LONGEST_RETRY)
+        else:
+            self._complaints.clear()
+            self._retry = _RETRY
 
-    def _settle(self) -> bool:
-        """Under the lock: undoes what is over, bypasses or resumes the rest. True when nothing is steered."""
-        over = []
-        for record in self._bench.journal.records():
-            late = record.deadline is not None and record.deadline <= time.time()
-            if late or record.status in ("applying", "restoring") or self._bench.gone(record):
-                self._note(f"{record.where()}: {'not confirmed in time, undone' if late else 'removed'}")
-                over.append(record)
-        self._bench.undo(over)
-        self._records = self._bench.journal.records()
-        self._filters = []
+    def _read(self, failures: dict[str, str]) -> list[Record]:
+        """Reads the records, and returns those that can be read. One that is damaged stays for us as it was: it is steered as before."""
+        damaged: dict[str, str] = {}
+        found = self._bench.journal.records(damaged)
+        self._records = found + [record for record in self._records if record.key in damaged]
+        failures.update(damaged)
+        return found
+
+    def _settle(self, failures: dict[str, str]) -> None:
+        """Under the lock: undoes what is over, bypasses or resumes the rest. An error of one is its failure, and the rest goes on."""
+        over: dict[str, tuple[Record, str]] = {}
+        for record in self._read(failures):
+            with going_on(record, failures):
+                late = record.deadline is not None and record.deadline <= time.time()
+                if late or record.status in ("applying", "restoring") or self._bench.gone(record):
+                    over[record.key] = record, "not confirmed in time, undone" if late else "removed"
+        try:
+            self._bench.undo([record for record, dummy in over.values()])
+        except NettapError as error:
+            failures["undo"] = str(error)
+        left = {record.key for record in self._read(failures)}
+        for record, what in over.values():
+            if record.key not in left:
+                self._note(f"{record.where()}: {what}")
+        self._filters = {}
         for record in self._records:
-            if not self._open(record):
-                continue
-            with self._bench.topology(record) as topology:
-                if not self._healthy:
-                    topology.bypass()
-                elif not topology.steered():
-                    topology.resume()
-                if isinstance(topology, InPlace):
-                    self._filters += topology.redirecting()
+            if self._open(record):
+                with going_on(record, failures), self._bench.topology(record) as topology:
+                    if not self._healthy:
+                        topology.bypass()
+                    elif not topology.steered():
+                        topology.resume()
+                    if isinstance(topology, InPlace):
+                        self._filters[record.key] = topology.redirecting()
+
+    def _idle(self) -> bool:
+        """Whether nothing has been steered for some seconds."""
         if self._records:
             self._empty_since = time.monotonic()
             return False
@@ -253,22 +320,24 @@ class Watchdog:
             return False
         return True
 
-    def _last(self, records: t.Sequence[Record]) -> bool:
+    def _end(self) -> t.NoReturn:
         """We end holding the lock, so that the next task, which takes it, sees that we have."""
-        if not records:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(self._bench.journal.path, STATE))
-            os._exit(0)  # pylint: disable=protected-access
-        return False
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(self._bench.journal.path, STATE))
+        os._exit(0)  # pylint: disable=protected-access
 
     # --- What is told
 
     def _say(self, reason: str, healthy: bool) -> None:
-        """Leaves word for container_steering_info, and in the log."""
+        """Leaves word for container_steering_info, and in the log. Raises StorageError; then the next review says it again."""
         path = os.path.join(self._bench.journal.path, STATE)
+        self._unsaid = reason, healthy
         _files.replace_json(path, {"pid": os.getpid(), "started": _process.start_time(os.getpid()), "healthy": healthy, "reason": reason, "since": time.time()})
+        self._unsaid = None
         self._note(reason)
 
     def _note(self, text: str) -> None:
-        sys.stdout.write(f"{time.strftime('%FT%T%z')} {self._bench.name}: {text}\n")
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):  # of a full disk
+            sys.stdout.write(f"{time.strftime('%FT%T%z')} {self._bench.name}: {text}
+")
+            sys.stdout.flush()
