@@ -338,6 +338,5 @@ class Watchdog:
 
     def _note(self, text: str) -> None:
         with contextlib.suppress(OSError):  # of a full disk
-            sys.stdout.write(f"{time.strftime('%FT%T%z')} {self._bench.name}: {text}
-")
+            sys.stdout.write(f"{time.strftime('%FT%T%z')} {self._bench.name}: {text}\n")
             sys.stdout.flush()
