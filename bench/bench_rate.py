@@ -8,6 +8,9 @@ The classic: nsenter --net=... tcpdump -i any -U -C 2 -W 5 -w FILE. Both tap the
 into it, over a veth, as fast as it can; taken in turns, of several runs the median counts. "Dropped" is tcpdump's own final
 figure; "kept" is what the files still hold, and is less than what was captured where a ring has wrapped.
 
+Then ours with buffers of several sizes while tcpdump is stopped in the middle of a run, as it is when it waits for the disk: how much of
+what arrives meanwhile is lost.
+
 Before the first measured run, both sides run once, so that all memory has been used before. Where this is a virtual machine that
 hands freed memory back to its host (free page reporting), that is turned off meanwhile: a page that has to be fetched from the host
 again costs some 10 us, ten times what tcpdump takes for a packet, and the 1 GB of our ring would pay it over and over.
@@ -26,6 +29,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import typing as t
 
@@ -122,14 +126,17 @@ def classic(folder: str, size: int, seconds: float) -> Figures:
     return Figures(sent, counts["packets_received"], counts["packets_dropped"], kept, used)
 
 
-def ours(folder: str, size: int, seconds: float) -> Figures:
-    """container_capture with its defaults; the supervisor's CPU time is counted too."""
+def ours(folder: str, size: int, seconds: float, request: Request | None = None, stall: float = 0) -> Figures:
+    """container_capture, by default with its defaults; the supervisor's CPU time is counted too. stall: seconds for which tcpdump is stopped."""
     sessions = _control.Sessions(os.path.join(folder, "captures"))
     with _target.resolved({"netns": SPACE}) as targets:
-        sessions.start("bench", Request(), targets)
+        sessions.start("bench", request or Request(), targets)
     capture = sessions.about("bench")[0]
     processes = capture["segments"][0]["pid"], capture["supervisor"]["pid"]
     before = sum(map(cpu, processes))
+    if stall:
+        threading.Timer(seconds / 2, os.kill, (processes[0], signal.SIGSTOP)).start()
+        threading.Timer(seconds / 2 + stall, os.kill, (processes[0], signal.SIGCONT)).start()
     sent = blast(size, seconds)
     time.sleep(1.5)
     used = sum(map(cpu, processes)) - before
@@ -161,6 +168,7 @@ def main() -> None:
             measure(1400, options.folder, options.seconds, 1)
             costs = [report(size, measure(size, options.folder, options.seconds, options.rounds), options.seconds) for size in (18, 1400)]
             print(f"A million of each: {sum(cost['container_capture'] for cost in costs) / sum(cost['classic'] for cost in costs):.2f} of the classic's CPU")
+            stalled(options.folder, options.seconds, options.rounds)
     finally:
         ip("netns", "del", SPACE)
 
@@ -173,6 +181,20 @@ def measure(size: int, place: str, seconds: float, rounds: int) -> dict[str, lis
             with tempfile.TemporaryDirectory(dir=place) as folder:
                 runs[name].append(way(folder, size, seconds))
     return runs
+
+
+def stalled(place: str, seconds: float, rounds: int) -> None:
+    """A line for each length of a stall, with the share that each buffer has lost."""
+    print("UDP, 1400 bytes of payload, tcpdump stopped meanwhile")
+    for stall in (0.3, 0.6, 1.0):
+        runs: dict[int, list[Figures]] = {64: [], 256: []}
+        for _round in range(rounds):
+            for mib, figures in runs.items():
+                with tempfile.TemporaryDirectory(dir=place) as folder:
+                    figures.append(ours(folder, 1400, seconds, Request(buffer_size=mib * 1024), stall))
+        rate = statistics.median(run.sent for figures in runs.values() for run in figures) / seconds / 1000
+        lost = (f"{mib} MiB {statistics.median(100 * run.dropped / max(1, run.received) for run in figures):.1f} %" for mib, figures in runs.items())
+        print(f"  for {stall:.1f} s at {rate:.0f} kpps, lost of the whole run: {', '.join(lost)}", flush=True)
 
 
 def report(size: int, runs: dict[str, list[Figures]], seconds: float) -> dict[str, float]:

@@ -2,7 +2,10 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Starting the capture of 1 and of 50 containers, next to the hand-made way, both as playbooks on this machine.
+"""What a user waits for: ad hoc commands next to ansible.builtin.ping, and playbooks that start 1 and 50 captures next to the hand-made way.
+
+Ad hoc: start, info and stop of the capture of one container, and what is known of its network, each a call of ansible(1), in turns with
+ping, which shows what Ansible itself costs. The stop is that of a quiet interface.
 
 By hand: for each container a shell task with docker inspect and `nsenter --net ... tcpdump &`, which does not even wait until
 tcpdump listens. Ours: one task, which does. Both are timed from the start of ansible-playbook to its end.
@@ -14,6 +17,7 @@ import argparse
 import json
 import os
 import pathlib
+import resource
 import signal
 import statistics
 import subprocess
@@ -33,6 +37,55 @@ BY_HAND = (
 )
 
 
+class Cost(t.NamedTuple):
+    """Seconds of one command, on the clock and of the processors (user and system, of what it waited for)."""
+
+    wall: float
+    cpu: float
+
+
+def timed(*argv: str | os.PathLike[str]) -> Cost:
+    """Runs a program of this environment."""
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(
+        [pathlib.Path(sys.executable).parent / argv[0], *argv[1:]],
+        check=True, cwd=CHECKOUT, stdout=subprocess.DEVNULL, env={**os.environ, "ANSIBLE_LOCALHOST_WARNING": "false"},
+    )
+    wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Cost(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def ad_hoc(module: str, **arguments: str) -> Cost:
+    """One module on this machine."""
+    return timed("ansible", "localhost", "-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}",
+                 "-m", module, "-a", " ".join(f"{key}={value}" for key, value in arguments.items()))
+
+
+def beside_ping(name: str, runs: int) -> None:
+    """Prints a line for each command, with its ratio to ping: the median of the ratios of all runs, and that of the best run of each."""
+    costs: dict[str, list[Cost]] = {}
+    for _run in range(runs):
+        # Not in /tmp: every folder above a storage path must be root's alone.
+        with tempfile.TemporaryDirectory(dir="/var/lib") as folder:
+            session = {"path": folder, "name": "bench"}
+            for command, module, arguments in (
+                ("ping", "ansible.builtin.ping", {}),
+                ("start", "nettap.containers.container_capture", {**session, "container": name}),
+                ("info", "nettap.containers.container_capture_info", session),
+                ("network info", "nettap.containers.container_network_info", {"container": name}),
+                ("stop", "nettap.containers.container_capture", {**session, "state": "stopped"}),
+            ):
+                costs.setdefault(command, []).append(ad_hoc(module, **arguments))
+    for command, found in costs.items():
+        parts = []
+        for field, unit in (("wall", "s"), ("cpu", "s of CPU")):
+            pairs = [(getattr(cost, field), getattr(ping, field)) for cost, ping in zip(found, costs["ping"])]
+            ours, theirs = zip(*pairs)
+            ratio = statistics.median(one / other for one, other in pairs)
+            parts.append(f"{statistics.median(ours):5.2f} {unit}: {ratio:.2f} of ping (best runs {min(ours) / min(theirs):.2f})")
+        print(f"  {command:13} {', '.join(parts)}", flush=True)
+
+
 def play(tasks: list[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
     """A play of these tasks on this machine."""
     return [{
@@ -46,12 +99,7 @@ def run(folder: pathlib.Path, tasks: list[dict[str, t.Any]], names: list[str]) -
     book = folder / "play.json"
     book.write_text(json.dumps(play(tasks)), encoding="utf-8")
     variables = json.dumps({"names": names, "folder": str(folder)})
-    begun = time.perf_counter()
-    subprocess.run(
-        [pathlib.Path(sys.executable).parent / "ansible-playbook", "-i", "localhost,", book, "-e", variables],
-        check=True, cwd=CHECKOUT, stdout=subprocess.DEVNULL, env={**os.environ, "ANSIBLE_LOCALHOST_WARNING": "false"},
-    )
-    return time.perf_counter() - begun
+    return timed("ansible-playbook", "-i", "localhost,", book, "-e", variables).wall
 
 
 def by_hand(folder: pathlib.Path, names: list[str]) -> float:
@@ -71,10 +119,11 @@ def ours(folder: pathlib.Path, names: list[str]) -> float:
 
 
 def main() -> None:
-    """Prints one line for each number of containers."""
+    """Prints a line for each ad hoc command, and one for each number of containers."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--containers", type=int, default=50, help="the larger number (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=3, help="runs of each way, the median counts (default: %(default)s)")
+    parser.add_argument("--ad-hoc-runs", type=int, default=7, help="runs of the ad hoc commands (default: %(default)s)")
     options = parser.parse_args()
     with engine.engine() as client, engine.image(client) as image:
         containers = []
@@ -83,6 +132,9 @@ def main() -> None:
                 name = f"nettap-bench-{os.getpid()}-{number}"
                 containers.append(client.containers.run(image, ["sleep", "100000"], name=name, detach=True, stop_signal="KILL"))
             names = [container.name for container in containers]
+            print("ad hoc")
+            beside_ping(names[0], options.ad_hoc_runs)
+            print("as a play")
             for number in (1, options.containers):
                 seconds: dict[str, list[float]] = {"by hand": [], "ours": []}
                 for _run in range(options.runs):

@@ -169,7 +169,7 @@ captures:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._session import SESSION
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _control
+from ansible_collections.nettap.containers.plugins.module_utils._capture._listing import Listing
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 
 
@@ -180,7 +180,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        captures = _control.Sessions(module.params["path"]).about(module.params["name"])
+        captures = Listing(module.params["path"]).about(module.params["name"])
     except NettapError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, captures=captures)

@@ -163,7 +163,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_stream import SPEC
 from ansible_collections.nettap.containers.plugins.module_utils._background import _archive
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _control, _follow, _stage
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _follow, _stage
+from ansible_collections.nettap.containers.plugins.module_utils._capture._listing import Listing
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NettapError
 
 
@@ -174,7 +175,7 @@ def main() -> None:
     if not params["stage_in"]:
         module.fail_json(msg="Its action plugin, which does the streaming, was not run: call it by its full name, nettap.containers.container_capture_stream.")
     try:
-        sessions = _control.Sessions(params["path"])
+        sessions = Listing(params["path"])
         found = sessions.about(params["name"])
         if not found:
             known = ", ".join(sessions.storage.names()) or "none"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Starting, stopping, removing and listing sessions: what the modules call, with the reason to change in one place."""
+"""Starting, stopping and removing sessions: what the modules call, with the reason to change in one place."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _launch, _plan, _session, _stage, _storage, _tcpdump
+from ansible_collections.nettap.containers.plugins.module_utils._capture._listing import Listing
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup
@@ -46,26 +47,8 @@ class CaptureOutcome:
         return self.capture["status"] if self.capture else "absent"
 
 
-class Sessions:
-    """The capture sessions of this host under one storage path."""
-
-    def __init__(self, path: str) -> None:
-        self.storage = _storage.Storage(path)
-
-    def about(self, name: str | None = None) -> list[dict[str, t.Any]]:
-        """All sessions, or the one of that name ([] if there is none), with live figures."""
-        if name is not None:
-            _storage.check_name(name)
-        found = (self._about(known) for known in self.storage.names() if name in (None, known))
-        return [told for told in found if told]  # one may have been removed meanwhile
-
-    def _about(self, name: str) -> dict[str, t.Any]:
-        directory = self.storage.directory(name)
-        try:
-            state = _storage.load(directory)
-        except StorageError as error:
-            return {"name": name, "status": "failed", "path": directory, "started_at": None, "stopped_at": None, "error": str(error), "segments": []}
-        return _session.tell(directory, state) if state else {}
+class Sessions(Listing):
+    """The capture sessions of this host under one storage path, and what can be done to them."""
 
     # --- start
 

@@ -16,8 +16,9 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 
 MIB = 1 << 20
 LEAST_BUFFER = 4096  # KiB; twice libpcap's default (pcap-linux.c: 2 MiB)
-# KiB. Measured (bench/): rings this large lose nothing at rates where the default of 2 MiB loses a third.
-WANTED_BUFFER = 262144
+# KiB. Measured (bench_rate.py): nothing is lost at rates where libpcap's 2 MiB lose a third, also when tcpdump is held up for 0.3 s. The
+# kernel takes the whole ring before the capture begins: 256 MiB would hold 4 times as long, but cost each start 0.1 to 0.6 s.
+WANTED_BUFFER = 65536
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:iB|B)?|B|(%))?", re.IGNORECASE)
 

@@ -106,13 +106,14 @@ def test_least_free_that_is_no_amount(min_free: str) -> None:
 @pytest.mark.parametrize(
     ("available", "segments", "wanted", "kib"),
     [
-        (8 << 20, 1, None, 262144),
+        (8 << 20, 1, None, 65536),
         (8 << 20, 4, None, 65536),
+        (8 << 20, 5, None, 52428),
         (8 << 20, 16, None, 16384),
         (8 << 20, 50, None, 5242),
         (8 << 20, 100_000, None, 4096),
         (0, 1, None, 4096),
-        (8 << 20, 0, None, 262144),
+        (8 << 20, 0, None, 65536),
         (8 << 20, 50, 300_000, 300_000),
         (0, 50, 1, 1),
     ],
@@ -125,7 +126,7 @@ def test_buffer_budget(monkeypatch: pytest.MonkeyPatch, available: int, segments
 
 
 def test_buffer_of_this_machine() -> None:
-    assert 4096 <= Request().buffer(1) <= 262144
+    assert 4096 <= Request().buffer(1) <= 65536
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,33 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Listing sessions. It is apart from _control.py, so that a task which only looks brings a third of the code to the host."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _session, _storage
+from ansible_collections.nettap.containers.plugins.module_utils._errors import StorageError
+
+
+class Listing:
+    """The capture sessions of this host under one storage path."""
+
+    def __init__(self, path: str) -> None:
+        self.storage = _storage.Storage(path)
+
+    def about(self, name: str | None = None) -> list[dict[str, t.Any]]:
+        """All sessions, or the one of that name ([] if there is none), with live figures."""
+        if name is not None:
+            _storage.check_name(name)
+        found = (self._about(known) for known in self.storage.names() if name in (None, known))
+        return [told for told in found if told]  # one may have been removed meanwhile
+
+    def _about(self, name: str) -> dict[str, t.Any]:
+        directory = self.storage.directory(name)
+        try:
+            state = _storage.load(directory)
+        except StorageError as error:
+            return {"name": name, "status": "failed", "path": directory, "started_at": None, "stopped_at": None, "error": str(error), "segments": []}
+        return _session.tell(directory, state) if state else {}
