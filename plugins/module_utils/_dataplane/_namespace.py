@@ -83,7 +83,7 @@ class Dataplane:
 def planned(name: str, topology: str, mode: str, mtu: int | None = None) -> dict[str, t.Any]:
     """Return what describe() will say of a dataplane that is to be made; the kernel's numbers, which nobody knows yet, are None."""
     return {
-        "name": name, "netns": {"path": os.path.join(_netns.NAMED, _checked(name)), "inode": None}, "topology": topology, "mode": mode,
+        "name": name, "netns": {"path": os.path.join(_netns.NAMED, checked(name)), "inode": None}, "topology": topology, "mode": mode,
         "mtu": mtu or _DEFAULT_MTU[mode],
         "links": [{"name": end, "ifindex": None, "engine_name": engine, "engine_ifindex": None} for end, engine in _ENDS[mode]],
     }
@@ -91,7 +91,7 @@ def planned(name: str, topology: str, mode: str, mtu: int | None = None) -> dict
 
 def open_namespace(name: str) -> _netns.Namespace | None:
     """The namespace of a dataplane, None where there is none: ip(8) that is killed as it adds or deletes one leaves an empty file."""
-    path = os.path.join(_netns.NAMED, _checked(name))
+    path = os.path.join(_netns.NAMED, checked(name))
     if not os.path.ismount(path):
         return None
     try:
@@ -124,7 +124,7 @@ def create(name: str, topology: str, mode: str, mtu: int | None = None) -> bool:
                 raise DataplaneError(f"The dataplane {name} is made for topology {dataplane.topology}, mode {dataplane.mode}: a dataplane serves one of each; "
                                      f"give another dataplane_netns for {topology}, {mode}.")
             return False
-    path = os.path.join(_netns.NAMED, _checked(name))
+    path = os.path.join(_netns.NAMED, checked(name))
     namespace = open_namespace(name)
     if namespace is None:
         if os.path.exists(path):
@@ -140,7 +140,7 @@ def create(name: str, topology: str, mode: str, mtu: int | None = None) -> bool:
 
 def remove(name: str) -> bool:
     """Removes namespace and service links; True if there were any. Nothing may be steered through it any more."""
-    path = os.path.join(_netns.NAMED, _checked(name))
+    path = os.path.join(_netns.NAMED, checked(name))
     if not os.path.exists(path):
         return False
     # The links go with either end; but the namespace lives on while a process is in it.
@@ -156,7 +156,8 @@ def remove(name: str) -> bool:
     return True
 
 
-def _checked(name: str) -> str:
+def checked(name: str) -> str:
+    """The name, which may be a dataplane's. Raises DataplaneError."""
     if not name or "/" in name or name in (".", "..") or len(name) > 64:
         raise DataplaneError(f"{name!r} cannot name a dataplane: it becomes a named network namespace (no slash, at most 64 characters).")
     return name

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._background import _service
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _engine, _namespace
-from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError, NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _journal
 from ansible_collections.nettap.containers.plugins.module_utils._steering._watchdog import _watch
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
@@ -41,58 +42,72 @@ def present(
     control: str | None = None, check: bool = False,
 ) -> DataplaneOutcome:
     """Makes what is missing, runs the engine if one is given, and waits until it forwards. Raises NettapError, and what it made is gone again."""
-    before = describe(name)
-    reason = None if before else f"There was no dataplane {name}."
-    starts = engine is not None and (restart or before.get("engine") != list(engine))
-    if before and starts:
-        reason = _why_start(name, before["engine"], list(engine or ()))
-    if check:
-        if before and (before["topology"], before["mode"]) != (topology, mode):
-            _namespace.create(name, topology, mode, mtu)  # which refuses
-        after = before or {**_namespace.planned(name, topology, mode, mtu), "engine": None, "engine_pids": [], "log": _service.Service(f"engine-{name}").log()}
+    with _held(name, check, _journal.PATIENCE + timeout):
+        before = describe(name)
+        reason = None if before else f"There was no dataplane {name}."
+        starts = engine is not None and (restart or before.get("engine") != list(engine))
+        if before and starts:
+            reason = _why_start(name, before["engine"], list(engine or ()))
+        if check:
+            if before and (before["topology"], before["mode"]) != (topology, mode):
+                _namespace.create(name, topology, mode, mtu)  # which refuses
+            none = {"engine": None, "engine_pids": [], "log": _service.Service(f"engine-{name}").log()}
+            after = before or {**_namespace.planned(name, topology, mode, mtu), **none}
+            if engine is not None and starts:
+                after = {**after, "engine": list(engine), "engine_pids": []}
+            return DataplaneOutcome(reason, before, after)
+        made = _namespace.create(name, topology, mode, mtu)
         if engine is not None and starts:
-            after = {**after, "engine": list(engine), "engine_pids": []}
-        return DataplaneOutcome(reason, before, after)
-    made = _namespace.create(name, topology, mode, mtu)
-    if engine is not None and starts:
-        service = _service.Service(f"engine-{name}", _in_namespace(name, engine), f"nettap engine of the dataplane {name}", always=True)
-        service.stop()
+            _start(name, engine, timeout, control, made)
+        return DataplaneOutcome(reason, before, describe(name))
+
+
+def _start(name: str, engine: t.Sequence[str], timeout: float, control: str | None, made: bool) -> None:
+    """Starts the engine and waits until it forwards; else it is stopped, and the dataplane removed if it was made for it."""
+    service = _service.Service(f"engine-{name}", _in_namespace(name, engine), f"nettap engine of the dataplane {name}", always=True)
+    service.stop()
+    try:
         service.start()
         if timeout:
-            try:
-                _wait(name, timeout, control)
-            except DataplaneError as error:
-                said = service.tail()
-                service.stop()  # it would be started again and again
-                if made:
-                    _namespace.remove(name)
-                raise DataplaneError(f"{error} The engine said: {' / '.join(said) or 'nothing'}.") from error
-    return DataplaneOutcome(reason, before, describe(name))
+            _wait(name, timeout, control)
+    except NettapError as error:
+        said = service.tail()
+        service.stop()  # it would be started again and again
+        if made:
+            _namespace.remove(name)
+            _journal.Journal(name).discard()
+        raise DataplaneError(f"{error} The engine said: {' / '.join(said) or 'nothing'}.") from error
 
 
 def absent(name: str, check: bool) -> DataplaneOutcome:
     """Stops engine and watchdog, removes links and namespace. Raises DataplaneError while it is in use."""
-    before = describe(name)
-    service = _service.Service(f"engine-{name}")
-    records = _journal.Journal(name).records()
-    # In check mode, the task before this one that takes them out has not done so.
-    if records and not check:
-        raise DataplaneError(f"The dataplane {name} still steers {', '.join(record.where() for record in records)}: take them out first "
-                             "(container_steering, state: absent).")
-    there = bool(before) or os.path.exists(os.path.join(_netns.NAMED, name))
-    if check:
-        return DataplaneOutcome(_why_remove(name, there, service.running()), before, {})
-    stopped = service.stop()
-    _watch.stop(name)
-    namespace = _namespace.open_namespace(name)
-    if namespace is not None:
-        left = _netns.processes(namespace.inode)
-        namespace.close()
-        if left:
-            raise DataplaneError(f"Processes still run in the dataplane {name} (PID {', '.join(map(str, left))}): end them first.")
-    removed = _namespace.remove(name)
-    _journal.Journal(name).discard()
-    return DataplaneOutcome(_why_remove(name, removed, stopped), before, {})
+    with _held(name, check, _journal.PATIENCE):
+        before = describe(name)
+        service = _service.Service(f"engine-{name}")
+        records = _journal.Journal(name).records()
+        # In check mode, the task before this one that takes them out has not done so.
+        if records and not check:
+            raise DataplaneError(f"The dataplane {name} still steers {', '.join(record.where() for record in records)}: take them out first "
+                                 "(container_steering, state: absent).")
+        there = bool(before) or os.path.exists(os.path.join(_netns.NAMED, name))
+        if check:
+            return DataplaneOutcome(_why_remove(name, there, service.running()), before, {})
+        stopped = service.stop()
+        _watch.stop(name)
+        namespace = _namespace.open_namespace(name)
+        if namespace is not None:
+            left = _netns.processes(namespace.inode)
+            namespace.close()
+            if left:
+                raise DataplaneError(f"Processes still run in the dataplane {name} (PID {', '.join(map(str, left))}): end them first.")
+        removed = _namespace.remove(name)
+        _journal.Journal(name).discard()
+        return DataplaneOutcome(_why_remove(name, removed, stopped), before, {})
+
+
+def _held(name: str, check: bool, patience: float) -> t.ContextManager[None]:
+    """Holds the dataplane alone, as steering by it does; not in check mode, which makes no folder."""
+    return contextlib.nullcontext() if check else _journal.Journal(_namespace.checked(name)).locked(patience)
 
 
 def _why_start(name: str, running: list[str] | None, engine: list[str]) -> str:
