@@ -33,9 +33,9 @@ from ansible_collections.nettap.containers.plugins.module_utils._system._identit
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 START_TIMEOUT = 30.0  # seconds for all tcpdumps to open their sockets
 STOP_TIMEOUT = 10.0  # seconds from SIGTERM to SIGKILL: what tcpdump still buffers is written out in far less
-# Seconds to read what the kernel's ring still holds: it hands over a block that is not full only after tcpdump's read
-# timeout of 1 s, and a tcpdump that is ended before loses it.
-DRAIN_TIMEOUT = 1.5
+# Seconds until the kernel has handed over all that had arrived: a block of its ring that is not full only after tcpdump's read timeout
+# of 1 s, by a timer that may be 0.08 s late (8 ticks at 100 Hz, kernel/time/timer.c). A tcpdump that is ended before loses it.
+DRAIN_TIMEOUT = 1.2
 DRAIN_GRACE = 3.0  # more seconds, for a tcpdump that has not come to run, or that is still reading
 DRAIN_INTERVAL = 0.02
 DISK_INTERVAL = 1.0  # seconds; file systems send no event when they fill up
@@ -277,8 +277,8 @@ class Supervisor:
     def _drain(self, running: Running, deadline: float, goal: int | None = None, answers: int = -1, before: int = -1) -> None:
         """Ends a tcpdump once it has read all the packets (goal) that its socket had taken in when it was to end.
 
-        After the deadline also when it has read none since it last answered (before): where the kernel counts packets that it
-        does not hand over, as those that loop back, the goal is never reached.
+        After the deadline also when it has read none since it last answered (before) and sleeps, so that nothing was handed over that it
+        has yet to read: where the kernel counts packets that tcpdump skips, as the first sight of those that loop back, the goal is never reached.
         """
         if running.pidfd not in self.running:
             return
@@ -286,7 +286,7 @@ class Supervisor:
         if answers >= 0 and report.answers > answers:
             goal = report.arrived if goal is None else goal
             captured, late = report.counts["packets_captured"], time.monotonic() > deadline
-            if captured >= goal or late and captured == before:
+            if captured >= goal or late and captured == before and _process.asleep(running.process.pid):
                 self._terminate(running)
                 return
             before = captured if late else -1

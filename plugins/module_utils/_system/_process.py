@@ -66,6 +66,15 @@ def killed(pid: int) -> bool:
         return True
 
 
+def asleep(pid: int) -> bool:
+    """Whether a process waits for an event, and neither for a processor nor the disk (field 3 of proc(5) stat: S); False when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+            return stream.read().rpartition(")")[2].split()[0] == "S"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def has_ended(pidfd: int, timeout: float | None = 0.0) -> bool:
     """Waits up to timeout seconds (None: as long as it takes) for the process behind pidfd to end."""
     poller = select.poll()  # select() cannot take descriptors above 1023

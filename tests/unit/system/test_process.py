@@ -209,3 +209,13 @@ def test_the_end_of_a_thread_is_told_from_that_of_its_process(threaded: subproce
 
 def test_threads_of_what_is_gone() -> None:
     assert _process.thread_pidfds(NO_PID) == [] and _process.killed(NO_PID)
+
+
+def test_asleep_is_neither_running_nor_stopped_nor_gone(sleeper: subprocess.Popen[bytes]) -> None:
+    while not _process.asleep(sleeper.pid):  # it has yet to come to its wait
+        time.sleep(0.01)
+    sleeper.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, sleeper.pid, os.WSTOPPED | os.WNOWAIT)
+    assert not _process.asleep(sleeper.pid)
+    assert not _process.asleep(os.getpid())
+    assert not _process.asleep(NO_PID)
