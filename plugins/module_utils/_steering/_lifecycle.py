@@ -51,7 +51,7 @@ def present(
         if check:
             if before and (before["topology"], before["mode"]) != (topology, mode):
                 _namespace.create(name, topology, mode, mtu)  # which refuses
-            none = {"engine": None, "engine_pids": [], "log": _service.Service(f"engine-{name}").log()}
+            none: dict[str, t.Any] = {"engine": None, "engine_pids": [], "log": _service.Service(f"engine-{name}").log()}
             after = before or {**_namespace.planned(name, topology, mode, mtu), **none}
             if engine is not None and starts:
                 after = {**after, "engine": list(engine), "engine_pids": []}
