@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import copy
+import dataclasses
 import functools
 import os
 import secrets
@@ -109,7 +110,8 @@ class ActionModule(ActionBase):
         if interruption.happened:
             interruption.announce(f"[{self._host}] interrupted: the capture was stopped and fetched to {dest}")
             raise AnsibleActionFail(f"Interrupted: the capture was stopped and fetched to {dest}.")
-        counts = {name: report.counts.get(name) for name in ("packets_captured", "packets_received", "packets_dropped")}
+        counts = dataclasses.asdict(report.counts)
+        del counts["packets_dropped_by_interface"]
         return {
             "files": [{"dest": dest, "size": os.path.getsize(dest), "sha256": sha256(dest), "packets": counts["packets_captured"], "host": self._host}],
             "capture": {"interface": args["interface"], "filter": args["filter"], "stop_reason": reason, "started_at": timestamp(started), **counts},
@@ -296,5 +298,5 @@ def _complaint(path: str, report: _tcpdump.Report) -> str | None:
         packets = scan(path).packets
     except PcapError as error:
         return str(error)
-    wanted = report.counts.get("packets_captured")
+    wanted = report.counts.packets_captured
     return None if packets == wanted else f"{packets} packets, of {wanted}"

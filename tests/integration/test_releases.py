@@ -19,6 +19,7 @@ import typing as t
 import capture_tools
 import pytest
 import steering_tools as tools
+from ansible_collections.nettap.containers.plugins.module_utils._background._service import Service
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector._record import Store
 from engine import address
 
@@ -120,6 +121,9 @@ def test_what_is_steered_is_given_back(release, made, container, run_module) -> 
             recorded, now = json.loads((release / f"{name}.json").read_text()), json.loads(pathlib.Path(path).read_text())
             pathlib.Path(path).write_text(json.dumps(in_the_old_form(recorded, now)))
 
+    def watchdog() -> list[str]:
+        return Service("watchdog-nettap").argv_running() or []
+
     engine = [*tools.FORWARDER, *LINKS[mode]]
     capture_tools.succeeded(run_module("container_dataplane", {"topology": topology, "mode": mode, "engine": engine}))
     try:
@@ -128,7 +132,10 @@ def test_what_is_steered_is_given_back(release, made, container, run_module) -> 
         told = run_module("container_steering_info")
         assert [(one["status"], one["container"], one["topology"], one["mode"]) for one in told["steering"]] == [("steered", web.name, topology, mode)]
         assert not steer(interface=["eth0"])["changed"]
-        assert steer(state="bypassed")["changed"] and steer(interface=["eth0"])["changed"]
+        # The last argument stands for the code. The watchdog of 0.1.0 took no record that has a version.
+        Service("watchdog-nettap", [*watchdog()[:-1], release.name]).start()
+        assert steer(state="bypassed")["changed"] and watchdog()[-1] != release.name
+        assert steer(interface=["eth0"])["changed"]
         assert tools.get(address(web)) == 200
         go_back()
     finally:

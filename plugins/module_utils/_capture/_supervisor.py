@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import heapq
 import itertools
 import json
@@ -24,10 +25,11 @@ import traceback
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _plan, _session, _storage, _tcpdump
+from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Assignment, Watched
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, timestamp
+from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NamespaceError, NettapError
-from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _inotify, _netns, _process, _untrusted
-from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
+from ansible_collections.nettap.containers.plugins.module_utils._system import _inotify, _netns, _process
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 START_TIMEOUT = 30.0  # seconds for all tcpdumps to open their sockets
@@ -46,44 +48,10 @@ MOST_RETURNS = 100  # a container that crashes in a loop must not fill the disk 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-class Container:
-    """A container under watch; gone_at is set (monotonic) while it does not run."""
-
-    def __init__(self, record: dict[str, t.Any]) -> None:
-        self.id: str = record["id"]
-        self.name: str = record["name"]
-        self.image: str | None = record["image"]
-        self.fd: int = record["fd"]
-        self.pidfd: int | None = record["pidfd"]
-        self.host: bool = record["host"]
-        self.cgroup: str | None = record["cgroup"]
-        self.identity = Identity(**record["identity"]) if record["identity"] else None
-        self.record: str | None = record["record"]
-        self.gone_at: float | None = None
-        self.seen: int | None = None  # the process that the last look for its return has found
-        self.returns = 0
-
-    def ended(self) -> bool:
-        """Whether its first process has ended."""
-        return self.gone_at is not None or self.pidfd is not None and _process.has_ended(self.pidfd)
-
-    def processes(self) -> list[int]:
-        """What may be its processes now, by its cgroup or, where it has none, by its engine's word."""
-        if self.cgroup:
-            return _cgroup.processes(self.cgroup)
-        if self.identity is None or self.identity.pid_file is None:
-            return []
-        return [pid for pid in [_untrusted.pid(self.identity.pid_file, self.identity.owner)] if pid]
-
-    def returns_to_view(self) -> bool:
-        """Whether its return can be seen."""
-        return self.cgroup is not None or self.identity is not None and self.identity.pid_file is not None
-
-
 class Running:
     """A tcpdump with the segment it writes."""
 
-    def __init__(self, segment: _session.Segment, container: Container, process: subprocess.Popen[bytes], pidfd: int, fd: int) -> None:
+    def __init__(self, segment: Segment, container: Watched, process: subprocess.Popen[bytes], pidfd: int, fd: int) -> None:
         self.segment = segment
         self.container = container
         self.process = process
@@ -96,15 +64,15 @@ class Running:
 class Supervisor:
     """One session, from its first tcpdump to its final figures."""
 
-    def __init__(self, spec: dict[str, t.Any], ready: int) -> None:
-        self.directory: str = spec["directory"]
-        self.state: _session.State = spec["state"]
-        self.request = Request.of(self.state["request"])
-        self.program: str = spec["tcpdump"]
-        self.start_at: float | None = spec["start_at"]
-        self.containers = {record["id"]: Container(record) for record in spec["containers"]}
+    def __init__(self, assignment: Assignment) -> None:
+        self.directory = assignment.directory
+        self.session = assignment.session
+        self.request = self.session.request
+        self.program = assignment.tcpdump
+        self.start_at = assignment.start_at
+        self.containers = {container.id: container for container in assignment.containers}
         self.host_fd = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
-        self.ready = ready
+        self.ready = assignment.ready
         self.running: dict[int, Running] = {}
         self.selector = selectors.DefaultSelector()
         self.timers: list[tuple[float, int, t.Callable[[], None]]] = []
@@ -125,22 +93,22 @@ class Supervisor:
         for container in self.containers.values():
             self._watch(container)
         self._watch_rings()
-        _storage.reserve(self.directory, len(self.state["segments"]))
-        _storage.save(self.directory, self.state)
+        _storage.reserve(self.directory, len(self.session.segments))
+        _storage.save(self.directory, self.session)
         if self.start_at is not None and self.start_at > time.time():
-            self.tell_task({"armed": True})
+            self.tell_task(None)
             self._begin_at(self.start_at)
         else:
             self._begin()
         while not self._over():
             self._step()
-        error = self.state.get("error")
-        for segment in self.state["segments"]:
-            if segment["status"] == "running":  # never begun
+        error = self.session.error
+        for segment in self.session.segments:
+            if segment.status == "running":  # never begun
                 _session.finish(self.directory, segment, self.ending or "container_gone")
-        _session.conclude(self.state, error)
-        _storage.save(self.directory, self.state)
-        self.tell_task({"error": error or "The capture ended before it had begun."})
+        _session.conclude(self.session, error)
+        _storage.save(self.directory, self.session)
+        self.tell_task(error or "The capture ended before it had begun.")
 
     def _step(self) -> None:
         delay = max(0.0, self.timers[0][0] - time.monotonic()) if self.timers else None
@@ -157,18 +125,21 @@ class Supervisor:
     def _after(self, delay: float, action: t.Callable[[], None]) -> None:
         heapq.heappush(self.timers, (time.monotonic() + delay, next(self.order), action))
 
-    def tell_task(self, message: dict[str, t.Any]) -> None:
-        """Once; the task may be gone by then, and its connection with it: the session goes on."""
+    def tell_task(self, error: str | None) -> None:
+        """Answers it, once, that the capture has begun or will, or why it cannot.
+
+        The task may be gone by then, and its connection with it: the session goes on.
+        """
         if self.ready >= 0:
             with contextlib.suppress(OSError):
-                os.write(self.ready, json.dumps(message).encode())
+                os.write(self.ready, json.dumps(error).encode())
             os.close(self.ready)
             self.ready = -1
 
     def _save(self) -> None:
         """On a full disk only the end is sure to be recorded; until then this process knows."""
         with contextlib.suppress(OSError):
-            _storage.save(self.directory, self.state)
+            _storage.save(self.directory, self.session)
 
     def _asked_to_stop(self, woken: int) -> None:
         os.read(woken, 64)
@@ -186,9 +157,9 @@ class Supervisor:
 
     def _begin(self) -> None:
         self.begun = True
-        for segment in self.state["segments"]:
+        for segment in self.session.segments:
             try:
-                self._spawn(segment, self.containers[segment["id"]])
+                self._spawn(segment, self.containers[segment.id])
             except (NettapError, OSError) as error:
                 self._fail(segment, str(error))
                 return
@@ -203,7 +174,7 @@ class Supervisor:
         for running in waiting:
             report = _tcpdump.read(_session.log(self.directory, running.segment))
             running.ready = report.ready
-            running.segment["link_type"] = report.link_type
+            running.segment.link_type = report.link_type
         if any(not running.ready for running in waiting):
             if time.monotonic() > deadline:
                 late = next(running for running in waiting if not running.ready)
@@ -212,22 +183,22 @@ class Supervisor:
                 self._after(0.005, lambda: self._await_ready(deadline))
             return
         now = time.time()
-        self.state["started_at"] = timestamp(self.start_at if self.start_at is not None and now - self.start_at < START_TIMEOUT else now)
-        _storage.save(self.directory, self.state)
-        self.tell_task({"ready": True})
+        self.session.started_at = timestamp(self.start_at if self.start_at is not None and now - self.start_at < START_TIMEOUT else now)
+        _storage.save(self.directory, self.session)
+        self.tell_task(None)
         if self.request.duration:
             self._after(self.request.duration, lambda: self._end("duration"))
         self._guard_disk()
 
-    def _fail(self, segment: _session.Segment, words: str) -> None:
+    def _fail(self, segment: Segment, words: str) -> None:
         """A session starts whole or not at all."""
-        place = f"{segment['container']} ({segment['device']}, vantage {segment['vantage']})"
-        self.state["error"] = f"The capture of {place} could not start: {words.rstrip('.')}."
-        segment.update(status="failed", stop_reason="error", error=words)
+        place = f"{segment.container} ({segment.device}, vantage {segment.vantage})"
+        self.session.error = f"The capture of {place} could not start: {words.rstrip('.')}."
+        segment.fail(words)
         self._end("error")
 
-    def _spawn(self, segment: _session.Segment, container: Container) -> None:
-        fd = os.dup(self.host_fd if segment["vantage"] == "host" else container.fd)
+    def _spawn(self, segment: Segment, container: Watched) -> None:
+        fd = os.dup(self.host_fd if segment.vantage == "host" else container.fd)
         parent = os.getpid()
 
         def die_with_parent() -> None:
@@ -239,10 +210,10 @@ class Supervisor:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         log = os.open(_session.log(self.directory, segment), flags, 0o600)
         try:
-            segment["links"] = _plan.link_names(fd)
+            segment.links = _plan.link_names(fd)
             with _netns.entered(fd):
                 process = subprocess.Popen(  # pylint: disable=subprocess-popen-preexec-fn,consider-using-with,ansible-bad-function
-                    segment["argv"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, cwd="/", preexec_fn=die_with_parent
+                    segment.argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, cwd="/", preexec_fn=die_with_parent
                 )
         except BaseException:
             os.close(fd)
@@ -250,7 +221,7 @@ class Supervisor:
         finally:
             os.close(log)
         running = Running(segment, container, process, _process.pidfd_open(process.pid), fd)
-        segment.update(pid=process.pid, started=_process.start_time(process.pid))
+        segment.pid, segment.started = process.pid, _process.start_time(process.pid)
         self.running[running.pidfd] = running
         self.selector.register(running.pidfd, selectors.EVENT_READ, lambda: self._ended(running))
 
@@ -283,7 +254,7 @@ class Supervisor:
         report = _tcpdump.read(_session.log(self.directory, running.segment))
         if answers >= 0 and report.answers > answers:
             goal = report.arrived if goal is None else goal
-            captured, late = report.counts["packets_captured"], time.monotonic() > deadline
+            captured, late = report.captured, time.monotonic() > deadline
             if captured >= goal or late and captured == before:
                 self._terminate(running)
                 return
@@ -320,11 +291,11 @@ class Supervisor:
             ending = f"tcpdump was ended by {signal.Signals(-code).name}" if code < 0 else f"tcpdump ended with code {code}"
             reason, error = "error", report.complaint or ending
         with contextlib.suppress(NettapError):  # interfaces that came later
-            segment["links"] = {**segment["links"], **_plan.link_names(running.fd)}
-        segment["link_type"] = report.link_type
+            segment.links = {**segment.links, **_plan.link_names(running.fd)}
+        segment.link_type = report.link_type
         if self.ready >= 0 and self.ending is None and not report.ready:
             self._fail(segment, error or f"tcpdump ended at once ({reason})")
-        elif segment["status"] != "failed":
+        elif segment.status != "failed":
             _session.finish(self.directory, segment, reason, error)
         os.close(running.pidfd)
         os.close(running.fd)
@@ -334,7 +305,7 @@ class Supervisor:
         if self.ending is None:
             figures = os.statvfs(self.directory)
             # Not <: with min_free 0 a full disk has to end it too, for tcpdump itself does not notice that its writes fail.
-            if figures.f_bavail * figures.f_frsize <= self.state["least_free"]:
+            if figures.f_bavail * figures.f_frsize <= self.session.least_free:
                 self._end("disk")
             else:
                 self._after(DISK_INTERVAL, self._guard_disk)
@@ -354,7 +325,7 @@ class Supervisor:
 
     def _remove_oldest(self, names: list[str]) -> None:
         for running in self.running.values():
-            file = running.segment["file"]
+            file = running.segment.file
             number = next((name[len(file):] for name in reversed(names) if name.startswith(file)), "")
             if number.isdigit():
                 count = self.request.file_count
@@ -366,12 +337,12 @@ class Supervisor:
 
     # --- containers that stop and come back
 
-    def _watch(self, container: Container) -> None:
+    def _watch(self, container: Watched) -> None:
         pidfd = container.pidfd
         if pidfd is not None:
             self.selector.register(pidfd, selectors.EVENT_READ, lambda: self._gone(container, pidfd))
 
-    def _gone(self, container: Container, pidfd: int) -> None:
+    def _gone(self, container: Watched, pidfd: int) -> None:
         self.selector.unregister(pidfd)
         os.close(pidfd)
         container.pidfd = None
@@ -382,7 +353,7 @@ class Supervisor:
             container.gone_at = time.monotonic()
             self._look_for(container, container.gone_at)
 
-    def _look_for(self, container: Container, since: float) -> None:
+    def _look_for(self, container: Watched, since: float) -> None:
         """A restarted container is back when its cgroup holds a process in a network namespace of its own, twice the same:
         its old processes are still ending at first, and those by which an engine enters (runc's) come and go."""
         if self.ending is not None:
@@ -405,7 +376,7 @@ class Supervisor:
             self._resume(container, namespace, now + INTERFACE_GRACE)
 
     @staticmethod
-    def _returned(container: Container) -> _netns.Namespace | None:
+    def _returned(container: Watched) -> _netns.Namespace | None:
         for pid in container.processes():
             with contextlib.suppress(NamespaceError):
                 namespace = _netns.open_process(pid, container.identity)
@@ -414,7 +385,7 @@ class Supervisor:
                 namespace.close()
         return None
 
-    def _resume(self, container: Container, namespace: _netns.Namespace, deadline: float) -> None:
+    def _resume(self, container: Watched, namespace: _netns.Namespace, deadline: float) -> None:
         """Taps the new namespace as the old one was, each place as a new segment; its interfaces may be yet to come."""
         if self.ending is not None:
             return
@@ -430,8 +401,8 @@ class Supervisor:
                 self._after(RETURN_INTERVAL, lambda: self._resume(container, namespace, deadline))
                 return
             # The places of before, so that tcpdump says in each segment what is wrong with it.
-            old = [segment for segment in self.state["segments"] if segment["id"] == container.id]
-            places = list(dict.fromkeys(_plan.Tap(segment["interface"], segment["vantage"], segment["device"]) for segment in old))
+            old = [segment for segment in self.session.segments if segment.id == container.id]
+            places = list(dict.fromkeys(_plan.Tap(segment.interface, segment.vantage, segment.device) for segment in old))
         container.gone_at = None
         self._watch(container)
         for tap in places:
@@ -439,51 +410,50 @@ class Supervisor:
             try:
                 self._spawn(segment, container)
             except (NettapError, OSError) as error:
-                segment.update(status="failed", stop_reason="error", error=str(error))
+                segment.fail(str(error))
         self._save()
 
-    def _taps(self, container: Container, namespace: _netns.Namespace) -> list[_plan.Tap]:
+    def _taps(self, container: Watched, namespace: _netns.Namespace) -> list[_plan.Tap]:
         if self.request.vantage == "container":
             return _plan.taps(container.name, namespace, self.request)
         # The host's peers are read with pyroute2, which would double this process's memory for good: a child reads them.
         done = subprocess.run(  # pylint: disable=ansible-bad-function
-            [sys.executable, "-I", sys.path[0], "taps"], input=json.dumps({"name": container.name, "fd": namespace.fd, "request": self.request.stored()}),
+            [sys.executable, "-I", sys.path[0], "taps"], input=json.dumps([container.name, namespace.fd, dataclasses.asdict(self.request)]),
             pass_fds=[namespace.fd, int(os.path.basename(sys.path[0]))], capture_output=True, text=True, check=False,
         )
         if done.returncode:
             raise CaptureError(done.stderr.strip())
         return [_plan.Tap(*place) for place in json.loads(done.stdout)]
 
-    def _segment(self, container: Container, tap: _plan.Tap) -> _session.Segment:
+    def _segment(self, container: Watched, tap: _plan.Tap) -> Segment:
         def argv(device: str, path: str) -> list[str]:
-            return _tcpdump.command(self.program, self.request, device, path, self.state["buffer_size"])
+            return _tcpdump.command(self.program, self.request, device, path, self.session.buffer_size)
 
-        record = {"id": container.id, "name": container.name, "image": container.image}
-        segment = _plan.segment(len(self.state["segments"]), record, tap, argv, self.directory)
-        self.state["segments"].append(segment)
+        segment = _plan.segment(len(self.session.segments), container, tap, argv, self.directory)
+        self.session.segments.append(segment)
         return segment
 
 
 def main() -> None:
     """Entry of the archive that _launch.py makes; standard input holds what to do as JSON."""
-    spec = json.load(sys.stdin)
+    given = json.load(sys.stdin)
     if sys.argv[1] == "taps":
         try:
-            namespace = _netns.Namespace(spec["fd"], spec["name"])
-            places = _plan.taps(spec["name"], namespace, Request.of(spec["request"]))
+            name, fd, request = given
+            places = _plan.taps(name, _netns.Namespace(fd, name), Request.of(request))
         except NettapError as error:
             raise SystemExit(str(error)) from error
-        json.dump([[tap.interface, tap.vantage, tap.device] for tap in places], sys.stdout)
+        json.dump(list(map(dataclasses.astuple, places)), sys.stdout)
         return
     os.umask(0o077)
     os.chdir("/")
-    own = _process.start_time(os.getpid())
-    spec["state"]["supervisor"] = {"pid": os.getpid(), "started": own}
-    supervisor = Supervisor(spec, spec["ready"])
+    assignment = Assignment.of(given)
+    assignment.session.supervisor = _process.Process.own()
+    supervisor = Supervisor(assignment)
     try:
         supervisor.run()
     except BaseException as error:
-        supervisor.tell_task({"error": f"The supervisor could not go on: {error}."})
+        supervisor.tell_task(f"The supervisor could not go on: {error}.")
         with open(os.open(os.path.join(supervisor.directory, "supervisor.log"), os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as stream:
             traceback.print_exc(file=stream)
         raise

@@ -126,6 +126,7 @@ def bypass(targets: t.Sequence[Target], patterns: t.Sequence[str], request: Requ
                 if record.status != "bypassed" or topology.steered():
                     outcome.changed = True
                     if not check:
+                        _watch.renew(bench.name)
                         record.status = "bypassed"
                         bench.journal.save(record)  # first, or the watchdog would put the filters back
                         topology.bypass()

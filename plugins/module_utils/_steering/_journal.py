@@ -17,14 +17,34 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import SteeringError
-from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _process
+from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _process, _stored
 
 ROOT = "/run/nettap/steering"
+VERSION = 1  # of a record; 0.1.0 wrote none
 PATIENCE = 60.0  # seconds to wait for another task or the watchdog
 
 
 class Busy(SteeringError):
     """Somebody else holds the dataplane."""
+
+
+@dataclasses.dataclass
+class TakenOver:
+    """What the takeover needs to give an interface back.
+
+    vex, vin and spare are the names that its links have in the dataplane's namespace. kind, link (index of the other end or
+    of the link below) and index are those of the interface before. snapshot is its configuration; complete says that the
+    stand-in has all of it, so that what the container changes there is what it gets back.
+    """
+
+    vex: str
+    vin: str
+    spare: str
+    kind: str | None
+    link: int | None
+    index: int
+    complete: bool
+    snapshot: dict[str, t.Any]
 
 
 @dataclasses.dataclass
@@ -63,7 +83,19 @@ class Record:
     clsact: bool | None = None
     unqueued: bool = False
     addresses: list[str] = dataclasses.field(default_factory=list)
-    takeover: dict[str, t.Any] | None = None
+    takeover: TakenOver | None = None
+
+    @classmethod
+    def of(cls, stored: t.Any) -> Record:
+        """Return the record that this release or an older one stored. Raises ValueError."""
+        values = _stored.known(cls, stored, VERSION)
+        if values.get("takeover") is not None:
+            values["takeover"] = TakenOver(**_stored.known(TakenOver, values["takeover"]))
+        return cls(**values)
+
+    def stored(self) -> dict[str, t.Any]:
+        """Return what of() reads."""
+        return _stored.content(self, VERSION)
 
     @property
     def key(self) -> str:
@@ -100,7 +132,7 @@ class Journal:
                 path = os.path.join(self.path, name)
                 try:
                     with open(path, encoding="utf-8") as stream:
-                        found.append(Record(**json.load(stream)))
+                        found.append(Record.of(json.load(stream)))
                 except FileNotFoundError:
                     continue  # gone since we listed: there is no lock on reading
                 except (ValueError, TypeError, OSError) as error:
@@ -110,7 +142,7 @@ class Journal:
 
     def save(self, record: Record) -> None:
         """Replaces a record whole: whenever the writer is killed, the old or the new one is there."""
-        _files.replace_json(os.path.join(self.path, record.key + ".json"), dataclasses.asdict(record))
+        _files.replace_json(os.path.join(self.path, record.key + ".json"), record.stored())
         self._sync()
 
     def remove(self, record: Record) -> None:
