@@ -82,7 +82,7 @@ def main() -> None:
             for number in range(options.containers):
                 name = f"nettap-bench-{os.getpid()}-{number}"
                 containers.append(client.containers.run(image, ["sleep", "100000"], name=name, detach=True, stop_signal="KILL"))
-            names = [container.name for container in containers]
+            names = [str(container.name) for container in containers]
             for number in (1, options.containers):
                 seconds: dict[str, list[float]] = {"by hand": [], "ours": []}
                 for _run in range(options.runs):
