@@ -17,8 +17,8 @@ import sys
 import tempfile
 
 from ansible_collections.nettap.containers.plugins.module_utils._background import _archive
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _supervisor
 from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Assignment
+from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor import _program
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
 
 _TIMEOUT = 60.0  # seconds; longer than the supervisor's own for its tcpdumps
@@ -35,7 +35,7 @@ def launch(name: str, assignment: Assignment) -> None:
     _allow_descriptors(len(descriptors))
     with contextlib.ExitStack() as stack:
         archive = stack.enter_context(tempfile.TemporaryFile())
-        archive.write(_archive.build(_supervisor))
+        archive.write(_archive.build(_program))
         archive.flush()
         heard, said = os.pipe2(os.O_CLOEXEC)
         stack.callback(os.close, heard)
