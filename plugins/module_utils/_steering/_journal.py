@@ -48,7 +48,7 @@ class TakenOver:
 
 
 @dataclasses.dataclass
-class Record:
+class SteeringRecord:
     """One steered interface of a container.
 
     status is applying until all is in place and read back, then steered or bypassed; restoring once its end has begun.
@@ -86,7 +86,7 @@ class Record:
     takeover: TakenOver | None = None
 
     @classmethod
-    def of(cls, stored: t.Any) -> Record:
+    def of(cls, stored: t.Any) -> SteeringRecord:
         """Return the record that this release or an older one stored. Raises ValueError."""
         values = _stored.known(cls, stored, VERSION)
         if values.get("takeover") is not None:
@@ -124,7 +124,7 @@ class Journal:
         with _files.held(self.path, patience, busy):
             yield
 
-    def records(self) -> list[Record]:
+    def records(self) -> list[SteeringRecord]:
         """All records, in the order of containers' names. Raises SteeringError for a damaged one."""
         found = []
         for name in sorted(os.listdir(self.path)) if os.path.isdir(self.path) else []:
@@ -132,7 +132,7 @@ class Journal:
                 path = os.path.join(self.path, name)
                 try:
                     with open(path, encoding="utf-8") as stream:
-                        found.append(Record.of(json.load(stream)))
+                        found.append(SteeringRecord.of(json.load(stream)))
                 except FileNotFoundError:
                     continue  # gone since we listed: there is no lock on reading
                 except (ValueError, TypeError, OSError) as error:
@@ -140,12 +140,12 @@ class Journal:
                                         "mend it from a copy, or remove it if no container is steered any more.") from error
         return sorted(found, key=lambda record: (record.name, record.interface))
 
-    def save(self, record: Record) -> None:
+    def save(self, record: SteeringRecord) -> None:
         """Replaces a record whole: whenever the writer is killed, the old or the new one is there."""
         _files.replace_json(os.path.join(self.path, record.key + ".json"), record.stored())
         self._sync()
 
-    def remove(self, record: Record) -> None:
+    def remove(self, record: SteeringRecord) -> None:
         """Forgets a record: nothing of it is left in the kernel."""
         _files.remove(os.path.join(self.path, record.key + ".json"))
         self._sync()

@@ -13,11 +13,13 @@ import typing as t
 import pytest
 from ansible_cli import ROOT
 from ansible_collections.nettap.containers.plugins.module_utils._errors import SteeringError
-from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import VERSION, Journal, Record, TakenOver
+from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import VERSION, Journal, SteeringRecord, TakenOver
 
 TAKEN = TakenOver("vex1", "vin1", "vnw1", "veth", 6, 5, True, {"mtu": 1500})
-RECORD = Record("docker", "1" * 64, "web", 200, 129427, "/proc/200/ns/net", 4026533246, "eth0", 5, "02:42:0a:d5:00:02", 1500, "takeover", "bridge", "steer",
-                "open", "steered", 1.5, 2.5, None, "veth1", 6, False, True, ["10.0.0.2/24"], TAKEN)  # fmt: skip
+RECORD = SteeringRecord(
+    "docker", "1" * 64, "web", 200, 129427, "/proc/200/ns/net", 4026533246, "eth0", 5, "02:42:0a:d5:00:02", 1500, "takeover", "bridge", "steer", "open",
+    "steered", 1.5, 2.5, None, "veth1", 6, False, True, ["10.0.0.2/24"], TAKEN,
+)  # fmt: skip
 
 
 @pytest.fixture(name="journal")

@@ -24,7 +24,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._dataplane._name
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, SteeringError
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink as rt
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import Link, Netlink, NetlinkError, attribute
-from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Record, TakenOver
+from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import SteeringRecord, TakenOver
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover import _refusal, _snapshot, _sysctl, _u32
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._u32 import ETH_P_ALL, ETH_P_IP, ETH_P_IPV6, Filter, match_mac, write_mac
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
@@ -39,7 +39,7 @@ class Takeover:
     save puts the record on disk. The caller holds the journal's lock and sets record.status.
     """
 
-    def __init__(self, record: Record, container_fd: int | None, dataplane: Dataplane, save: t.Callable[[Record], None]) -> None:
+    def __init__(self, record: SteeringRecord, container_fd: int | None, dataplane: Dataplane, save: t.Callable[[SteeringRecord], None]) -> None:
         self.record = record
         self.container_fd = container_fd
         self.dataplane = dataplane

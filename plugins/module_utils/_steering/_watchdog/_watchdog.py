@@ -25,7 +25,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._neuvector impor
 from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._filters import Filter
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._topology import InPlace
-from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Busy, Record
+from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Busy, SteeringRecord
 from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _inotify, _netns, _process
 
 STATE = "watchdog"  # file beside the records; they end in .json
@@ -66,7 +66,7 @@ class Watchdog:
             self._poller.register(fd, select.POLLIN)
         self._pidfds: dict[int, int] = {}  # pidfd: PID
         self._threads: dict[int, int] = {}  # pidfd of a thread: PID
-        self._records: list[Record] = []
+        self._records: list[SteeringRecord] = []
         self._filters: list[Filter] = []
         self._told: dict[str, t.Any] | None = None  # NeuVector's configuration
         self._healthy = True
@@ -205,7 +205,7 @@ class Watchdog:
                     topology.bypass()
 
     @staticmethod
-    def _open(record: Record) -> bool:
+    def _open(record: SteeringRecord) -> bool:
         """Whether a dead engine is bypassed."""
         return record.status == "steered" and record.fail_mode == "open"
 
@@ -255,7 +255,7 @@ class Watchdog:
             return False
         return True
 
-    def _last(self, records: t.Sequence[Record]) -> bool:
+    def _last(self, records: t.Sequence[SteeringRecord]) -> bool:
         """We end holding the lock, so that the next task, which takes it, sees that we have."""
         if not records:
             with contextlib.suppress(FileNotFoundError):
