@@ -123,7 +123,7 @@ def classic(folder: str, size: int, seconds: float) -> Figures:
     process.wait()
     counts = _tcpdump.read(log).counts
     kept = sum(scan(path).packets for path in glob.glob(f"{folder}/c.pcap*"))
-    return Figures(sent, counts["packets_received"], counts["packets_dropped"], kept, used)
+    return Figures(sent, counts.packets_received or 0, counts.packets_dropped or 0, kept, used)
 
 
 def ours(folder: str, size: int, seconds: float, request: Request | None = None, stall: float = 0) -> Figures:
@@ -140,7 +140,7 @@ def ours(folder: str, size: int, seconds: float, request: Request | None = None,
     sent = blast(size, seconds)
     time.sleep(1.5)
     used = sum(map(cpu, processes)) - before
-    capture = sessions.stop("bench").capture
+    capture = sessions.stop("bench").capture or {}
     segment = capture["segments"][0]
     kept = sum(scan(path).packets for path in segment["files"])
     return Figures(sent, segment["packets_received"], segment["packets_dropped"], kept, used)

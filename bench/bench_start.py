@@ -131,7 +131,7 @@ def main() -> None:
             for number in range(options.containers):
                 name = f"nettap-bench-{os.getpid()}-{number}"
                 containers.append(client.containers.run(image, ["sleep", "100000"], name=name, detach=True, stop_signal="KILL"))
-            names = [container.name for container in containers]
+            names = [str(container.name) for container in containers]
             print("ad hoc")
             beside_ping(names[0], options.ad_hoc_runs)
             print("as a play")

@@ -26,6 +26,7 @@ import steering_tools as tools  # noqa: E402
 import takeover_lab  # noqa: E402
 from ansible_cli import AnsibleCLI  # noqa: E402
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _control, _lifecycle  # noqa: E402
+from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench  # noqa: E402
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target  # noqa: E402
 
 MTU = 1500
@@ -126,7 +127,7 @@ class Lab:
 
     @staticmethod
     def _remove(name: str) -> None:
-        with _control.Bench(name) as bench, bench.journal.locked():
+        with Bench(name) as bench, bench.journal.locked():
             bench.undo(bench.journal.records())
         _lifecycle.absent(name, False)
 

@@ -63,7 +63,7 @@ class ActionModule(ActionBase):
                 raise AnsibleActionFail("The capture would never end: give duration or packet_count.")
             program = bundle(os.path.abspath(os.path.expanduser(args["tcpdump"])) if args["tcpdump"] else _tcpdump.program())
             if self._task.check_mode:
-                return {**result, "changed": True, "files": [], "capture": _told(args, None, None, {})}
+                return {**result, "changed": True, "files": [], "capture": _told(args, None, None, _tcpdump.Counts())}
             with Interruption() as interruption:
                 return {**result, "changed": True, **self._capture(args, request, program, interruption)}
         except NettapError as error:
@@ -272,9 +272,9 @@ class _Background:
         return " ".join((self._result["stderr"] or self._result["stdout"]).split()) if self._result else ""
 
 
-def _told(args: dict[str, t.Any], reason: str | None, started_at: str | None, counts: t.Mapping[str, int]) -> dict[str, t.Any]:
+def _told(args: dict[str, t.Any], reason: str | None, started_at: str | None, counts: _tcpdump.Counts) -> dict[str, t.Any]:
     """Return the capture as the task returns it; what is not known is None."""
-    figures = {name: counts.get(name) for name in ("packets_captured", "packets_received", "packets_dropped")}
+    figures = {name: getattr(counts, name) for name in ("packets_captured", "packets_received", "packets_dropped")}
     return {"interface": args["interface"], "filter": args["filter"], "stop_reason": reason, "started_at": started_at, **figures}
 
 
@@ -293,5 +293,5 @@ def _complaint(path: str, report: _tcpdump.Report) -> str | None:
         packets = scan(path).packets
     except PcapError as error:
         return str(error)
-    wanted = report.counts.get("packets_captured")
+    wanted = report.counts.packets_captured
     return None if packets == wanted else f"{packets} packets, of {wanted}"

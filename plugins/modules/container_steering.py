@@ -214,10 +214,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._target import EXCLUSIVE, KINDS, TARGET
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, TargetError
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _control
+from ansible_collections.nettap.containers.plugins.module_utils._steering._outcome import SteeringOutcome
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
 
 
-def run(module: AnsibleModule) -> _control.SteeringOutcome:
+def run(module: AnsibleModule) -> SteeringOutcome:
     """Brings the targets into the wanted state."""
     params = module.params
     request = _control.Request(

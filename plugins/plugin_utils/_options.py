@@ -16,5 +16,6 @@ def checked(action: ActionBase, spec: t.Mapping[str, t.Any]) -> dict[str, t.Any]
     A path stays as it is given: its ~ and variables are the host's, where the module expands them.
     """
     arguments = {name: {**option, "type": "str"} if option["type"] == "path" else option for name, option in spec["argument_spec"].items()}
+    options: dict[str, t.Any]
     _result, options = action.validate_argument_spec(**{**spec, "argument_spec": arguments})
     return options

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import mac_bytes
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace import _programs
 
 MAC, TAG = "02:42:ac:11:00:02", "4e:65:75:56:00:01"
@@ -28,7 +29,7 @@ BEFORE = {"out_sent": 100, "out_returned": 200, "in_sent": 300, "in_returned": 4
 
 def frame(source: str, destination: str, kind: int = IPV4, length: int = 60) -> bytes:
     """Return an Ethernet frame of that many bytes, without check sequence."""
-    return (_programs.mac_bytes(destination) + _programs.mac_bytes(source) + kind.to_bytes(2, "big") + bytes(range(1, length)))[:length]
+    return (mac_bytes(destination) + mac_bytes(source) + kind.to_bytes(2, "big") + bytes(range(1, length)))[:length]
 
 
 def element(mac: str = MAC, ifindex: int = PEER, **more: int) -> _programs.Element:
@@ -75,7 +76,7 @@ class Case:
 def others(mac: str) -> t.Iterator[str]:
     """Give MACs that differ from this one in one byte each, in turn; none is a group address."""
     for number in range(6):
-        changed = bytearray(_programs.mac_bytes(mac))
+        changed = bytearray(mac_bytes(mac))
         changed[number] ^= 0x80
         yield changed.hex(":")
 

@@ -25,7 +25,7 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane._namespace import Dataplane, ServiceLink
-from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal, Record
+from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal, SteeringRecord
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._topology import Takeover
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 from waiting import wait_for
@@ -108,16 +108,16 @@ class Lab:
         """Be the engine."""
         reflect(self.plane, self.dataplane.mode)
 
-    def record(self, **given: t.Any) -> Record:
+    def record(self, **given: t.Any) -> SteeringRecord:
         """Return the record of eth0 of the box."""
         link = json.loads(run("ip", "-n", self.box, "-j", "link", "show", "dev", given.get("interface", "eth0")))[0]
         known = {"runtime": "netns", "id": self.box, "name": self.box, "pid": None, "started": None, "netns_path": f"/run/netns/{self.box}",
                  "inode": os.fstat(self.fds[self.box]).st_ino, "interface": "eth0", "ifindex": link["ifindex"], "mac": link["address"],
                  "mtu": link["mtu"], "topology": "takeover", "mode": self.dataplane.mode, "ipv6": "steer", "fail_mode": "open",
                  "tag": "4e:65:75:56:00:01" if self.dataplane.mode == "tag" else None}
-        return Record(**{**known, **given})
+        return SteeringRecord(**{**known, **given})
 
-    def takeover(self, record: Record, journal: Journal | None = None) -> Takeover:
+    def takeover(self, record: SteeringRecord, journal: Journal | None = None) -> Takeover:
         """Return the takeover of a record; without a journal nothing is saved."""
         return Takeover(record, self.fds[self.box], self.dataplane, journal.save if journal else lambda _record: None)
 

@@ -15,8 +15,10 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _launch, _plan, _session, _stage, _storage, _tcpdump
+from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Assignment, Watched
 from ansible_collections.nettap.containers.plugins.module_utils._capture._listing import Listing
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
+from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment, Session
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup
 from ansible_collections.nettap.containers.plugins.module_utils._targets._target import Target
@@ -60,51 +62,44 @@ class Sessions(Listing):
         directory = self.storage.directory(name)
         with self.storage.locked(name, create=not check) as there:
             try:
-                state = _storage.load(directory) if there else None
-                before = _session.tell(directory, state)["status"] if state else "absent"
-                reason = reason_to_start(name, before, state, request, targets, force)
+                session = _storage.load(directory) if there else None
+                before = _session.tell(directory, session)["status"] if session else "absent"
+                reason = reason_to_start(name, before, session, request, targets, force)
                 if reason is None:
-                    return CaptureOutcome(None, before, _session.tell(directory, state) if state else None)
+                    return CaptureOutcome(None, before, _session.tell(directory, session) if session else None)
                 tcpdump = _tcpdump.program()
                 taps = _plan.check(targets, request, tcpdump, allow_host_network)
-                spec = self._spec(directory, request, targets, taps, tcpdump, start_at)
+                assignment = self._assignment(directory, request, targets, taps, tcpdump, start_at)
                 if check:
-                    return CaptureOutcome(reason, before, _preview(directory, spec["state"]), self._name_to_keep(name) if there else None)
-                if before == "running" and state:
-                    self._end(name, state)
+                    return CaptureOutcome(reason, before, _preview(directory, assignment.session), self._name_to_keep(name) if there else None)
+                if before == "running" and session:
+                    self._end(name, session)
                 kept = self._name_to_keep(name)
                 if kept:
                     self.storage.rename(name, kept)
-                return CaptureOutcome(reason, before, self._launch(name, spec, targets, kept), kept)
+                return CaptureOutcome(reason, before, self._launch(name, assignment, kept), kept)
             finally:
                 if there:
                     with contextlib.suppress(OSError):
                         os.rmdir(directory)  # only if nothing is in it: a start that failed leaves no folder
 
-    def _spec(self, directory: str, request: Request, targets: t.Sequence[Target], taps: list[list[_plan.Tap]], tcpdump: str,
-              start_at: float | None) -> dict[str, t.Any]:
-        """What the supervisor is told; the descriptors in it are those of the targets' open namespaces."""
+    def _assignment(self, directory: str, request: Request, targets: t.Sequence[Target], taps: list[list[_plan.Tap]], tcpdump: str,
+                    start_at: float | None) -> Assignment:
+        """Return what the supervisor is to do; the descriptors in it are those of the targets' open namespaces."""
         free, total = self.storage.free()
         least_free = request.least_free(total)
         if free <= least_free:
             raise StorageError(f"Only {free >> 20} MiB are free for {self.storage.path}, and min_free keeps {least_free >> 20} MiB: "
                                "make room, set path to another file system, or lower min_free.")
         buffer_size = request.buffer(sum(map(len, taps)))
-        segments: list[_session.Segment] = []
-        for target, places in zip(targets, taps):
+        containers = [_watched(target) for target in targets]
+        segments: list[Segment] = []
+        for container, places in zip(containers, taps):
             for tap in places:
-                segments.append(_plan.segment(len(segments), dataclasses.asdict(target.container), tap,
+                segments.append(_plan.segment(len(segments), container, tap,
                                               lambda device, path: _tcpdump.command(tcpdump, request, device, path, buffer_size), directory))
-        return {
-            "directory": directory,
-            "tcpdump": tcpdump,
-            "start_at": start_at,
-            "containers": [_container(target) for target in targets],
-            "state": {
-                "status": "running", "error": None, "started_at": None, "stopped_at": None, "supervisor": None, "request": request.stored(),
-                "targets": _identities(targets), "buffer_size": buffer_size, "least_free": least_free, "segments": segments,
-            },
-        }
+        session = Session("running", request, targets=_identities(targets), buffer_size=buffer_size, least_free=least_free, segments=segments)
+        return Assignment(directory, tcpdump, start_at, containers, session)
 
     def _name_to_keep(self, name: str) -> str | None:
         """Return the name under which a session's captures are kept when another takes its place; None where it has left none."""
@@ -118,16 +113,13 @@ class Sessions(Listing):
                 return kept
         raise AssertionError  # count() has no end
 
-    def _launch(self, name: str, spec: dict[str, t.Any], targets: t.Sequence[Target], kept: str | None) -> dict[str, t.Any]:
-        descriptors = [fd for target in targets for fd in (target.namespace.fd, target.namespace.pidfd) if fd is not None]
+    def _launch(self, name: str, assignment: Assignment, kept: str | None) -> dict[str, t.Any]:
         # After a rename the name has no folder any more, so no lock: take both anew.
         with self.storage.locked(name, create=True) if kept else contextlib.nullcontext():
             if os.listdir(self.storage.directory(name)):
                 raise CaptureError(f"Another task has started session {name} at the same time: run the task again.")
             try:
-                answer = _launch.launch(name, spec, descriptors)
-                if "error" in answer:
-                    raise CaptureError(answer["error"])
+                _launch.launch(name, assignment)
             except BaseException:
                 self._abandon(name)
                 if kept:
@@ -137,9 +129,9 @@ class Sessions(Listing):
 
     def _abandon(self, name: str) -> None:
         """Removes what a session has left that could not start."""
-        state = _storage.load(self.storage.directory(name))
-        if state:
-            self._end(name, state)
+        session = _storage.load(self.storage.directory(name))
+        if session:
+            self._end(name, session)
         self.storage.remove(name)
 
     # --- stop, remove, wait
@@ -148,18 +140,18 @@ class Sessions(Listing):
         """Ends a session and keeps its captures; changed if anything of it was running. Raises CaptureError if there is none."""
         directory = self.storage.directory(name)
         with self.storage.locked(name) as there:
-            state = _storage.load(directory) if there else None
-            if state is None:
+            session = _storage.load(directory) if there else None
+            if session is None:
                 known = ", ".join(self.storage.names()) or "none"
                 raise CaptureError(f"There is no capture session {name!r} under {self.storage.path} (there are: {known}).")
-            before = _session.tell(directory, state)["status"]
-            changed = state["status"] == "running"
+            before = _session.tell(directory, session)["status"]
+            changed = session.status == "running"
             reason = (f"Session {name} was running." if before == "running" else _orphaned(name)) if changed else None
             if check:
-                told = _session.tell(directory, state)
+                told = _session.tell(directory, session)
                 return CaptureOutcome(reason, before, {**told, "status": "stopped"} if before == "running" else told)
             if changed:
-                self._end(name, state)
+                self._end(name, session)
             return CaptureOutcome(reason, before, self._about(name))
 
     def remove(self, name: str, check: bool = False) -> CaptureOutcome:
@@ -168,21 +160,21 @@ class Sessions(Listing):
         with self.storage.locked(name) as there:
             if not there:
                 return CaptureOutcome(None, "absent", None)
-            state = None
+            session = None
             with contextlib.suppress(StorageError):  # a damaged session.json must not keep its session from being removed
-                state = _storage.load(directory)
-            before = _session.tell(directory, state)["status"] if state else "failed"
+                session = _storage.load(directory)
+            before = _session.tell(directory, session)["status"] if session else "failed"
             if not check:
-                if state and state["status"] == "running":
-                    self._end(name, state)
+                if session and session.status == "running":
+                    self._end(name, session)
                 _stage.clear(directory)
                 self.storage.remove(name)
             return CaptureOutcome(f"Session {name} was there ({before}).", before, None)
 
     def wait(self, name: str) -> dict[str, t.Any]:
         """Waits for the end of a session and returns it with its final figures."""
-        state = _storage.load(self.storage.directory(name))
-        supervisor = _session.supervisor(state) if state else None
+        session = _storage.load(self.storage.directory(name))
+        supervisor = _session.supervisor(session) if session else None
         if supervisor:
             supervisor.wait(None)
         told = self._about(name)
@@ -190,16 +182,16 @@ class Sessions(Listing):
             raise CaptureError(f"Session {name} was removed by another task while this one waited for its end.")
         return told
 
-    def _end(self, name: str, state: _session.State) -> None:
+    def _end(self, name: str, session: Session) -> None:
         """Ends whatever runs of a session, and sees to it that session.json holds the final figures."""
         directory = self.storage.directory(name)
-        supervisor = _session.supervisor(state)
+        supervisor = _session.supervisor(session)
         if supervisor:
             supervisor.send(signal.SIGTERM)
             if not supervisor.wait(_END_TIMEOUT):
                 raise CaptureError(f"The supervisor of session {name} (PID {supervisor.pid}) did not end within {_END_TIMEOUT:.0f} s: "
                                    "look at the host's disk and load.")
-        left = [process for process in map(_session.tcpdump, state["segments"]) if process]
+        left = [process for process in map(_session.tcpdump, session.segments) if process]
         for number in (signal.SIGTERM, signal.SIGKILL):
             deadline = time.monotonic() + _TERM_TIMEOUT
             left = [process for process in left if process.send(number)]
@@ -209,17 +201,17 @@ class Sessions(Listing):
             _session.conclude_killed(directory, final)
 
 
-def reason_to_start(name: str, status: str, state: _session.State | None, request: Request, targets: t.Sequence[Target], force: bool) -> str | None:
+def reason_to_start(name: str, status: str, session: Session | None, request: Request, targets: t.Sequence[Target], force: bool) -> str | None:
     """Return one sentence that says why a session has to be (re)started; None if it runs as asked for. Raise CaptureError if it runs otherwise."""
-    if state is None:
+    if session is None:
         return f"There was no session {name}."
     if status != "running":
         return f"Session {name} has {status}."
-    if _session.supervisor(state) is None:
+    if _session.supervisor(session) is None:
         return _orphaned(name)
-    differences = request.differences(Request.of(state["request"]))
-    if state["targets"] != _identities(targets):
-        theirs = ", ".join(sorted({segment["container"] for segment in state["segments"]}))
+    differences = request.differences(session.request)
+    if session.targets != _identities(targets):
+        theirs = ", ".join(sorted({segment.container for segment in session.segments}))
         ours = ", ".join(sorted(target.container.name for target in targets))
         differences.append(f"containers: {theirs}, not {ours}" + (" made anew since" if theirs == ours else ""))
     if not differences:
@@ -233,9 +225,9 @@ def _orphaned(name: str) -> str:
     return f"The supervisor of session {name} was killed."
 
 
-def _preview(directory: str, state: _session.State) -> dict[str, t.Any]:
+def _preview(directory: str, session: Session) -> dict[str, t.Any]:
     """The session as it would run; files of an earlier one of that name are not its own."""
-    told = _session.tell(directory, state)
+    told = _session.tell(directory, session)
     segments = [{**segment, "status": "running", "files": [], "bytes": 0, "first_packet": None} for segment in told["segments"]]
     return {**told, "status": "running", "error": None, "segments": segments}
 
@@ -244,14 +236,10 @@ def _identities(targets: t.Sequence[Target]) -> list[str]:
     return sorted(f"{target.container.runtime}:{target.container.id}" for target in targets)
 
 
-def _container(target: Target) -> dict[str, t.Any]:
+def _watched(target: Target) -> Watched:
     container, namespace, identity = target.container, target.namespace, target.container.identity
-    return {
-        "id": container.id, "name": container.name, "image": container.image, "record": container.record,
-        "fd": namespace.fd, "pidfd": namespace.pidfd, "host": namespace.host,
-        "identity": dataclasses.asdict(identity) if identity else None,
-        "cgroup": _cgroup.directory(namespace.cgroups, identity.id) if identity else None,
-    }
+    return Watched(container.id, container.name, container.image, namespace.fd, namespace.pidfd, namespace.host, identity,
+                   _cgroup.directory(namespace.cgroups, identity.id) if identity else None, container.record)
 
 
 def excessive_drops(capture: dict[str, t.Any], limit: float | None) -> str | None:

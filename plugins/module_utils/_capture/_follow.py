@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import copy
 import dataclasses
 import json
 import os
@@ -22,12 +21,13 @@ import zlib
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _session, _stage, _storage, _tcpdump
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
+from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment, Session
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NettapError, PcapError
 from ansible_collections.nettap.containers.plugins.module_utils._pcap import _blocks, _pcapng
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import CHUNK, HEADER_LENGTH, RECORD_LENGTH, Chunk, Header, PcapFile
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._ring import Ring
-
-Cursor = dict[str, t.Any]  # a value of JSON; whoever follows keeps it, and need not look into it
+from ansible_collections.nettap.containers.plugins.module_utils._system import _stored
+from ansible_collections.nettap.containers.plugins.module_utils._system._process import Process
 
 _PIECE = 4 << 20  # bytes of captured packets in one answer, which the connection plugin holds in memory
 _SMALLEST_SHARE = 64 << 10  # of them for one segment, however many there are
@@ -48,10 +48,48 @@ class Order:
     wait: float
 
 
+class _Place(t.NamedTuple):
+    """A place in a ring: a file's name comes again, but not with the same first packet (nanoseconds since the epoch)."""
+
+    file: str
+    first: int | None
+    offset: int
+
+
+@dataclasses.dataclass
+class _Followed:
+    """How far a segment was followed: interface is its number in the stream, -1 while it has none; at is where the next packets begin."""
+
+    interface: int = -1
+    at: _Place | None = None
+    packets: int = 0
+
+    @classmethod
+    def of(cls, stored: t.Any) -> _Followed:
+        values = _stored.known(cls, stored)
+        return cls(**{**values, "at": values["at"] and _Place(*values["at"])})
+
+
+@dataclasses.dataclass
+class _Cursor:
+    """Where a stream goes on: the supervisor of the session that it began with, interfaces in it, link type of a pcap, segments by their file."""
+
+    supervisor: Process | None
+    interfaces: int = 0
+    link_type: int | None = None
+    segments: dict[str, _Followed] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, stored: t.Any) -> _Cursor:
+        values = _stored.known(cls, stored)
+        segments = {file: _Followed.of(one) for file, one in values["segments"].items()}
+        return cls(**{**values, "supervisor": values["supervisor"] and Process(**values["supervisor"]), "segments": segments})
+
+
 class _Take:
     """What one answer takes of one segment: chunks with the file each is from and where in it the chunk ends; more when there is more."""
 
-    def __init__(self, segment: _session.Segment, known: Cursor) -> None:
+    def __init__(self, segment: Segment, known: _Followed) -> None:
         self.segment = segment
         self.known = known
         self.read: list[tuple[PcapFile, int, Chunk]] = []
@@ -64,9 +102,9 @@ class _Take:
         return self.read[-1][2].last
 
 
-def follow(order: Order, cursor: Cursor) -> dict[str, t.Any]:
+def follow(order: Order, cursor: dict[str, t.Any]) -> dict[str, t.Any]:
     """Returns data (bytes), the next cursor, packets (so far), lost (places of which packets were overwritten unread just now)
-    and, at the end of the session, capture (as modules return it). An empty cursor begins.
+    and, at the end of the session, capture (as modules return it). An empty cursor begins; whoever follows need not look into it.
 
     Raises CaptureError, StorageError, PcapError.
     """
@@ -93,55 +131,49 @@ def _signature(directory: str) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _next(directory: str, order: Order, before: Cursor) -> dict[str, t.Any]:
-    state = _storage.load(directory)
-    if state is None:
+def _next(directory: str, order: Order, before: dict[str, t.Any]) -> dict[str, t.Any]:
+    session = _storage.load(directory)
+    if session is None:
         raise CaptureError(f"There is no capture session {order.name!r} under {order.path}" + (" any more: it was removed." if before else "."))
-    cursor: Cursor = copy.deepcopy(before) or {"session": state["supervisor"], "interfaces": 0, "segments": {}}
-    if cursor["session"] != state["supervisor"]:
+    cursor = _Cursor.of(before) if before else _Cursor(session.supervisor)
+    if cursor.supervisor != session.supervisor:
         raise CaptureError(f"Session {order.name} was started anew while it was followed: the packets of before can be fetched under its kept name.")
     if order.form == "pcap":
-        _check_one_place(state)
+        _check_one_place(session)
     # Asked before the files are read: what is in them once all tcpdumps have ended is all there will be.
-    ended = state["status"] != "running" or _session.supervisor(state) is None and not any(map(_session.tcpdump, state["segments"]))
+    ended = session.status != "running" or _session.supervisor(session) is None and not any(map(_session.tcpdump, session.segments))
     out = [_blocks.section_header(_pcapng.APPLICATION)] if order.form == "pcapng" and not before else []
-    request = Request.of(state["request"])
-    share = max(_SMALLEST_SHARE, _PIECE // max(1, len(state["segments"])))
+    share = max(_SMALLEST_SHARE, _PIECE // max(1, len(session.segments)))
     takes = []
-    for segment in state["segments"]:
-        known = cursor["segments"].setdefault(segment["file"], {"interface": None, "at": None, "packets": 0})
+    for segment in session.segments:
+        known = cursor.segments.setdefault(segment.file, _Followed())
         ring = _ring(directory, segment)
-        if known["interface"] is None and not _describe(directory, segment, order, ring.header, cursor, out):
+        if known.interface < 0 and not _describe(directory, segment, order, ring.header, cursor, out):
             continue
         if not before and not order.from_start and ring.files:
-            known["at"] = _at(ring.files[-1], HEADER_LENGTH + sum(len(chunk.data) for chunk in ring.files[-1].chunks()))
+            known.at = _at(ring.files[-1], HEADER_LENGTH + sum(len(chunk.data) for chunk in ring.files[-1].chunks()))
         takes.append(_Take(segment, known))
-        _read(ring, request, share, takes[-1])
+        _read(ring, session.request, share, takes[-1])
     _write(takes, order.form, out)
     capture = None
     if ended and not any(take.more for take in takes):
-        capture = _session.tell(directory, state)
-        for segment, told in zip(state["segments"], capture["segments"]):
-            told["packets_followed"] = cursor["segments"][segment["file"]]["packets"]
+        capture = _session.tell(directory, session)
+        for segment, told in zip(session.segments, capture["segments"]):
+            told["packets_followed"] = cursor.segments[segment.file].packets
         if order.form == "pcapng":
-            out += _statistics(state, capture, cursor)
-    return {"data": b"".join(out), "cursor": cursor, "packets": sum(known["packets"] for known in cursor["segments"].values()),
-            "lost": [place(take.segment) for take in takes if take.lost], "capture": capture}
+            out += _statistics(session, capture, cursor)
+    return {"data": b"".join(out), "cursor": dataclasses.asdict(cursor), "packets": sum(known.packets for known in cursor.segments.values()),
+            "lost": [take.segment.where for take in takes if take.lost], "capture": capture}
 
 
-def _check_one_place(state: _session.State) -> None:
-    places = {(segment["id"], segment["interface"], segment["vantage"]) for segment in state["segments"]}
+def _check_one_place(session: Session) -> None:
+    places = {(segment.id, segment.interface, segment.vantage) for segment in session.segments}
     if len(places) > 1:
-        raise CaptureError(f"The session captures in {len(places)} places ({', '.join(map(place, state['segments']))}), and a pcap tells only of one: "
-                           "follow it as pcapng.")
+        raise CaptureError(f"The session captures in {len(places)} places ({', '.join(segment.where for segment in session.segments)}), and a pcap tells "
+                           "only of one: follow it as pcapng.")
 
 
-def place(segment: _session.Segment) -> str:
-    """Where a segment listens, for people."""
-    return f"{segment['container']} {segment['interface']}" + (f" ({segment['device']})" if segment["vantage"] == "host" else "")
-
-
-def _ring(directory: str, segment: _session.Segment) -> Ring:
+def _ring(directory: str, segment: Segment) -> Ring:
     while True:
         paths = _session.paths(directory, segment)
         try:
@@ -152,38 +184,37 @@ def _ring(directory: str, segment: _session.Segment) -> Ring:
             # else the ring went on between the two lines
 
 
-def _describe(directory: str, segment: _session.Segment, order: Order, header: Header | None, cursor: Cursor, out: list[bytes]) -> bool:
+def _describe(directory: str, segment: Segment, order: Order, header: Header | None, cursor: _Cursor, out: list[bytes]) -> bool:
     """Introduces a segment to the stream; False while its link type is not known yet."""
-    header = header or (Header(_stage.link_type(segment)) if segment["link_type"] else None)
+    header = header or (Header(_stage.link_type(segment)) if segment.link_type else None)
     if header is None:
         return False
     if order.form == "pcapng":
         out.append(_pcapng.describe(_stage.segment_input(directory, segment, order.host), header))
-    elif not cursor["interfaces"]:
+    elif not cursor.interfaces:
         out.append(header.pack())
-        cursor["linktype"] = header.linktype
-    elif header.linktype != cursor["linktype"]:  # of a container that has come back; else it goes on under the header that is out
-        raise CaptureError(f"{place(segment)} has come back with another link type, and a pcap tells only of one: follow it as pcapng.")
-    cursor["segments"][segment["file"]]["interface"] = cursor["interfaces"]
-    cursor["interfaces"] += 1
+        cursor.link_type = header.linktype
+    elif header.linktype != cursor.link_type:  # of a container that has come back; else it goes on under the header that is out
+        raise CaptureError(f"{segment.where} has come back with another link type, and a pcap tells only of one: follow it as pcapng.")
+    cursor.segments[segment.file].interface = cursor.interfaces
+    cursor.interfaces += 1
     return True
 
 
-def _at(file: PcapFile, offset: int) -> list[t.Any]:
-    """A place in a ring, for the cursor: a file's name comes again, but not with the same first packet."""
-    return [os.path.basename(file.path), file.first, offset]
+def _at(file: PcapFile, offset: int) -> _Place:
+    return _Place(os.path.basename(file.path), file.first, offset)
 
 
 def _read(ring: Ring, request: Request, share: int, take: _Take) -> None:
     """Reads what is new of a segment, a share (bytes) at most."""
     index, offset, left = 0, HEADER_LENGTH, share
-    at = take.known["at"]
+    at = take.known.at
     if at and ring.files:
-        known = [number for number, file in enumerate(ring.files) if _at(file, at[2]) == at]
+        known = [number for number, file in enumerate(ring.files) if _at(file, at.offset) == at]
         if known:
-            index, offset = known[0], at[2]
+            index, offset = known[0], at.offset
         else:
-            take.lost = not _is_next(at, ring.files[0], take.segment["file"], request)
+            take.lost = not _is_next(at, ring.files[0], take.segment.file, request)
     for file in ring.files[index:]:
         try:
             for chunk in file.chunks(min(share, CHUNK), offset):
@@ -200,12 +231,12 @@ def _read(ring: Ring, request: Request, share: int, take: _Take) -> None:
         offset = HEADER_LENGTH
 
 
-def _is_next(at: list[t.Any], file: PcapFile, base: str, request: Request) -> bool:
+def _is_next(at: _Place, file: PcapFile, base: str, request: Request) -> bool:
     """Whether a file is the one after the file of a place that was read to its end and has been removed since."""
     names = request.file_count + _tcpdump.SPARE
-    before, after = at[0][len(base):], os.path.basename(file.path)[len(base):]
+    before, after = at.file[len(base):], os.path.basename(file.path)[len(base):]
     # tcpdump begins the next file at the first packet after this one has more than its size.
-    whole = at[2] > request.file_size * 1_000_000
+    whole = at.offset > request.file_size * 1_000_000
     return whole and before.isdigit() and after.isdigit() and (int(before) + 1) % names == int(after)
 
 
@@ -231,12 +262,12 @@ def _write(takes: t.Sequence[_Take], form: str, out: list[bytes]) -> None:
                 found = [(chunk.first, chunk.data)]
                 packets = chunk.packets
             else:
-                found = _blocks.enhanced_packets(take.known["interface"], chunk)
+                found = _blocks.enhanced_packets(take.known.interface, chunk)
                 packets = next((number for number, pair in enumerate(found) if pair[0] > limit), len(found))
                 found = found[:packets]
             pairs += found
-            take.known["packets"] += packets
-            take.known["at"] = _at(file, end - len(chunk.data) + _length(chunk, packets))
+            take.known.packets += packets
+            take.known.at = _at(file, end - len(chunk.data) + _length(chunk, packets))
             if packets < chunk.packets:
                 take.more = True
                 break
@@ -254,11 +285,11 @@ def _length(chunk: Chunk, packets: int) -> int:
     return end
 
 
-def _statistics(state: _session.State, capture: dict[str, t.Any], cursor: Cursor) -> list[bytes]:
+def _statistics(session: Session, capture: dict[str, t.Any], cursor: _Cursor) -> list[bytes]:
     blocks = []
-    for segment, told in zip(state["segments"], capture["segments"]):
-        interface = cursor["segments"][segment["file"]]["interface"]
-        if interface is not None and told["packets_received"] is not None:
+    for segment, told in zip(session.segments, capture["segments"]):
+        interface = cursor.segments[segment.file].interface
+        if interface >= 0 and told["packets_received"] is not None:
             blocks.append(_blocks.interface_statistics(interface, time.time_ns(), received=told["packets_received"], dropped=told["packets_dropped"],
                                                        captured=told["packets_captured"]))
     return blocks

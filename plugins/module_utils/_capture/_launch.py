@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import resource
@@ -17,34 +18,36 @@ import tempfile
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._background import _archive
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _supervisor
+from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Assignment
+from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor import _program
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
 
 _TIMEOUT = 60.0  # seconds; longer than the supervisor's own for its tcpdumps
 
 
-def launch(name: str, spec: dict[str, t.Any], descriptors: t.Sequence[int]) -> dict[str, t.Any]:
-    """Runs a supervisor for the spec, which may name the descriptors; returns its first word: {"ready"}, {"armed"} or {"error"}.
+def launch(name: str, assignment: Assignment) -> None:
+    """Runs a supervisor, and returns once it captures or, for a start_at to come, is ready to. Raises CaptureError when it cannot.
 
     It has a session of its own and none of the task's standard streams, so that ssh does not wait for it; where systemd
     runs it is in a scope of its own, so that neither logind (KillUserProcesses) nor sudo (use_pty) ends it with the login.
     The module's temporary folder goes when the task ends: the code is in a file that has no name any more.
     """
+    descriptors = [fd for container in assignment.containers for fd in (container.fd, container.pidfd) if fd is not None]
     _allow_descriptors(len(descriptors))
     with contextlib.ExitStack() as stack:
         archive = stack.enter_context(tempfile.TemporaryFile())
-        archive.write(_archive.build(_supervisor))
+        archive.write(_archive.build(_program))
         archive.flush()
         heard, said = os.pipe2(os.O_CLOEXEC)
         stack.callback(os.close, heard)
         orders = stack.enter_context(tempfile.TemporaryFile())
-        orders.write(json.dumps({**spec, "ready": said}).encode())
+        orders.write(json.dumps(dataclasses.replace(assignment, ready=said).stored()).encode())
         orders.seek(0)
         words = stack.enter_context(tempfile.TemporaryFile())
         try:
             # It outlives us; and module_utils know no AnsibleModule whose run_command they could call.
             process = subprocess.Popen(  # pylint: disable=consider-using-with,ansible-bad-function
-                [*_scope(name), sys.executable, "-I", f"/proc/self/fd/{archive.fileno()}", "nettap-capture", spec["directory"]],
+                [*_scope(name), sys.executable, "-I", f"/proc/self/fd/{archive.fileno()}", "nettap-capture", assignment.directory],
                 stdin=orders, stdout=subprocess.DEVNULL, stderr=words, pass_fds=[archive.fileno(), said, *descriptors],
                 start_new_session=True, cwd="/", env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
             )
@@ -61,8 +64,10 @@ def launch(name: str, spec: dict[str, t.Any], descriptors: t.Sequence[int]) -> d
         process.returncode = 0  # not ours to wait for: no warning that it still runs
         if not answer:
             raise CaptureError(f"The supervisor of session {name} ended before it could say why{_last(words)}; "
-                               f"see {spec['directory']}/supervisor.log, if it is there.")
-    return json.loads(answer)
+                               f"see {assignment.directory}/supervisor.log, if it is there.")
+    failure = json.loads(answer)
+    if failure is not None:
+        raise CaptureError(failure)
 
 
 def _last(words: t.IO[bytes]) -> str:

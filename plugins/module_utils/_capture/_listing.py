@@ -8,6 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _session, _storage
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import check_name
 from ansible_collections.nettap.containers.plugins.module_utils._errors import StorageError
 
 
@@ -20,14 +21,14 @@ class Listing:
     def about(self, name: str | None = None) -> list[dict[str, t.Any]]:
         """All sessions, or the one of that name ([] if there is none), with live figures."""
         if name is not None:
-            _storage.check_name(name)
+            check_name(name)
         found = (self._about(known) for known in self.storage.names() if name in (None, known))
         return [told for told in found if told]  # one may have been removed meanwhile
 
     def _about(self, name: str) -> dict[str, t.Any]:
         directory = self.storage.directory(name)
         try:
-            state = _storage.load(directory)
+            session = _storage.load(directory)
         except StorageError as error:
             return {"name": name, "status": "failed", "path": directory, "started_at": None, "stopped_at": None, "error": str(error), "segments": []}
-        return _session.tell(directory, state) if state else {}
+        return _session.tell(directory, session) if session else {}

@@ -12,7 +12,9 @@ import socket
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _tcpdump
+from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Watched
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
+from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, refused_as
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _links
@@ -100,28 +102,13 @@ def _hardware(fd: int, tap: Tap) -> int:
     refusals = refused_as(CaptureError, f"The interface {tap.device} cannot be opened", "run the task again, as root of the host itself")
     with _netns.entered(fd), refusals, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as packet:
         packet.bind((tap.device, 0))
-        return packet.getsockname()[3]
+        return int(packet.getsockname()[3])
 
 
-def segment(number: int, container: dict[str, t.Any], tap: Tap, argv_of: t.Callable[[str, str], list[str]], directory: str) -> dict[str, t.Any]:
-    """The record of a segment that is about to start; container has id, name and image."""
+def segment(number: int, container: Watched, tap: Tap, argv_of: t.Callable[[str, str], list[str]], directory: str) -> Segment:
+    """Return the segment of a tap that is about to start; argv_of(device, path) is its tcpdump's command line."""
     # The AppArmor profile of tcpdump lets it write *.pcap only.
-    readable = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{container['name']}-{tap.interface}")[:100]
+    readable = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{container.name}-{tap.interface}")[:100]
     file = f"{number:03d}-{readable}-{tap.vantage}.pcap"
-    return {
-        "container": container["name"],
-        "id": container["id"],
-        "image": container.get("image"),
-        "interface": tap.interface,
-        "vantage": tap.vantage,
-        "device": tap.device,
-        "file": file,
-        "pid": None,
-        "started": None,
-        "argv": argv_of(tap.device, f"{directory}/{file}"),
-        "status": "running",
-        "stop_reason": None,
-        "error": None,
-        "link_type": None,
-        "links": {},
-    }
+    return Segment(container=container.name, id=container.id, image=container.image, interface=tap.interface, vantage=tap.vantage, device=tap.device,
+                   file=file, argv=argv_of(tap.device, f"{directory}/{file}"))

@@ -96,10 +96,6 @@ class Request:
         """Whether nothing but the user ends it."""
         return not self.duration and not self.packet_count
 
-    def stored(self) -> dict[str, t.Any]:
-        """As kept in session.json; of() reads it."""
-        return {**dataclasses.asdict(self), "interface": list(self.interface)}
-
     def differences(self, other: Request) -> list[str]:
         """What differs, as readable pairs: name: theirs, not ours."""
         return [

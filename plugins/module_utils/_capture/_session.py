@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import glob
 import os
 import signal
@@ -13,24 +14,22 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _storage, _tcpdump
+from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment, Session
+from ansible_collections.nettap.containers.plugins.module_utils._capture._tcpdump import Counts
 from ansible_collections.nettap.containers.plugins.module_utils._errors import PcapError
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import PcapFile, scan
 from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 from ansible_collections.nettap.containers.plugins.module_utils._system._process import Process
 
-State = dict[str, t.Any]
-Segment = dict[str, t.Any]
-
 NANO = 1_000_000_000
 _NEVER = 1 << 64  # nanoseconds; later than any packet
-COUNTS = ("packets_captured", "packets_received", "packets_dropped", "packets_dropped_by_interface")
-_TOLD = ("container", "id", "interface", "vantage", "device", "pid", "argv", "status", "stop_reason", "error")
 _ANSWER = 0.5  # seconds that tcpdumps get to print their counts
+_KILLED = "the supervisor was killed, and its captures ended with it"
 
 
 def output(directory: str, segment: Segment) -> str:
     """The path that tcpdump -w is given; ring files add digits."""
-    return os.path.join(directory, segment["file"])
+    return os.path.join(directory, segment.file)
 
 
 def log(directory: str, segment: Segment) -> str:
@@ -57,94 +56,107 @@ def _first(path: str) -> int | None:
         return None
 
 
-def supervisor(state: State) -> Process | None:
+def supervisor(session: Session) -> Process | None:
     """The session's supervisor, if it is alive."""
-    known = state.get("supervisor")
-    process = Process(known["pid"], known["started"]) if known else None
-    return process if process and process.alive() else None
+    return session.supervisor if session.supervisor and session.supervisor.alive() else None
 
 
 def tcpdump(segment: Segment) -> Process | None:
     """The segment's tcpdump, if it is alive."""
-    process = Process(segment["pid"], segment["started"]) if segment.get("pid") else None
+    process = Process(segment.pid, segment.started) if segment.pid is not None and segment.started is not None else None
     return process if process and process.alive() else None
 
 
 def finish(directory: str, segment: Segment, reason: str, error: str | None = None) -> None:
     """Writes into the segment how it ended, with tcpdump's final counts and the times of its first and last packet."""
-    segment.update(status="failed" if reason == "error" else "stopped", stop_reason=reason, error=error)
-    segment.update(_tcpdump.read(log(directory, segment)).counts)
+    segment.status, segment.stop_reason, segment.error = "failed" if reason == "error" else "stopped", reason, error
+    segment.counts = segment.counts.updated(_tcpdump.read(log(directory, segment)).counts)
     with contextlib.suppress(PcapError):  # damaged by a disk that ran full, say: it is still listed and fetched as far as it goes
         found = [path for path in files(directory, segment) if _first(path) is not None]
-        segment["first_packet"] = _moment(_first(found[0])) if found else None
-        segment["last_packet"] = _moment(scan(found[-1]).last) if found else None
+        segment.first_packet = _moment(_first(found[0])) if found else None
+        segment.last_packet = _moment(scan(found[-1]).last) if found else None
 
 
-def conclude(state: State, error: str | None = None) -> None:
+def conclude(session: Session, error: str | None = None) -> None:
     """Marks the session as ended."""
-    failed = error or any(segment["status"] == "failed" for segment in state["segments"])
-    state.update(status="failed" if failed else "stopped", stopped_at=timestamp(time.time()), error=error)
+    failed = error or any(segment.status == "failed" for segment in session.segments)
+    session.status, session.stopped_at, session.error = "failed" if failed else "stopped", timestamp(time.time()), error
 
 
-def conclude_killed(directory: str, state: State) -> bool:
+def conclude_killed(directory: str, session: Session) -> bool:
     """Concludes, on disk too, a session whose supervisor was killed; False if there was nothing to do. Whoever calls
     holds the session's lock and has made sure that no tcpdump of it runs."""
-    if state["status"] != "running":
+    if session.status != "running":
         return False
-    for segment in state["segments"]:
-        if segment["status"] == "running":
-            finish(directory, segment, "error", "the supervisor was killed, and its captures ended with it")
-    conclude(state, f"The supervisor (PID {(state.get('supervisor') or {}).get('pid')}) was killed; what was captured until then can be fetched.")
-    _storage.save(directory, state)
+    for segment in session.segments:
+        if segment.status == "running":
+            finish(directory, segment, "error", _KILLED)
+    conclude(session, _killed(session))
+    _storage.save(directory, session)
     return True
 
 
-def tell(directory: str, state: State) -> dict[str, t.Any]:
+def tell(directory: str, session: Session) -> dict[str, t.Any]:
     """The session as modules return it, with live figures of what runs."""
-    status, error = state["status"], state.get("error")
-    alive = supervisor(state) is not None
-    killed = status == "running" and state.get("supervisor") is not None and not alive
+    status, error = session.status, session.error
+    alive = supervisor(session) is not None
+    killed = status == "running" and session.supervisor is not None and not alive
     if killed:
         newest = _storage.load(directory)
-        if newest is not None and newest != state:
-            return tell(directory, newest)  # it was not killed, but ended in order just after state was read
-    running = [segment for segment in state["segments"] if segment["status"] == "running"]
+        if newest is not None and newest != session:
+            return tell(directory, newest)  # it was not killed, but ended in order just after it was read
+    running = [segment for segment in session.segments if segment.status == "running"]
     counts = _ask(directory, running) if status == "running" else {}
-    segments = [_tell_segment(directory, segment, counts.get(segment["file"], {}), killed) for segment in state["segments"]]
+    segments = [_tell_segment(directory, segment, counts.get(segment.file, Counts()), killed) for segment in session.segments]
     if killed:
         status = "running" if any(segment["status"] == "running" for segment in segments) else "failed"
-        error = f"The supervisor (PID {state['supervisor']['pid']}) was killed; what was captured until then can be fetched."
+        error = _killed(session)
     return {
         "name": os.path.basename(directory),
         "status": status,
         "path": directory,
-        "started_at": state.get("started_at"),
-        "stopped_at": state.get("stopped_at"),
+        "started_at": session.started_at,
+        "stopped_at": session.stopped_at,
         "error": error,
-        "supervisor": {"pid": state["supervisor"]["pid"], "alive": alive} if state.get("supervisor") else None,
-        "filter": state["request"]["filter"],
-        "duration": state["request"].get("duration", 0),
-        "live": state["request"].get("live", False),
-        "buffer_size": state["buffer_size"],
+        "supervisor": {"pid": session.supervisor.pid, "alive": alive} if session.supervisor else None,
+        "filter": session.request.filter,
+        "duration": session.request.duration,
+        "live": session.request.live,
+        "buffer_size": session.buffer_size,
         "segments": segments,
     }
 
 
-def _tell_segment(directory: str, segment: Segment, counts: dict[str, int], killed: bool) -> dict[str, t.Any]:
+def _killed(session: Session) -> str:
+    pid = session.supervisor.pid if session.supervisor else None
+    return f"The supervisor (PID {pid}) was killed; what was captured until then can be fetched."
+
+
+def _tell_segment(directory: str, segment: Segment, counts: Counts, killed: bool) -> dict[str, t.Any]:
     found = files(directory, segment)
-    told = {key: segment.get(key) for key in _TOLD}
-    told["files"] = found
-    told["bytes"] = sum(_size(path) for path in found)
-    told.update({key: counts.get(key, segment.get(key)) for key in COUNTS})
-    told["first_packet"] = segment.get("first_packet") or next((_moment(_first(path)) for path in found[:1]), None)
-    told["last_packet"] = segment.get("last_packet")
-    if killed and segment["status"] == "running" and tcpdump(segment) is None:
-        told.update(_tcpdump.read(log(directory, segment)).counts)  # nobody has read its last words
-        told.update(status="failed", stop_reason="error", error="the supervisor was killed, and its captures ended with it")
-    return told
+    if killed and segment.status == "running" and tcpdump(segment) is None:
+        counts = _tcpdump.read(log(directory, segment)).counts  # nobody has read its last words
+        segment = dataclasses.replace(segment, status="failed", stop_reason="error", error=_KILLED)
+    return {
+        "container": segment.container,
+        "id": segment.id,
+        "interface": segment.interface,
+        "vantage": segment.vantage,
+        "device": segment.device,
+        "pid": segment.pid,
+        "argv": segment.argv,
+        "status": segment.status,
+        "stop_reason": segment.stop_reason,
+        "error": segment.error,
+        "files": found,
+        "bytes": sum(_size(path) for path in found),
+        **dataclasses.asdict(segment.counts.updated(counts)),
+        "first_packet": segment.first_packet or next((_moment(_first(path)) for path in found[:1]), None),
+        "last_packet": segment.last_packet,
+    }
 
 
-def _ask(directory: str, segments: t.Sequence[Segment]) -> dict[str, dict[str, int]]:
+def _ask(directory: str, segments: t.Sequence[Segment]) -> dict[str, Counts]:
     """Has every running tcpdump print its counts (SIGUSR1), and reads them: file to counts."""
     waiting = {}
     for segment in segments:
@@ -153,7 +165,7 @@ def _ask(directory: str, segments: t.Sequence[Segment]) -> dict[str, dict[str, i
         # Before it listens, SIGUSR1 would end it. SIGUSR2, which flushes, is never sent: tcpdump flushes inside the signal
         # handler, which corrupts the file when it interrupts a write.
         if process is not None and report.ready and process.send(signal.SIGUSR1):
-            waiting[segment["file"]] = (path, size, report.answers)
+            waiting[segment.file] = (path, size, report.answers)
     deadline = time.monotonic() + _ANSWER
     # The size is cheap to look at, but a log that has grown may hold half of an answer.
     while time.monotonic() < deadline and any(_size(path) <= size or _tcpdump.read(path).answers <= known for path, size, known in waiting.values()):

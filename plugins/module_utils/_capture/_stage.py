@@ -14,6 +14,7 @@ import re
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _session, _storage
+from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._pcapng import SegmentInput, merge
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import LINKTYPE_ETHERNET
@@ -61,18 +62,18 @@ def stage(storage: _storage.Storage, name: str, folder: str | None, host: str, k
     """
     directory = storage.directory(name)
     with storage.locked(name) as there:
-        state = _storage.load(directory) if there else None
-        if state is None:
+        session = _storage.load(directory) if there else None
+        if session is None:
             known = ", ".join(storage.names()) or "none"
             raise CaptureError(f"There is no capture session {name!r} under {storage.path} (there are: {known}).")
-        told = _session.tell(directory, state)
-        stamp = re.sub(r"[-:]|\.\d+", "", state["started_at"] or "")
+        told = _session.tell(directory, session)
+        stamp = re.sub(r"[-:]|\.\d+", "", session.started_at or "")
         base = f"{name}-{stamp}" if stamp else name
         ending = ".gz" if compress else ""
         if kind == "host":
-            jobs = [(f"{base}.pcapng{ending}", state["segments"])]
+            jobs = [(f"{base}.pcapng{ending}", session.segments)]
         else:
-            jobs = [(f"{base}/{segment['file']}{ending}", [segment]) for segment in state["segments"]]
+            jobs = [(f"{base}/{segment.file}{ending}", [segment]) for segment in session.segments]
         records = []
         with _folder(directory, folder, sum(segment["bytes"] for segment in told["segments"])) as opened:
             for number, (dest, segments) in enumerate(jobs):
@@ -81,12 +82,12 @@ def stage(storage: _storage.Storage, name: str, folder: str | None, host: str, k
                 packets = _write(directory, segments, host, kind, compress, sink)
                 records.append({
                     "path": os.path.join(folder, file) if folder else None, "dest": dest, "size": sink.size, "sha256": sink.close(), "packets": packets,
-                    "host": host, "containers": sorted({segment["container"] for segment in segments}),
+                    "host": host, "containers": sorted({segment.container for segment in segments}),
                 })
     return told, records
 
 
-def _write(directory: str, segments: t.Sequence[_session.Segment], host: str, kind: str, compress: bool, sink: _Sink) -> int:
+def _write(directory: str, segments: t.Sequence[Segment], host: str, kind: str, compress: bool, sink: _Sink) -> int:
     """Returns the number of packets."""
     with contextlib.ExitStack() as stack:
         out: t.Any = sink
@@ -98,28 +99,26 @@ def _write(directory: str, segments: t.Sequence[_session.Segment], host: str, ki
         return join_ring(_session.files(directory, segments[0]), out, link_type(segments[0])).packets
 
 
-def segment_input(directory: str, segment: _session.Segment, host: str) -> SegmentInput:
+def segment_input(directory: str, segment: Segment, host: str) -> SegmentInput:
     """What the merged file tells of a segment."""
-    place = segment["interface"] if segment["vantage"] == "container" else f"{segment['interface']}@{segment['device']}"
-    links = ", ".join(f"{index}={link}" for index, link in sorted(segment["links"].items(), key=lambda item: int(item[0])))
-    argv = segment["argv"]
-    expression = argv[argv.index("--") + 1] if "--" in argv else ""
-    comments = [f"container: {segment['container']}", f"id: {segment['id']}", f"image: {segment['image'] or ''}", f"filter: {expression}",
-                f"vantage: {segment['vantage']}", f"stop_reason: {segment['stop_reason'] or 'running'}"]
-    if segment["device"] == "any":
+    place = segment.interface if segment.vantage == "container" else f"{segment.interface}@{segment.device}"
+    links = ", ".join(f"{index}={link}" for index, link in sorted(segment.links.items()))
+    comments = [f"container: {segment.container}", f"id: {segment.id}", f"image: {segment.image or ''}", f"filter: {segment.filter}",
+                f"vantage: {segment.vantage}", f"stop_reason: {segment.stop_reason or 'running'}"]
+    if segment.device == "any":
         # A packet of LINUX_SLL2 tells its interface by index only, and the names are gone with the namespace.
         comments.append(f"interfaces: {links}")
     return SegmentInput(
-        files=_session.files(directory, segment), if_name=f"{host}/{segment['container']}/{place}",
-        description=f"{segment['vantage']} vantage of {segment['container']}, device {segment['device']}", filter=expression or None, comments=comments,
-        linktype=link_type(segment), received=segment.get("packets_received"), dropped=segment.get("packets_dropped"),
-        captured=segment.get("packets_captured"),
+        files=_session.files(directory, segment), if_name=f"{host}/{segment.container}/{place}",
+        description=f"{segment.vantage} vantage of {segment.container}, device {segment.device}", filter=segment.filter or None, comments=comments,
+        linktype=link_type(segment), received=segment.counts.packets_received, dropped=segment.counts.packets_dropped,
+        captured=segment.counts.packets_captured,
     )
 
 
-def link_type(segment: _session.Segment) -> int:
+def link_type(segment: Segment) -> int:
     """LINKTYPE_ number of a segment, of which no file need have a header yet."""
-    return _LINK_TYPES.get(segment["link_type"] or "", LINKTYPE_ETHERNET)
+    return _LINK_TYPES.get(segment.link_type or "", LINKTYPE_ETHERNET)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,8 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import check_name
-from ansible_collections.nettap.containers.plugins.module_utils._errors import StorageError, refused_as
+from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Session
+from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError, refused_as
 from ansible_collections.nettap.containers.plugins.module_utils._system import _files
 
 STATE = "session.json"
@@ -144,15 +145,15 @@ def _unsafe(directory: str, error: OSError) -> StorageError:
     return StorageError(f"The session's folder {directory} cannot be opened: {error.strerror}.")
 
 
-def load(directory: str) -> dict[str, t.Any] | None:
+def load(directory: str) -> Session | None:
     """What session.json says; None when there is none. Raises StorageError when it is damaged."""
     path = os.path.join(directory, STATE)
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), encoding="utf-8") as stream:
-            return json.load(stream)
+            return Session.of(json.load(stream))
     except FileNotFoundError:
         return None
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, AttributeError, OSError, CaptureError) as error:
         raise StorageError(f"{path} cannot be read ({error}): look at the captures beside it, then remove the session (state: absent).") from error
 
 
@@ -164,9 +165,9 @@ def reserve(directory: str, segments: int) -> None:
         stream.write(bytes((64 << 10) + segments * (4 << 10)))
 
 
-def save(directory: str, state: t.Mapping[str, t.Any]) -> None:
+def save(directory: str, session: Session) -> None:
     """Replaces session.json whole: a reader sees the old or the new one, whenever the writer is killed."""
-    if state["status"] != "running":
+    if session.status != "running":
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(directory, _RESERVE))
-    _files.replace_json(os.path.join(directory, STATE), state)
+    _files.replace_json(os.path.join(directory, STATE), session.stored())

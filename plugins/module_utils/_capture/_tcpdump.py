@@ -74,11 +74,25 @@ def check_filter(tcpdump: str, expression: str, device: str, hardware: int | Non
 
 
 @dataclasses.dataclass(frozen=True)
+class Counts:
+    """What a tcpdump counts, None what it has not told; the received ones include the dropped."""
+
+    packets_captured: int | None = None
+    packets_received: int | None = None
+    packets_dropped: int | None = None
+    packets_dropped_by_interface: int | None = None
+
+    def updated(self, newer: Counts) -> Counts:
+        """Return these counts with the newer ones in place of theirs."""
+        return dataclasses.replace(self, **{name: value for name, value in dataclasses.asdict(newer).items() if value is not None})
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """What a tcpdump has said so far: link type once it captures, its newest counts and how often it gave any, its complaint."""
 
     link_type: str | None
-    counts: dict[str, int]
+    counts: Counts
     answers: int
     complaint: str
     interface_gone: bool
@@ -90,8 +104,13 @@ class Report:
 
     @property
     def arrived(self) -> int:
-        """Packets that its socket has taken in and not dropped; packets_captured is how many of them it has read."""
-        return self.counts.get("packets_received", 0) - self.counts.get("packets_dropped", 0)
+        """Packets that its socket has taken in and not dropped."""
+        return (self.counts.packets_received or 0) - (self.counts.packets_dropped or 0)
+
+    @property
+    def captured(self) -> int:
+        """How many of these it has read."""
+        return self.counts.packets_captured or 0
 
 
 def read(path: str) -> Report:
@@ -110,7 +129,7 @@ def parse(text: str) -> Report:
     text = text[: text.rfind("\n") + 1]
     ready = _READY.search(text)
     found = _COUNTS.findall(text)
-    counts = {_FIELDS[kind]: int(number) for number, kind in found}  # the last of each kind stays
+    counts = Counts(**{_FIELDS[kind]: int(number) for number, kind in found})  # the last of each kind stays
     answers = sum(kind == "dropped by kernel" for _number, kind in found)
     words = complaint(text)
     return Report(ready[1] if ready else None, counts, answers, words, "interface disappeared" in words or "interface went down" in words)

@@ -20,7 +20,7 @@ import typing as t
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _policy as model
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _protocol as protocol
-from ansible_collections.nettap.containers.plugins.module_utils._neuvector._record import Record, Store
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector._record import DataplaneRecord, Store
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector._session import SOCKET, NotRunning, Session
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
@@ -116,7 +116,7 @@ def _without(config: model.Config, gone: set[str]) -> model.Config:
 class _Change:
     """The way of one dp from what is recorded of it to a configuration."""
 
-    def __init__(self, session: Session, record: Record, config: model.Config, timeout: float) -> None:
+    def __init__(self, session: Session, record: DataplaneRecord, config: model.Config, timeout: float) -> None:
         self._session, self._record, self._config, self._timeout = session, record, config, timeout
         self._old = {one["mac"]: one for one in record.config["workloads"]}
         self._new = {one["mac"]: one for one in config["workloads"]}
@@ -132,13 +132,13 @@ class _Change:
         outcome = ConfigurationOutcome(self._reason(), {**record.config, "in_force": not self._doubt},
                           {**config, "in_force": True}, self._session.namespace.pid)
         if outcome.changed and not check:
-            store.save(Record(config, False, sorted({*record.macs, *self._old, *self._new}), [], record.icmp or config["icmp_policy"]))
+            store.save(DataplaneRecord(config, False, sorted({*record.macs, *self._old, *self._new}), [], record.icmp or config["icmp_policy"]))
             self._tell()
             self._verify()
             if config == model.EMPTY:
                 store.remove()
             else:
-                store.save(Record(config, True, sorted(self._new), _rule_counters(self._session), record.icmp or config["icmp_policy"]))
+                store.save(DataplaneRecord(config, True, sorted(self._new), _rule_counters(self._session), record.icmp or config["icmp_policy"]))
         if outcome.changed:
             outcome.warnings += [outcome.reason] if self._doubt and outcome.reason else []
             outcome.warnings += [f"For workload {mac} the default action can take a minute to hold for new peers, of which there are too many to name "

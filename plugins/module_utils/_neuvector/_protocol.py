@@ -162,7 +162,7 @@ def header(data: bytes) -> tuple[int, bool, bytes]:
 
 def parse_keep_alive(body: bytes) -> int:
     """Number of the fence that is answered."""
-    return _unpack(">I", body, "keep-alive")[0]
+    return int(_unpack(">I", body, "keep-alive")[0])
 
 
 def parse_counters(body: bytes) -> dict[str, int]:

@@ -14,15 +14,16 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector._policy import EMPTY, Config
-from ansible_collections.nettap.containers.plugins.module_utils._system import _files
+from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _stored
 from ansible_collections.nettap.containers.plugins.module_utils._system._process import Process
 
+VERSION = 1  # of a record; 0.1.0 wrote none
 ROOT = "/run/nettap/dataplane"  # in /run: no dp outlives a reboot
 _PATIENCE = 60.0  # seconds to wait for another task
 
 
 @dataclasses.dataclass
-class Record:
+class DataplaneRecord:
     """What one dp process was told; as it stands here, of one that nothing is known of.
 
     sure is false from before the first message until all is verified: a task that is killed leaves it so. macs are all
@@ -35,6 +36,12 @@ class Record:
     macs: list[str] = dataclasses.field(default_factory=list)
     rules: list[int] = dataclasses.field(default_factory=list)
     icmp: bool = False
+
+    @classmethod
+    def of(cls, stored: t.Any) -> DataplaneRecord:
+        """Return the record that this release or an older one stored, with options that the older one did not know. Raises ValueError."""
+        values = _stored.known(cls, stored, VERSION)
+        return cls(**{**values, "config": {**EMPTY, **values.get("config", {})}})
 
 
 class Store:
@@ -52,19 +59,19 @@ class Store:
             self._sweep()
             yield
 
-    def load(self) -> Record:
+    def load(self) -> DataplaneRecord:
         """The record, or an empty one. Raises DataplaneError for a damaged one."""
         try:
             with open(os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), encoding="utf-8") as stream:
-                return Record(**json.load(stream))
+                return DataplaneRecord.of(json.load(stream))
         except FileNotFoundError:
-            return Record()
+            return DataplaneRecord()
         except (ValueError, TypeError, OSError) as error:
             raise DataplaneError(f"{self._path} cannot be read ({error}): remove it and start dp again.") from error
 
-    def save(self, record: Record) -> None:
+    def save(self, record: DataplaneRecord) -> None:
         """Replaces the record whole: whenever the writer is killed, the old or the new one is there."""
-        _files.replace_json(self._path, dataclasses.asdict(record))
+        _files.replace_json(self._path, _stored.content(record, VERSION))
 
     def remove(self) -> None:
         """Forgets the record: nothing of ours is left in dp."""

@@ -15,7 +15,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._dataplane._name
 from ansible_collections.nettap.containers.plugins.module_utils._errors import MissingError, NettapError, SteeringError
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._filters import Filters
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._topology import InPlace
-from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal, Record
+from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal, SteeringRecord
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._topology import Takeover
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
@@ -54,7 +54,7 @@ class Bench:
         return self.dataplane.fd if self.dataplane is not None and self.dataplane.topology == "takeover" else self.host_fd
 
     @contextlib.contextmanager
-    def topology(self, record: Record) -> t.Iterator[Topology]:
+    def topology(self, record: SteeringRecord) -> t.Iterator[Topology]:
         """What puts a record's steering in and takes it out."""
         if record.topology == "inplace":
             yield InPlace(record, self.dataplane, self.host, self.journal.save)
@@ -69,7 +69,7 @@ class Bench:
             if namespace is not None:
                 namespace.close()
 
-    def gone(self, record: Record) -> bool:
+    def gone(self, record: SteeringRecord) -> bool:
         """Whether the container has ended, so that only leftovers have to be removed."""
         if record.topology == "inplace":
             return not self.host.has_link(record.peer_ifindex or 0)
@@ -78,7 +78,7 @@ class Bench:
             namespace.close()
         return namespace is None
 
-    def undo(self, records: t.Sequence[Record]) -> None:
+    def undo(self, records: t.Sequence[SteeringRecord]) -> None:
         """Takes the steering of records out and forgets them, from whatever state it is in. The journal is locked by the caller.
 
         One that cannot be taken out does not keep the others in: it keeps its record, and all errors are raised together at the end.
@@ -101,7 +101,7 @@ class Bench:
         if failures:
             raise SteeringError(" ".join(dict.fromkeys(failures.values())))
 
-    def _divert(self, records: t.Sequence[Record]) -> bool:
+    def _divert(self, records: t.Sequence[SteeringRecord]) -> bool:
         """Nothing more goes to the engine, whose last packets still find their way; True where it may hold some."""
         diverted = False
         for record in records:
@@ -114,7 +114,7 @@ class Bench:
 
 
 @contextlib.contextmanager
-def going_on(record: Record, failures: dict[str, str]) -> t.Iterator[None]:
+def going_on(record: SteeringRecord, failures: dict[str, str]) -> t.Iterator[None]:
     """Keep an error of the block as the record's failure (by its key), and go on: no record may keep another from what it needs."""
     try:
         yield
@@ -124,7 +124,7 @@ def going_on(record: Record, failures: dict[str, str]) -> t.Iterator[None]:
         failures[record.key] = f"{record.where()}: {error.strerror or error}."
 
 
-def container(record: Record) -> _netns.Namespace | None:
+def container(record: SteeringRecord) -> _netns.Namespace | None:
     """The open namespace of a record's container, found by its process, its path, or any other process in it."""
     for candidate in _candidates(record):
         with contextlib.suppress(MissingError):  # any other error does not say that it is gone
@@ -135,7 +135,7 @@ def container(record: Record) -> _netns.Namespace | None:
     return None
 
 
-def _candidates(record: Record) -> t.Iterator[t.Callable[[], _netns.Namespace]]:
+def _candidates(record: SteeringRecord) -> t.Iterator[t.Callable[[], _netns.Namespace]]:
     if record.pid is not None and record.process_alive():
         yield functools.partial(_netns.open_process, record.pid)
     elif record.pid is None and _netns.leads_to(record.netns_path, record.inode):

@@ -16,7 +16,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._dataplane impor
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, SteeringError
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _journal, _outcome, _ping
 from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench, going_on
-from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal, Record
+from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal, SteeringRecord
 from ansible_collections.nettap.containers.plugins.module_utils._steering._outcome import SteeringOutcome
 from ansible_collections.nettap.containers.plugins.module_utils._steering._watchdog import _watch
 from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
@@ -123,6 +123,7 @@ def bypass(targets: t.Sequence[Target], patterns: t.Sequence[str], request: Requ
                 if record.status != "bypassed" or topology.steered():
                     outcome.because("steered", record)
                     if not check:
+                        _watch.renew(bench.name)
                         record.status = "bypassed"
                         bench.journal.save(record)  # first, or the watchdog would put the filters back
                         topology.bypass()
@@ -136,7 +137,7 @@ def describe_all(name: str) -> list[dict[str, t.Any]]:
         return [report(bench, record) for record in bench.journal.records()]
 
 
-def report(bench: Bench, record: Record) -> dict[str, t.Any]:
+def report(bench: Bench, record: SteeringRecord) -> dict[str, t.Any]:
     """One interface with what the kernel says of it now."""
     if bench.gone(record):
         return _describe(record, "gone")
@@ -150,9 +151,9 @@ def report(bench: Bench, record: Record) -> dict[str, t.Any]:
         return _describe(record, "lost")
 
 
-def _put_in(bench: Bench, todo: t.Sequence[tuple[Record, Record | None, bool]], request: Request) -> None:
+def _put_in(bench: Bench, todo: t.Sequence[tuple[SteeringRecord, SteeringRecord | None, bool]], request: Request) -> None:
     """Journal, watchdog, filters: in this order. On any error, what this call has put in goes again."""
-    done: list[tuple[Record, Record | None]] = []
+    done: list[tuple[SteeringRecord, SteeringRecord | None]] = []
     try:
         for record, before, steered in todo:
             done.append((record, before))
@@ -184,13 +185,13 @@ def _put_in(bench: Bench, todo: t.Sequence[tuple[Record, Record | None, bool]], 
         raise
 
 
-def _answering(bench: Bench, records: t.Sequence[Record]) -> set[str]:
+def _answering(bench: Bench, records: t.Sequence[SteeringRecord]) -> set[str]:
     """The addresses that answer from the host, and are theirs."""
     answered = _ping.answering(bench.host_fd, _addresses(records), _ANSWER_SECONDS)
     return answered - _ping.of_others(bench.host_fd, {address: [one.mac for one in records if address in _addresses([one])] for address in answered})
 
 
-def _verify(bench: Bench, records: t.Sequence[Record], answered: set[str]) -> None:
+def _verify(bench: Bench, records: t.Sequence[SteeringRecord], answered: set[str]) -> None:
     """What answered a ping before must answer one that has gone through the engine. Raises SteeringError."""
     lost = answered - _ping.answering(bench.host_fd, answered, _AGAIN_SECONDS)
     for record in records:
@@ -205,7 +206,7 @@ def _verify(bench: Bench, records: t.Sequence[Record], answered: set[str]) -> No
                                 "the steering was undone: somebody's filters or another network path take it past.")
 
 
-def _addresses(records: t.Iterable[Record]) -> set[str]:
+def _addresses(records: t.Iterable[SteeringRecord]) -> set[str]:
     return {address.partition("/")[0] for record in records for address in record.addresses}
 
 
@@ -232,9 +233,9 @@ def _chosen(targets: t.Sequence[Target], request: Request) -> t.Iterator[tuple[T
             yield target, link
 
 
-def _wanted(target: Target, link: _links.Link, request: Request) -> Record:
+def _wanted(target: Target, link: _links.Link, request: Request) -> SteeringRecord:
     container, namespace, peer = target.container, target.namespace, link["host_peer"]
-    return Record(
+    return SteeringRecord(
         runtime=container.runtime, id=container.id, name=container.name, pid=namespace.pid, started=namespace.started, netns_path=namespace.path,
         inode=namespace.inode, interface=link["name"], ifindex=link["ifindex"], mac=link["mac"], mtu=link["mtu"], topology=request.topology,
         mode=request.mode, ipv6=request.ipv6, fail_mode=request.fail_mode,
@@ -242,13 +243,13 @@ def _wanted(target: Target, link: _links.Link, request: Request) -> Record:
     )
 
 
-def _merge(before: Record, wanted: Record, request: Request) -> Record:
+def _merge(before: SteeringRecord, wanted: SteeringRecord, request: Request) -> SteeringRecord:
     """A steered interface with the wanted options. One that nobody has confirmed keeps its deadline, or is confirmed now."""
     deadline = before.deadline if request.confirm_timeout else None
     return dataclasses.replace(before, ipv6=wanted.ipv6, fail_mode=wanted.fail_mode, deadline=deadline, status="steered")
 
 
-def _refuse(record: Record, known: t.Sequence[Record], request: Request) -> None:
+def _refuse(record: SteeringRecord, known: t.Sequence[SteeringRecord], request: Request) -> None:
     """Raises SteeringError with the reason why this interface, which is not steered yet, cannot be."""
     for name in os.listdir(_journal.ROOT) if os.path.isdir(_journal.ROOT) else []:
         if name != request.dataplane and any((other.inode, other.interface) == (record.inode, record.interface) for other in Journal(name).records()):
@@ -259,13 +260,13 @@ def _refuse(record: Record, known: t.Sequence[Record], request: Request) -> None
                                 "take one for the other: give another dataplane_netns.")
 
 
-def _free_tag(known: t.Iterable[Record]) -> str:
+def _free_tag(known: t.Iterable[SteeringRecord]) -> str:
     taken = {record.tag for record in known}
     tags = (f"{_TAG_PREFIX}:{number >> 8:02x}:{number & 255:02x}" for number in range(1, 0x10000))
     return next(tag for tag in tags if tag not in taken)
 
 
-def _steered(bench: Bench, targets: t.Sequence[Target], patterns: t.Sequence[str], request: Request) -> list[Record]:
+def _steered(bench: Bench, targets: t.Sequence[Target], patterns: t.Sequence[str], request: Request) -> list[SteeringRecord]:
     """The records of the targets, and of containers that the patterns name and that are there no more."""
     inodes = {target.namespace.inode for target in targets}
     return [
@@ -281,7 +282,7 @@ def _collect_gone(bench: Bench, check: bool) -> None:
         bench.undo([record for record in bench.journal.records() if record.status in ("applying", "restoring") or bench.gone(record)])
 
 
-def _filters(bench: Bench, record: Record) -> list[dict[str, t.Any]]:
+def _filters(bench: Bench, record: SteeringRecord) -> list[dict[str, t.Any]]:
     """Its filters in the kernel; none where it is half done."""
     try:
         with bench.topology(record) as topology:
@@ -299,7 +300,7 @@ def _locked(journal: Journal, check: bool) -> t.Iterator[None]:
         yield
 
 
-def _describe(record: Record, status: str) -> dict[str, t.Any]:
+def _describe(record: SteeringRecord, status: str) -> dict[str, t.Any]:
     return {
         "container": record.name, "id": record.id, "runtime": record.runtime, "interface": record.interface, "mac": record.mac, "tag": record.tag,
         "host_peer": record.peer, "addresses": record.addresses, "topology": record.topology, "mode": record.mode, "ipv6": record.ipv6,

@@ -17,9 +17,10 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import SteeringError, StorageError, refused_as
-from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _process
+from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _process, _stored
 
 ROOT = "/run/nettap/steering"
+VERSION = 1  # of a record; 0.1.0 wrote none
 PATIENCE = 60.0  # seconds to wait for another task or the watchdog
 
 
@@ -28,7 +29,26 @@ class Busy(SteeringError):
 
 
 @dataclasses.dataclass
-class Record:
+class TakenOver:
+    """What the takeover needs to give an interface back.
+
+    vex, vin and spare are the names that its links have in the dataplane's namespace. kind, link (index of the other end or
+    of the link below) and index are those of the interface before. snapshot is its configuration; complete says that the
+    stand-in has all of it, so that what the container changes there is what it gets back.
+    """
+
+    vex: str
+    vin: str
+    spare: str
+    kind: str | None
+    link: int | None
+    index: int
+    complete: bool
+    snapshot: dict[str, t.Any]
+
+
+@dataclasses.dataclass
+class SteeringRecord:
     """One steered interface of a container.
 
     status is applying until all is in place and read back, then steered or bypassed; restoring once its end has begun.
@@ -63,7 +83,19 @@ class Record:
     clsact: bool | None = None
     unqueued: bool = False
     addresses: list[str] = dataclasses.field(default_factory=list)
-    takeover: dict[str, t.Any] | None = None
+    takeover: TakenOver | None = None
+
+    @classmethod
+    def of(cls, stored: t.Any) -> SteeringRecord:
+        """Return the record that this release or an older one stored. Raises ValueError."""
+        values = _stored.known(cls, stored, VERSION)
+        if values.get("takeover") is not None:
+            values["takeover"] = TakenOver(**_stored.known(TakenOver, values["takeover"]))
+        return cls(**values)
+
+    def stored(self) -> dict[str, t.Any]:
+        """Return what of() reads."""
+        return _stored.content(self, VERSION)
 
     @property
     def key(self) -> str:
@@ -92,7 +124,7 @@ class Journal:
         with _files.held(self.path, patience, busy):
             yield
 
-    def records(self, damaged: dict[str, str] | None = None) -> list[Record]:
+    def records(self, damaged: dict[str, str] | None = None) -> list[SteeringRecord]:
         """All records, in the order of containers' names.
 
         Raises SteeringError for a damaged one, or puts what is to be said of it into damaged, by its key. Raises StorageError.
@@ -103,7 +135,7 @@ class Journal:
                 path = os.path.join(self.path, name)
                 try:
                     with open(path, encoding="utf-8") as stream:
-                        found.append(Record(**json.load(stream)))
+                        found.append(SteeringRecord.of(json.load(stream)))
                 except FileNotFoundError:
                     continue  # gone since we listed: there is no lock on reading
                 except (ValueError, TypeError, OSError) as error:
@@ -114,12 +146,12 @@ class Journal:
                     damaged[name[: -len(".json")]] = str(failure)
         return sorted(found, key=lambda record: (record.name, record.interface))
 
-    def save(self, record: Record) -> None:
+    def save(self, record: SteeringRecord) -> None:
         """Replaces a record whole: whenever the writer is killed, the old or the new one is there."""
-        _files.replace_json(os.path.join(self.path, record.key + ".json"), dataclasses.asdict(record))
+        _files.replace_json(os.path.join(self.path, record.key + ".json"), record.stored())
         self._sync()
 
-    def remove(self, record: Record) -> None:
+    def remove(self, record: SteeringRecord) -> None:
         """Forgets a record: nothing of it is left in the kernel."""
         _files.remove(os.path.join(self.path, record.key + ".json"))
         self._sync()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Record
+from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import SteeringRecord
 
 _NAMED_PLACES = 3  # interfaces that a reason names
 
@@ -24,7 +24,7 @@ class SteeringOutcome:
     after: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
 
-    def because(self, reason: str, record: Record) -> None:
+    def because(self, reason: str, record: SteeringRecord) -> None:
         """Note why an interface is changed."""
         self.reasons.setdefault(reason, []).append(record.where())
 
@@ -38,7 +38,7 @@ class SteeringOutcome:
         return "; ".join(told) + "." if told else None
 
 
-def difference(before: Record | None, record: Record) -> str:
+def difference(before: SteeringRecord | None, record: SteeringRecord) -> str:
     """Return what keeps an interface from being steered as is wanted."""
     if before is None:
         return "not steered"
@@ -51,6 +51,6 @@ def difference(before: Record | None, record: Record) -> str:
     return ", ".join(found) or "its filters were not in place"
 
 
-def standing(record: Record) -> str:
+def standing(record: SteeringRecord) -> str:
     """Return what an interface is now: steered, bypassed or neither."""
     return record.status if record.status in ("steered", "bypassed") else "left half done by a task that was killed"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import select
@@ -82,12 +83,17 @@ def has_ended(pidfd: int, timeout: float | None = 0.0) -> bool:
     return bool(poller.poll(None if timeout is None else timeout * 1000))
 
 
+@dataclasses.dataclass(frozen=True)
 class Process:
     """A process of which PID and start time are recorded: signalled only while it is still that one."""
 
-    def __init__(self, pid: int, started: int) -> None:
-        self.pid = pid
-        self.started = started
+    pid: int
+    started: int
+
+    @classmethod
+    def own(cls) -> Process:
+        """Return the process that this is."""
+        return cls(os.getpid(), start_time(os.getpid()) or 0)
 
     def alive(self) -> bool:
         """Whether this very process still runs."""

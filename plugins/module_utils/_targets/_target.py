@@ -166,8 +166,8 @@ def _match(pattern: str, containers: t.Sequence[Container]) -> tuple[list[Contai
     """
     trusted = [container for container in containers if not container.told_by_user]
     for some in (trusted, containers):
-        for named in (lambda container: container.name == pattern, lambda container: container.id == pattern):
-            exact = [container for container in some if named(container)]
+        for naming in ("name", "id"):
+            exact = [container for container in some if getattr(container, naming) == pattern]
             if exact:
                 return exact, True
     for some in (trusted, containers):

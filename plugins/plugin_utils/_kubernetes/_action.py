@@ -22,7 +22,7 @@ class _TimedOut(Exception):
     """An API that took our connection, or not even that, and did not answer."""
 
 
-class KubernetesAction(ActionBase):
+class KubernetesAction(ActionBase):  # type: ignore[misc]  # Ansible ships no types
     """Runs in a worker process of the controller, which is where the API is asked."""
 
     _requires_connection = True
@@ -35,7 +35,7 @@ class KubernetesAction(ActionBase):
         args = {**self.access(), **args}
         try:
             with self.in_time(doing, len(args.get("definition", []))):
-                result = self._execute_module(module_name=f"kubernetes.core.{module}", module_args=args, task_vars=self.task_vars)
+                result: dict[str, t.Any] = self._execute_module(module_name=f"kubernetes.core.{module}", module_args=args, task_vars=self.task_vars)
         except AnsibleError as error:
             if "kubernetes.core" in str(error) and "not found" in str(error):
                 raise AnsibleActionFail(
@@ -71,7 +71,7 @@ class KubernetesAction(ActionBase):
     def pods(self, doing: str, namespace: str | None = None, labels: t.Sequence[str] = (), fields: t.Sequence[str] = ()) -> list[dict[str, t.Any]]:
         """Pods of a namespace, or of all."""
         asked = {"kind": "Pod", "namespace": namespace or None, "label_selectors": list(labels), "field_selectors": list(fields)}
-        return self.ask("k8s_info", doing, "the verb list on pods", **asked)["resources"]
+        return list(self.ask("k8s_info", doing, "the verb list on pods", **asked)["resources"])
 
 
 @contextlib.contextmanager

@@ -83,7 +83,7 @@ def orphaned(pod: Object) -> bool:
     """
     if (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
         return True
-    made_by = (pod["metadata"].get("annotations") or {}).get(ANNOTATION_OWNER, "").split()
+    made_by: list[str] = (pod["metadata"].get("annotations") or {}).get(ANNOTATION_OWNER, "").split()
     if len(made_by) != 4 or not made_by[2].isdigit():
         return False
     here = owner(os.getpid()).split()

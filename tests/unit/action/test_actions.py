@@ -159,7 +159,7 @@ def test_beat_of_which_a_part_is_lost(hurry: None) -> None:
     answers = [*LOST, WHOLE]
     action = bare(inside, _run=lambda *_arguments: {"rc": 0, "stdout": answers.pop(0)})
     state, report = action._beat("/tmp/x")
-    assert (state, report.counts["packets_captured"], answers) == ("ended 0", 8, [])
+    assert (state, report.captured, answers) == ("ended 0", 8, [])
 
 
 @pytest.mark.parametrize("lost", ["", "nettap: machine x86_64\n", "nettap: place /tmp\n"])

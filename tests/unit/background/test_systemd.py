@@ -12,6 +12,8 @@ import typing as t
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._background import _service
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _launch
+from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Assignment
+from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Session
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NettapError
 
 UNIT = "nettap-engine.service"
@@ -72,10 +74,10 @@ def test_a_systemd_that_hangs(
 def test_words_of_systemd_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_launch, "_scope", lambda name: ["sh", "-c", "echo 'Failed to connect to bus: No such file or directory' >&2; exit 1", "--"])
     with pytest.raises(CaptureError, match=r"ended before it could say why \(Failed to connect to bus: No such file or directory\); see "):
-        _launch.launch("x", {"directory": str(tmp_path)}, [])
+        _launch.launch("x", Assignment(str(tmp_path), "tcpdump", None, [], Session("running")))
 
 
 def test_a_supervisor_that_cannot_be_started(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_launch, "_scope", lambda name: ["/no/such/systemd-run"])
     with pytest.raises(CaptureError, match=r"^The supervisor of session x cannot be started: No such file or directory; "):
-        _launch.launch("x", {"directory": str(tmp_path)}, [])
+        _launch.launch("x", Assignment(str(tmp_path), "tcpdump", None, [], Session("running")))

@@ -5,19 +5,19 @@
 
 from __future__ import annotations
 
-import os
 import types
 import typing as t
 
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _control
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
+from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment, Session
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _process
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container
 
-ALIVE = {"pid": os.getpid(), "started": _process.start_time(os.getpid())}
-DEAD = {"pid": 1 << 30, "started": 1}
+ALIVE = _process.Process.own()
+DEAD = _process.Process(1 << 30, 1)
 WEB, DB = ("docker", "a" * 64, "web"), ("docker", "b" * 64, "db")
 ICMP: dict[str, t.Any] = {"filter": "icmp"}
 
@@ -26,10 +26,10 @@ def targets(*wanted: tuple[str, str, str]) -> list[t.Any]:
     return [types.SimpleNamespace(container=Container(runtime=runtime, id=number, name=name)) for runtime, number, name in wanted]
 
 
-def running(*of: tuple[str, str, str], alive: bool = True, status: str = "running", **options: t.Any) -> dict[str, t.Any]:
-    return {"status": status, "supervisor": ALIVE if alive else DEAD, "request": Request.of(options).stored(),
-            "segments": [{"container": name} for _runtime, _id, name in of],
-            "targets": sorted(f"{runtime}:{number}" for runtime, number, _name in of)}
+def running(*of: tuple[str, str, str], alive: bool = True, status: str = "running", **options: t.Any) -> Session:
+    segments = [Segment(name, number, "any", "container", "any", f"000-{name}.pcap", []) for _runtime, number, name in of]
+    return Session(status, Request.of(options), supervisor=ALIVE if alive else DEAD, segments=segments,
+                   targets=sorted(f"{runtime}:{number}" for runtime, number, _name in of))
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def running(*of: tuple[str, str, str], alive: bool = True, status: str = "runnin
         (running(WEB, DB), [WEB], {"force": True}, "Session x was running with other arguments (containers: db, web, not web)."),
     ],
 )
-def test_reason_to_start(state: dict[str, t.Any] | None, wanted: list[tuple[str, str, str]], options: dict[str, t.Any], reason: str | None) -> None:
+def test_reason_to_start(state: Session | None, wanted: list[tuple[str, str, str]], options: dict[str, t.Any], reason: str | None) -> None:
     force = options.get("force", False)
-    status = state["status"] if state else "absent"
+    status = state.status if state else "absent"
     assert _control.reason_to_start("x", status, state, Request.of(options), targets(*wanted), force) == reason
 
 
@@ -67,7 +67,7 @@ def test_reason_to_start(state: dict[str, t.Any] | None, wanted: list[tuple[str,
         (running(WEB, **ICMP), [WEB, DB], {"snaplen": 96}, "filter: 'icmp', not ''; snaplen: 0, not 96; containers: web, not db, web"),
     ],
 )
-def test_another_session_of_that_name_runs(state: dict[str, t.Any], wanted: list[tuple[str, str, str]], options: dict[str, t.Any], words: str) -> None:
+def test_another_session_of_that_name_runs(state: Session, wanted: list[tuple[str, str, str]], options: dict[str, t.Any], words: str) -> None:
     with pytest.raises(CaptureError) as caught:
         _control.reason_to_start("x", "running", state, Request.of(options), targets(*wanted), False)
     assert str(caught.value) == f"Session x is running with other arguments ({words}): use another name, or force: true to restart it."

@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
-import os
 import pathlib
 import sys
 import typing as t
 
 import pytest
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _follow, _plan, _storage
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _follow, _plan, _state, _storage
+from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Watched
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
+from ansible_collections.nettap.containers.plugins.module_utils._capture._tcpdump import Counts
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, PcapError
-from ansible_collections.nettap.containers.plugins.module_utils._system import _process
+from ansible_collections.nettap.containers.plugins.module_utils._system._process import Process
 from ansible_collections.nettap.containers.tests.unit.pcap import builder
 
 SECTION, INTERFACE, STATISTICS = 0x0A0D0D0A, 1, 5
@@ -31,36 +33,29 @@ class Session:
         self.directory = self.storage.directory("x")
         with self.storage.locked("x", create=True):
             pass
-        self.state: dict[str, t.Any] = {
-            "status": "running", "started_at": "2026-01-31T03:00:00Z", "stopped_at": None, "supervisor": self.supervisor(), "targets": [],
-            "request": Request(file_size=1, file_count=3).stored(), "buffer_size": 4096, "segments": [],
-        }
+        self.state = _state.Session("running", Request(file_size=1, file_count=3), started_at="2026-01-31T03:00:00Z", supervisor=Process.own())
         for name in names:
             self.add(name)
         self.cursor: dict[str, t.Any] = {}
         self.stream = b""
 
-    @staticmethod
-    def supervisor() -> dict[str, t.Any]:
-        return {"pid": os.getpid(), "started": _process.start_time(os.getpid())}
-
     def add(self, name: str, **fields: t.Any) -> None:
-        known = {"id": name * 8, "name": name, "image": "i"}
-        one = _plan.segment(len(self.state["segments"]), known, _plan.Tap("eth0", "container", "eth0"), lambda _device, path: ["tcpdump"], self.directory)
-        self.state["segments"].append({**one, "link_type": "EN10MB", **fields})
+        known = Watched(name * 8, name, "i")
+        one = _plan.segment(len(self.state.segments), known, _plan.Tap("eth0", "container", "eth0"), lambda _device, path: ["tcpdump"], self.directory)
+        self.state.segments.append(dataclasses.replace(one, **{"link_type": "EN10MB", **fields}))
         self.save()
 
     def save(self, **fields: t.Any) -> None:
-        self.state.update(fields)
+        self.state = dataclasses.replace(self.state, **fields)
         _storage.save(self.directory, self.state)
 
     def end(self, **counts: int) -> None:
-        for segment in self.state["segments"]:
-            segment.update(status="stopped", stop_reason="user", **counts)
+        for segment in self.state.segments:
+            segment.status, segment.stop_reason, segment.counts = "stopped", "user", Counts(**counts)
         self.save(status="stopped")
 
     def file(self, digit: str = "0", segment: int = 0) -> pathlib.Path:
-        return pathlib.Path(self.directory, self.state["segments"][segment]["file"] + digit)
+        return pathlib.Path(self.directory, self.state.segments[segment].file + digit)
 
     def follow(self, form: str = "pcapng", from_start: bool = True) -> dict[str, t.Any]:
         answer = _follow.follow(_follow.Order(self.storage.path, "x", "node", form, from_start, 0), self.cursor)
@@ -178,10 +173,10 @@ def test_a_session_that_is_another_or_damaged(tmp_path: pathlib.Path) -> None:
     session = Session(tmp_path, "web")
     builder.write(session.file(), builder.pcap(builder.sequence(1)))
     session.follow()
-    session.save(supervisor={"pid": 1 << 30, "started": 1})
+    session.save(supervisor=Process(1 << 30, 1))
     with pytest.raises(CaptureError, match="Session x was started anew while it was followed"):
         session.follow()
-    session.save(supervisor=session.supervisor())
+    session.save(supervisor=Process.own())
     with session.file().open("ab") as file:
         file.write(b"\xff" * 100)
     with pytest.raises(PcapError, match="no packet at offset"):
@@ -194,7 +189,7 @@ def test_a_session_that_is_another_or_damaged(tmp_path: pathlib.Path) -> None:
 def test_killed_supervisor(tmp_path: pathlib.Path) -> None:
     """Its tcpdumps end with it, and so does the stream."""
     session = Session(tmp_path, "web")
-    session.save(supervisor={"pid": 1 << 30, "started": 1})
+    session.save(supervisor=Process(1 << 30, 1))
     builder.write(session.file(), builder.pcap(builder.sequence(2)))
     answer = session.follow()
     assert answer["packets"] == 2 and answer["capture"]["status"] == "failed"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import itertools
@@ -18,7 +19,8 @@ import typing as t
 
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _plan, _stage, _storage
-from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
+from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Watched
+from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Session
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError
 from ansible_collections.nettap.containers.tests.unit.pcap import builder
 
@@ -35,15 +37,12 @@ def make_storage(tmp_path: pathlib.Path) -> _storage.Storage:
         directory = storage.directory("x")
         for number, name in enumerate(["web", "db"]):
             tap = _plan.Tap("eth0", "container", "eth0")
-            known = {"id": str(number) * 64, "name": name, "image": "i"}
+            known = Watched(str(number) * 64, name, "i")
             one = _plan.segment(number, known, tap, lambda _device, path: ["tcpdump", "-w", path, "--", "icmp"], directory)
-            segments.append({**one, "status": "stopped", "stop_reason": "user", "link_type": "EN10MB"})
+            segments.append(dataclasses.replace(one, status="stopped", stop_reason="user", link_type="EN10MB"))
         for digit, first in (("0", 4), ("1", 0), ("2", 2)):
-            builder.write(pathlib.Path(directory, segments[0]["file"] + digit), builder.pcap(PACKETS[first:first + 2]))
-        _storage.save(directory, {
-            "status": "stopped", "started_at": "2026-01-31T03:00:00.250000Z", "stopped_at": None, "supervisor": None, "request": Request().stored(),
-            "targets": [], "buffer_size": 4096, "segments": segments,
-        })
+            builder.write(pathlib.Path(directory, segments[0].file + digit), builder.pcap(PACKETS[first:first + 2]))
+        _storage.save(directory, Session("stopped", started_at="2026-01-31T03:00:00.250000Z", segments=segments))
     return storage
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import collections.abc as c
 import contextlib
-import json
 import multiprocessing
 import os
 import pathlib
@@ -19,11 +18,12 @@ import typing as t
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _storage
 from ansible_collections.nettap.containers.plugins.module_utils._capture._control import Sessions
+from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment, Session
 from ansible_collections.nettap.containers.plugins.module_utils._capture._storage import Storage, load, save
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _files
 
-ENDED = {"status": "stopped"}
+ENDED = Session("stopped")
 PROCESSES = multiprocessing.get_context("fork")
 
 
@@ -301,7 +301,10 @@ def test_lock_leaves_no_descriptor(storage: Storage) -> None:
 
 # --- session.json
 
-STATES = [{"status": "running", "n": 0, "long": "x" * 100_000}, {"status": "running", "n": 1, "long": ""}, {**ENDED, "n": 2, "ü": [None, 1.5, {"a": "\n"}]}]
+STATES = [
+    Session("running", buffer_size=0, error="x" * 100_000), Session("running", buffer_size=1, error=""),
+    Session("stopped", buffer_size=2, segments=[Segment("ü", "1", "eth0", "container", "eth0", "000.pcap", ["\n"], links={2: "eth0"})]),
+]  # fmt: skip
 
 
 def keep_saving(directory: str) -> None:
@@ -318,12 +321,12 @@ def test_save_is_whole_for_every_reader_and_when_killed(tmp_path: pathlib.Path) 
             while len(set(seen)) < 3 or len(seen) < 200:
                 assert writer.is_alive()
                 state = load(str(tmp_path))
-                assert state is not None and state == STATES[state["n"]]
-                seen.append(state["n"])
+                assert state is not None and state == STATES[state.buffer_size]
+                seen.append(state.buffer_size)
             os.kill(writer.pid, signal.SIGKILL)
             writer.join()
         state = load(str(tmp_path))
-        assert state is not None and state == STATES[state["n"]]
+        assert state is not None and state == STATES[state.buffer_size]
     save(str(tmp_path), STATES[1])  # over what a killed writer has left
     assert os.listdir(tmp_path) == ["session.json"] and load(str(tmp_path)) == STATES[1]
 
@@ -340,7 +343,7 @@ def test_save_is_private_and_follows_no_link(tmp_path: pathlib.Path) -> None:
     finally:
         os.umask(before)
     assert precious.read_text() == "precious" and not (directory / "session.json").is_symlink()
-    assert mode(directory / "session.json") == 0o600 and json.loads((directory / "session.json").read_text()) == ENDED
+    assert mode(directory / "session.json") == 0o600 and load(str(directory)) == ENDED
 
 
 def test_room_for_the_last_word_is_kept_until_it_is_said(tmp_path: pathlib.Path) -> None:
@@ -348,13 +351,14 @@ def test_room_for_the_last_word_is_kept_until_it_is_said(tmp_path: pathlib.Path)
     _storage.reserve(str(tmp_path), 50)
     reserved, = tmp_path.iterdir()
     assert reserved.stat().st_blocks * 512 >= 50 * 4096 and mode(reserved) == 0o600
-    save(str(tmp_path), {"status": "running"})
+    save(str(tmp_path), Session("running"))
     assert reserved.exists()
-    save(str(tmp_path), {"status": "failed"})
+    save(str(tmp_path), Session("failed"))
     assert os.listdir(tmp_path) == ["session.json"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"a": 1}}', b"\xff\xfe", b'{"a": 1', b"\0" * 100])
+@pytest.mark.parametrize("content", [b"", b"{", b'{"a": 1}}', b"\xff\xfe", b'{"a": 1', b"\0" * 100, b"[]", b"{}", b'{"status": "stopped", "segments": [{}]}',
+                                     b'{"status": "stopped", "segments": 1}', b'{"status": "stopped", "request": {"duration": -1}}'])
 def test_damaged(storage: Storage, content: bytes) -> None:
     with storage.locked("x", create=True):
         pathlib.Path(storage.directory("x"), "session.json").write_bytes(content)

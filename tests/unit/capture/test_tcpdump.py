@@ -172,9 +172,8 @@ FINAL = "{} packets captured\n{} packets received by filter\n{} packets dropped 
 def test_read(tmp_path: pathlib.Path, text: str, link_type: str | None, counts: tuple[int, ...], answers: int) -> None:
     (tmp_path / "log").write_text(text)
     report = _tcpdump.read(str(tmp_path / "log"))
-    names = ("packets_captured", "packets_received", "packets_dropped", "packets_dropped_by_interface")
     assert (report.link_type, report.ready, report.answers) == (link_type, link_type is not None, answers)
-    assert report.counts == dict(zip(names, counts))
+    assert report.counts == _tcpdump.Counts(*counts)
     assert report.arrived == sum(counts[1:2]) - sum(counts[2:3])
     assert (report.complaint, report.interface_gone) == ("", False)
 
@@ -201,7 +200,7 @@ def test_complaint(tmp_path: pathlib.Path, text: str, words: str, gone: bool) ->
 
 
 def test_log_that_is_not_there_or_no_text(tmp_path: pathlib.Path) -> None:
-    assert _tcpdump.read(str(tmp_path / "none")) == _tcpdump.Report(None, {}, 0, "", False)
+    assert _tcpdump.read(str(tmp_path / "none")) == _tcpdump.Report(None, _tcpdump.Counts(), 0, "", False)
     (tmp_path / "log").write_bytes(b"\xff\xfe\0" + LISTENING.encode())
     assert _tcpdump.read(str(tmp_path / "log")).complaint
 

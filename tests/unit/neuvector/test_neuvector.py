@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _policy as model
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _protocol as protocol
-from ansible_collections.nettap.containers.plugins.module_utils._neuvector._record import Record, Store
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector._record import DataplaneRecord, Store
 from ansible_collections.nettap.containers.plugins.module_utils._system._process import start_time
 
 MAC, TAG = "02:42:0a:63:00:02", "4e:65:75:56:00:01"
@@ -275,14 +275,14 @@ def test_configurations_that_are_refused(options: dict[str, t.Any], words: str) 
 def test_records_are_of_one_process(tmp_path: pathlib.Path) -> None:
     root = tmp_path / "made"
     own = Store(os.getpid(), start_time(os.getpid()), str(root))
-    assert own.load() == Record() and not root.exists()
+    assert own.load() == DataplaneRecord() and not root.exists()
     with own.locked():
-        own.save(Record(config(), True, [MAC], [1, 2]))
-    assert own.load() == Record(config(), True, [MAC], [1, 2])
+        own.save(DataplaneRecord(config(), True, [MAC], [1, 2]))
+    assert own.load() == DataplaneRecord(config(), True, [MAC], [1, 2])
     assert root.stat().st_mode & 0o777 == 0o700 and {path.stat().st_mode & 0o777 for path in root.iterdir()} == {0o600}
     earlier = Store(os.getpid(), 1, str(root))
-    assert earlier.load() == Record(), "another process had that PID"
-    earlier.save(Record())
+    assert earlier.load() == DataplaneRecord(), "another process had that PID"
+    earlier.save(DataplaneRecord())
     (root / "neuvector-1.json.new").touch()
     (root / "somebody-elses").touch()
     with own.locked():
@@ -292,4 +292,4 @@ def test_records_are_of_one_process(tmp_path: pathlib.Path) -> None:
         own.load()
     own.remove()
     own.remove()
-    assert own.load() == Record()
+    assert own.load() == DataplaneRecord()

@@ -9,10 +9,10 @@ import dataclasses
 import typing as t
 
 import pytest
-from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Record
+from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import SteeringRecord
 from ansible_collections.nettap.containers.plugins.module_utils._steering._outcome import SteeringOutcome, difference
 
-STEERED = Record(
+STEERED = SteeringRecord(
     runtime="docker", id="c" * 64, name="web", pid=1, started=1, netns_path="/proc/1/ns/net", inode=1, interface="eth0", ifindex=2, mac="02:00:00:00:00:01",
     mtu=1500, topology="inplace", mode="bridge", ipv6="steer", fail_mode="open", status="steered", deadline=2.0,
 )  # fmt: skip

@@ -23,7 +23,7 @@ import pytest
 import requests
 import urllib3
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, EngineError
-from ansible_collections.nettap.containers.plugins.module_utils._system import _identity, _untrusted
+from ansible_collections.nettap.containers.plugins.module_utils._system import _identity, _netns, _process, _untrusted
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import _bolt, _bundle, _containerd, _docker, _pod, _podman
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container, abbreviates
@@ -162,10 +162,10 @@ def test_bundle(tmp_path: pathlib.Path, config: dict[str, t.Any], isolated: bool
 def test_process_in_the_host_s_namespace(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, isolated: bool, elsewhere: bool, state: str) -> None:
     """A container that has a namespace of its own is not there: whoever claims so is not listed as running."""
     pid = os.getpid()
-    started = _bundle._process.start_time(pid)
+    started = _process.start_time(pid)
     (tmp_path / "status").write_text(json.dumps({"pid": pid, "process-start-time": started}))
     (tmp_path / "other").touch()
-    monkeypatch.setattr(_bundle._netns, "host_path", lambda: f"{tmp_path}/other" if elsewhere else f"/proc/{pid}/ns/net")
+    monkeypatch.setattr(_netns, "host_path", lambda: f"{tmp_path}/other" if elsewhere else f"/proc/{pid}/ns/net")
     assert _bundle.state(pid, Identity(ID, records=(f"{tmp_path}/status",), isolated=isolated)) == state
 
 
@@ -491,7 +491,7 @@ def test_podman_with_storage_elsewhere(tmp_path: pathlib.Path, monkeypatch: pyte
     monkeypatch.setattr(_podman, "CONFIGURATIONS", (f"{tmp_path}/none.conf", f"{tmp_path}/storage.conf"))
     monkeypatch.setattr(_podman, "STORAGE", f"{tmp_path}/root")
     monkeypatch.setattr(_podman, "_users", lambda: {0, 7, 4242})
-    monkeypatch.setattr(_podman.pwd, "getpwuid", lambda uid: {4242: user}[uid])
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: {4242: user}[uid])
     home = tmp_path / "home"
     assert [_podman._storage(uid) for uid in (0, 4242)] == ["/data/containers", f"{home}/c/4242"]
     assert list(_podman._owners()) == []  # a user without a place for Podman is not asked

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import socket
 import typing as t
 
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._errors import EngineError, NamespaceError, TargetError
+from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import RUNTIMES, _docker
@@ -279,7 +281,7 @@ def test_container_that_runs_and_cannot_be_entered(monkeypatch: pytest.MonkeyPat
     def refuse(*_arguments: object) -> None:
         raise NamespaceError("doubtful")
 
-    monkeypatch.setattr(_target._netns, "open_process", refuse)
+    monkeypatch.setattr(_netns, "open_process", refuse)
     if words is None:
         assert _target._open_container(FakeEngine(None), claimed, named) is None
     else:
@@ -295,14 +297,14 @@ def test_container_that_keeps_restarting(monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse(*_arguments: object) -> None:
         raise NamespaceError("ended.")
 
-    monkeypatch.setattr(_target._netns, "open_process", refuse)
+    monkeypatch.setattr(_netns, "open_process", refuse)
     with pytest.raises(TargetError, match=r"Container web-1 \(fake\) stopped between look-up and entry \(ended\.\)"):
         _target._open_container(engine, WEB1, True)
     assert _target._open_container(engine, WEB1, False) is None
 
 
 def test_becoming_root_that_was_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_target.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(TargetError, match="use become: true"):
         _target.select([WEB1], {"container": ["x"]})
 
@@ -325,8 +327,8 @@ def test_address_of_docker(monkeypatch: pytest.MonkeyPatch, argument: str | None
     engine = _docker.Docker(argument)
     assert engine.address == address
     for there in (True, False):
-        monkeypatch.setattr(_docker.os.path, "exists", lambda path, there=there: {"/var/run/docker.sock": there}[path])
-        monkeypatch.setattr(_docker.os.path, "realpath", lambda path: path)
+        monkeypatch.setattr(os.path, "exists", lambda path, there=there: {"/var/run/docker.sock": there}[path])
+        monkeypatch.setattr(os.path, "realpath", lambda path: path)
         assert engine.present() is (there if present is None else present)
     assert set(RUNTIMES) == {"docker", "podman", "containerd", "crio"}
 

@@ -15,7 +15,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._dataplane._name
 from ansible_collections.nettap.containers.plugins.module_utils._errors import SteeringError
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace import _programs
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._filters import OWN, Filter, Filters
-from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Record
+from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import SteeringRecord
 
 _MAP_ENTRIES = 65536
 # Of our filters on the service links; nothing else is there.
@@ -26,7 +26,7 @@ _DEFAULT_QUEUE = 1000  # DEFAULT_TX_QUEUE_LEN of linux/netdevice.h, in packets
 class InPlace:
     """The steering of one record; host are the filters of the host's namespace."""
 
-    def __init__(self, record: Record, dataplane: Dataplane | None, host: Filters, save: t.Callable[[Record], None]) -> None:
+    def __init__(self, record: SteeringRecord, dataplane: Dataplane | None, host: Filters, save: t.Callable[[SteeringRecord], None]) -> None:
         self._record = record
         self._dataplane = dataplane
         self._host = host
@@ -201,7 +201,7 @@ class _ReturnPath:
                 finally:
                     os.close(program)
 
-    def add(self, record: Record) -> None:
+    def add(self, record: SteeringRecord) -> None:
         """Makes a container known, with its counters if it is so already."""
         element = _programs.Element(record.peer_ifindex or 0, record.mac)
         before = _calls.lookup(self.map_fd, _key(record), _programs.VALUE_SIZE)
@@ -213,7 +213,7 @@ class _ReturnPath:
         os.close(self.map_fd)
 
     @classmethod
-    def forget(cls, dataplane: Dataplane, host: Filters, record: Record) -> None:
+    def forget(cls, dataplane: Dataplane, host: Filters, record: SteeringRecord) -> None:
         """Makes a container unknown."""
         map_fd = cls._map(host, dataplane.links[0].ifindex)
         if map_fd is not None:
@@ -223,7 +223,7 @@ class _ReturnPath:
                 os.close(map_fd)
 
     @classmethod
-    def element(cls, dataplane: Dataplane, host: Filters, record: Record) -> _programs.Element | None:
+    def element(cls, dataplane: Dataplane, host: Filters, record: SteeringRecord) -> _programs.Element | None:
         """What the map knows of a container."""
         map_fd = cls._map(host, dataplane.links[0].ifindex)
         if map_fd is None:
@@ -243,9 +243,9 @@ class _ReturnPath:
         return None
 
 
-def _key(record: Record) -> bytes:
+def _key(record: SteeringRecord) -> bytes:
     return _programs.key(record.tag or record.mac)
 
 
-def _describe(record: Record, direction: str, pref: int, name: str) -> dict[str, t.Any]:
+def _describe(record: SteeringRecord, direction: str, pref: int, name: str) -> dict[str, t.Any]:
     return {"link": record.peer, "qdisc": "clsact", "direction": direction, "pref": pref, "kind": "bpf", "name": name}

@@ -16,7 +16,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import S
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import Link
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._socket import Netlink, NetlinkError
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._tc import ETH_P_ALL, ETH_P_IP, ETH_P_IPV6
-from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Record
+from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import SteeringRecord
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover import _u32
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._u32 import Filter, match_mac, write_mac
 
@@ -27,7 +27,7 @@ _PLANNED = (-1, -2)  # stand for the indices that vex and vin will have
 class TakeoverFilters:
     """The filters of one interface, in the dataplane's namespace; vex and vin are the names that its links have there."""
 
-    def __init__(self, record: Record, dataplane: Dataplane, vex: str, vin: str) -> None:
+    def __init__(self, record: SteeringRecord, dataplane: Dataplane, vex: str, vin: str) -> None:
         self.record = record
         self.dataplane = dataplane
         self.vex = vex

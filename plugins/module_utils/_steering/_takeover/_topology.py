@@ -26,7 +26,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._netlink import 
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import Link, attribute
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._socket import Netlink, NetlinkError
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._tc import ETH_P_ALL
-from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Record
+from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import SteeringRecord, TakenOver
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover import _refusal, _snapshot, _sysctl, _u32
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._filters import TakeoverFilters
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
@@ -38,7 +38,7 @@ class Takeover:
     save puts the record on disk. The caller holds the journal's lock and sets record.status.
     """
 
-    def __init__(self, record: Record, container_fd: int | None, dataplane: Dataplane, save: t.Callable[[Record], None]) -> None:
+    def __init__(self, record: SteeringRecord, container_fd: int | None, dataplane: Dataplane, save: t.Callable[[SteeringRecord], None]) -> None:
         self.record = record
         self.container_fd = container_fd
         self.dataplane = dataplane
@@ -152,8 +152,7 @@ class Takeover:
         record = self.record
         link = container.links()[record.interface]
         snapshot = _snapshot.take(container, self._fd(), link)
-        record.takeover = {"vex": self.vex, "vin": self.vin, "spare": self.spare, "kind": link.kind, "link": link.link, "index": link.index,
-                           "complete": False, "snapshot": snapshot}
+        record.takeover = TakenOver(self.vex, self.vin, self.spare, link.kind, link.link, link.index, False, snapshot)
         self.save(record)
         free = max(other.index for other in plane.links().values()) + 1
         queue = attribute(rt.IFLA_TXQLEN, link.txqlen)
@@ -179,7 +178,7 @@ class Takeover:
         failed = _snapshot.give(container, self._fd(), container.links()[record.interface].index, snapshot)
         if failed:
             raise SteeringError("; ".join(failed))
-        record.takeover["complete"] = True
+        record.takeover.complete = True
         self.save(record)
 
     def _give_back(self, container: Netlink | None, plane: Netlink) -> list[str]:
@@ -196,11 +195,11 @@ class Takeover:
                 if stand_in is not None:
                     self._refresh(container, stand_in, saved)
                     _move(container, stand_in.index, self.dataplane.fd, self.spare)
-                _move(plane, vex.index, self._fd(), self.record.interface, saved["index"])
+                _move(plane, vex.index, self._fd(), self.record.interface, saved.index)
             if vex is not None or stand_in is None:
                 link = container.link(self.record.interface)
-                if link is not None and (link.kind, link.link) == (saved["kind"], saved["link"]):  # else an engine made a new one
-                    failed = _snapshot.give(container, self._fd(), link.index, saved["snapshot"])
+                if link is not None and (link.kind, link.link) == (saved.kind, saved.link):  # else an engine made a new one
+                    failed = _snapshot.give(container, self._fd(), link.index, saved.snapshot)
         if vin is not None:
             plane.delete_link(vin.index)  # and the stand-in with it, wherever it is
         for one in ours:
@@ -220,11 +219,11 @@ class Takeover:
             return None
         return container.link(vin.link) if vin.link else None
 
-    def _refresh(self, container: Netlink, stand_in: Link, saved: dict[str, t.Any]) -> None:
+    def _refresh(self, container: Netlink, stand_in: Link, saved: TakenOver) -> None:
         """Keeps what the container changed on a stand-in that was complete (a lease, a route): that is what it gets back."""
-        if saved["complete"]:
-            saved["snapshot"] = {**_snapshot.take(container, self._fd(), stand_in), "name": self.record.interface}
-            saved["complete"] = False
+        if saved.complete:
+            saved.snapshot = {**_snapshot.take(container, self._fd(), stand_in), "name": self.record.interface}
+            saved.complete = False
             self.save(self.record)
 
     def _dispose(self, plane: Netlink, vex: Link) -> None:
@@ -248,7 +247,7 @@ class Takeover:
     def _standing(self, container: Netlink | None, plane: Netlink) -> bool:
         """Whether the interface is taken over, and the stand-in is in its place."""
         links = plane.links()
-        complete = self.record.takeover is not None and self.record.takeover["complete"]
+        complete = self.record.takeover is not None and self.record.takeover.complete
         return complete and self.vex in links and self._stand_in(container, plane, links.get(self.vin)) is not None
 
 

@@ -42,6 +42,16 @@ def start(name: str, control: str | None) -> None:
         raise SteeringError(f"The watchdog of the dataplane {name} did not start within {_READY_SECONDS:.0f} s: {' / '.join(said) or 'it says nothing'}.")
 
 
+def renew(name: str) -> None:
+    """Has a watchdog that runs with another release's code run with this one: it may not read the records that this release writes.
+
+    The journal is locked by the caller.
+    """
+    argv = _service.Service(f"watchdog-{name}").argv_running()
+    if argv is not None:
+        start(name, argv[4] or None)
+
+
 def stop(name: str) -> bool:
     """Ends the watchdog; True if it ran."""
     return _service.Service(f"watchdog-{name}").stop()

@@ -25,7 +25,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._neuvector impor
 from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench, going_on
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._filters import Filter
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._topology import InPlace
-from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Busy, Record
+from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Busy, SteeringRecord
 from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _inotify, _process
 
 STATE = "watchdog"  # file beside the records; they end in .json
@@ -70,7 +70,7 @@ class Watchdog:
             self._poller.register(fd, select.POLLIN)
         self._pidfds: dict[int, int] = {}  # pidfd: PID
         self._threads: dict[int, int] = {}  # pidfd of a thread: PID
-        self._records: list[Record] = []
+        self._records: list[SteeringRecord] = []
         self._filters: dict[str, list[Filter]] = {}  # of each record, by its key
         self._complaints: set[str] = set()  # noted already
         self._retry = _RETRY
@@ -243,7 +243,7 @@ class Watchdog:
         self._complain(failures)
 
     @staticmethod
-    def _open(record: Record) -> bool:
+    def _open(record: SteeringRecord) -> bool:
         """Whether a dead engine is bypassed."""
         return record.status == "steered" and record.fail_mode == "open"
 
@@ -275,7 +275,7 @@ class Watchdog:
             self._complaints.clear()
             self._retry = _RETRY
 
-    def _read(self, failures: dict[str, str]) -> list[Record]:
+    def _read(self, failures: dict[str, str]) -> list[SteeringRecord]:
         """Reads the records, and returns those that can be read. One that is damaged stays for us as it was: it is steered as before."""
         damaged: dict[str, str] = {}
         found = self._bench.journal.records(damaged)
@@ -285,7 +285,7 @@ class Watchdog:
 
     def _settle(self, failures: dict[str, str]) -> None:
         """Under the lock: undoes what is over, bypasses or resumes the rest. An error of one is its failure, and the rest goes on."""
-        over: dict[str, tuple[Record, str]] = {}
+        over: dict[str, tuple[SteeringRecord, str]] = {}
         for record in self._read(failures):
             with going_on(record, failures):
                 late = record.deadline is not None and record.deadline <= time.time()

@@ -1,0 +1,101 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What session.json holds: a session and its segments. Their JSON is read and written here only."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
+from ansible_collections.nettap.containers.plugins.module_utils._capture._tcpdump import Counts
+from ansible_collections.nettap.containers.plugins.module_utils._system import _stored
+from ansible_collections.nettap.containers.plugins.module_utils._system._process import Process
+
+VERSION = 1  # 0.1.0 wrote none, and the counts of a segment beside its other values
+
+
+@dataclasses.dataclass
+class Segment:
+    """One tcpdump: what it captures, where it listens and writes, and how it ended.
+
+    interface is the container's, device the link that tcpdump opens. file is the name that tcpdump gets, in the session's
+    folder; a ring adds digits. pid and started (clock ticks since boot) name the process. status is running, stopped or
+    failed. links are the names of the namespace's links by index. first_packet and last_packet are ISO 8601 times.
+    """
+
+    container: str
+    id: str
+    interface: str
+    vantage: str
+    device: str
+    file: str
+    argv: list[str]
+    image: str | None = None
+    pid: int | None = None
+    started: int | None = None
+    status: str = "running"
+    stop_reason: str | None = None
+    error: str | None = None
+    link_type: str | None = None
+    links: dict[int, str] = dataclasses.field(default_factory=dict)
+    counts: Counts = dataclasses.field(default_factory=Counts)
+    first_packet: str | None = None
+    last_packet: str | None = None
+
+    @classmethod
+    def of(cls, stored: t.Any) -> Segment:
+        """Return the segment that this release or an older one stored. Raises ValueError."""
+        values = _stored.known(cls, stored)
+        values["links"] = {int(index): name for index, name in values.get("links", {}).items()}  # JSON has no other keys than strings
+        values["counts"] = Counts(**_stored.known(Counts, values.get("counts", stored)))
+        return cls(**values)
+
+    @property
+    def where(self) -> str:
+        """Where it listens, as messages name it."""
+        return f"{self.container} {self.interface}" + (f" ({self.device})" if self.vantage == "host" else "")
+
+    @property
+    def filter(self) -> str:
+        """The filter expression that tcpdump got; "" for none."""
+        return self.argv[self.argv.index("--") + 1] if "--" in self.argv else ""
+
+    def fail(self, error: str) -> None:
+        """Record that it could not go on."""
+        self.status, self.stop_reason, self.error = "failed", "error", error
+
+
+@dataclasses.dataclass
+class Session:
+    """A capture session: what was asked for, who guards it, and its segments.
+
+    status is running, stopped or failed. targets are the containers that were asked for, as runtime:ID. buffer_size is in
+    KiB, least_free in bytes. started_at and stopped_at are ISO 8601 times.
+    """
+
+    status: str
+    request: Request = dataclasses.field(default_factory=Request)
+    error: str | None = None
+    started_at: str | None = None
+    stopped_at: str | None = None
+    supervisor: Process | None = None
+    targets: list[str] = dataclasses.field(default_factory=list)
+    buffer_size: int = 0
+    least_free: int = 0
+    segments: list[Segment] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def of(cls, stored: t.Any) -> Session:
+        """Return the session that this release or an older one stored. Raises ValueError, CaptureError."""
+        values = _stored.known(cls, stored, VERSION)
+        values["request"] = Request.of(values.get("request", {}))
+        values["segments"] = [Segment.of(one) for one in values.get("segments", [])]
+        if values.get("supervisor"):
+            values["supervisor"] = Process(**_stored.known(Process, values["supervisor"]))
+        return cls(**values)
+
+    def stored(self) -> dict[str, t.Any]:
+        """Return what of() reads."""
+        return _stored.content(self, VERSION)

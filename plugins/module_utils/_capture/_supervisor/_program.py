@@ -1,0 +1,39 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The supervisor: the program of a process that outlives the task, and guards one session until it has ended.
+
+_launch.py starts it in an interpreter of its own with nothing of Ansible in it. It holds the namespaces open that the task
+has verified, and waits on descriptors and timers only (_loop.py). _session.py decides when the capture begins and stops.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+
+from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Assignment
+from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._restart import print_taps
+from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._session import Supervisor
+from ansible_collections.nettap.containers.plugins.module_utils._system import _process
+
+
+def main() -> None:
+    """Run the assignment in standard input; with the argument taps, be the child that reads the host's links."""
+    if sys.argv[1] == "taps":
+        print_taps()
+        return
+    os.umask(0o077)
+    os.chdir("/")
+    assignment = Assignment.of(json.load(sys.stdin))
+    assignment.session.supervisor = _process.Process.own()
+    supervisor = Supervisor(assignment)
+    try:
+        supervisor.run()
+    except BaseException as error:
+        supervisor.tell_task(f"The supervisor could not go on: {error}.")
+        with open(os.open(os.path.join(supervisor.directory, "supervisor.log"), os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as stream:
+            traceback.print_exc(file=stream)
+        raise

@@ -1,0 +1,48 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rings: a ring's oldest file is removed when tcpdump begins its newest, so that it never has to empty one.
+
+ext4 writes a file that was emptied and filled again to the disk when it is closed (auto_da_alloc, ext4(5)): tcpdump would
+wait for the disk at each turn, and drop packets meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _session, _tcpdump
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
+from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment
+from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._loop import Loop
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
+from ansible_collections.nettap.containers.plugins.module_utils._system import _inotify
+
+
+class Rings:
+    """The rings of the segments that run now, which running gives."""
+
+    def __init__(self, directory: str, request: Request, running: t.Callable[[], t.Iterable[Segment]]) -> None:
+        self._directory = directory
+        self._request = request
+        self._running = running
+
+    def watch(self, loop: Loop) -> None:
+        """Remove files from now on."""
+        if self._request.file_size:
+            with contextlib.suppress(NettapError):  # without, tcpdump empties them itself
+                made = _inotify.NewFiles(self._directory)
+                loop.watch(made.fd, lambda: self._remove_oldest(made.names()))
+
+    def _remove_oldest(self, names: list[str]) -> None:
+        for segment in self._running():
+            number = next((name[len(segment.file):] for name in reversed(names) if name.startswith(segment.file)), "")
+            if number.isdigit():
+                count = self._request.file_count
+                oldest = _session.output(self._directory, segment) + str((int(number) + _tcpdump.SPARE) % (count + _tcpdump.SPARE)).zfill(len(number))
+                with contextlib.suppress(FileNotFoundError):
+                    # If it is not full, we are so late that tcpdump has come to it and is writing it.
+                    if os.stat(oldest).st_size >= self._request.file_size * 1_000_000:
+                        os.unlink(oldest)
