@@ -25,18 +25,23 @@ _PAYLOAD = struct.Struct("=8sQ")
 _MAGIC = b"nettap\0\0"
 
 
-def processes(dataplane: Dataplane) -> list[_process.Process]:
-    """The processes that have a packet socket on the dataplane's ends of the service links: the engine's."""
+def sockets(dataplane: Dataplane) -> set[str]:
+    """The packet sockets on the dataplane's ends of the service links, as /proc/PID/fd names them. Raises DataplaneError."""
     ours = {link.engine_ifindex for link in dataplane.links}
     refusals = refused_as(DataplaneError, f"Who reads the service links of {dataplane.name} cannot be seen", "mount /proc, as root of the host itself")
     with _netns.entered(dataplane.fd), refusals, open("/proc/thread-self/net/packet", encoding="ascii") as table:
         next(table)
         # packet(7) has no table of it: sk RefCnt Type Proto Iface R Rmem User Inode (net/packet/af_packet.c)
-        sockets = {f"socket:[{row[8]}]" for row in map(str.split, table) if int(row[4]) in ours}
+        return {f"socket:[{row[8]}]" for row in map(str.split, table) if int(row[4]) in ours}
+
+
+def processes(dataplane: Dataplane) -> list[_process.Process]:
+    """The processes that have such a socket: the engine's. Where there are sockets, that takes some 16 µs for each process of the host."""
+    ours = sockets(dataplane)
     found = []
-    for pid in _netns.processes(dataplane.inode):
+    for pid in _netns.processes(dataplane.inode) if ours else []:
         with contextlib.suppress(OSError):  # it may end while we look
-            if sockets & {os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")}:
+            if ours & {os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")}:
                 started = _process.start_time(pid)
                 if started is not None:
                     found.append(_process.Process(pid, started))

@@ -26,6 +26,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._steering._bench
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._filters import Filter
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._topology import InPlace
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Busy, SteeringRecord
+from ansible_collections.nettap.containers.plugins.module_utils._steering._watchdog._processes import Processes
 from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _inotify, _process
 
 STATE = "watchdog"  # file beside the records; they end in .json
@@ -68,8 +69,7 @@ class Watchdog:
         self._poller = select.poll()
         for fd in (*self._heartbeat.filenos(), self._changes.fd, *(one.fileno() for one in self._link_sockets)):
             self._poller.register(fd, select.POLLIN)
-        self._pidfds: dict[int, int] = {}  # pidfd: PID
-        self._threads: dict[int, int] = {}  # pidfd of a thread: PID
+        self._processes = Processes(dataplane, self._poller)
         self._records: list[SteeringRecord] = []
         self._filters: dict[str, list[Filter]] = {}  # of each record, by its key
         self._complaints: set[str] = set()  # noted already
@@ -90,9 +90,9 @@ class Watchdog:
         while True:
             events = {fd for fd, dummy in self._poller.poll(max(0.0, (self._wake() - time.monotonic()) * 1000))}
             with self._surviving():
-                ended = [fd for fd in events if fd in self._pidfds or fd in self._threads]
-                if ended:
-                    self._engine_ended(ended)
+                # Beats that are under way, or an engine of two processes, do not tell that packets are still read.
+                if self._processes.ended(events) and self._healthy and not self._processes:
+                    self._down("the engine's process has ended")
             with self._surviving():
                 if events.intersection(self._heartbeat.filenos()):
                     self._hear()
@@ -156,8 +156,8 @@ class Watchdog:
             self._ask()
         if self._healthy and now - self._heard_at > _HUNG:
             self._down(f"nothing has come through the engine for {_HUNG:g} s")
-        if not self._pidfds:
-            self._watch_engine()
+        if not self._processes:
+            self._processes.look()
 
     def _hear(self) -> None:
         heard = self._heartbeat.hear()
@@ -173,7 +173,9 @@ class Watchdog:
         try:
             if self._control:
                 self._tell(self._control)
-            if not _engine.processes(self._dataplane):
+            if not self._processes:
+                self._processes.look()
+            if not self._processes.reads():
                 return
             self._alive(self._row + 1)
         except NettapError:
@@ -192,23 +194,10 @@ class Watchdog:
         self._heard_at = time.monotonic()
         self._row = row
         if not self._healthy and row >= _HEARD_AGAIN:
-            self._watch_engine()
+            self._processes.look()
             self._healthy = True
             self._say("the engine forwards again", True)
             self._next_review = time.monotonic()
-
-    def _engine_ended(self, fds: t.Sequence[int]) -> None:
-        # The kernel takes a tenth of a second or more to give back an engine's memory before it tells of its end; its threads go first.
-        ended = {self._pidfds[fd] for fd in fds if fd in self._pidfds}
-        ended |= {pid for fd, pid in self._threads.items() if fd in fds and _process.killed(pid)}
-        for known in (self._pidfds, self._threads):
-            for fd in [fd for fd, pid in known.items() if fd in fds or pid in ended]:
-                self._poller.unregister(fd)
-                os.close(fd)
-                del known[fd]
-        # Beats that are under way, or an engine of two processes, do not tell that packets are still read.
-        if self._healthy and not self._pidfds:
-            self._down("the engine's process has ended")
 
     def _down(self, reason: str) -> None:
         self._healthy = False
@@ -217,16 +206,6 @@ class Watchdog:
         self._bypass()
         self._say(reason, False)
         self._next_beat = time.monotonic()
-
-    def _watch_engine(self) -> None:
-        known = set(self._pidfds.values())
-        for process in _engine.processes(self._dataplane):
-            pidfd = process.open() if process.pid not in known else None
-            if pidfd is not None:
-                self._pidfds[pidfd] = process.pid
-                self._threads.update(dict.fromkeys(_process.thread_pidfds(process.pid), process.pid))
-        for fd in (*self._pidfds, *self._threads):
-            self._poller.register(fd, select.POLLIN)
 
     # --- What is steered
 

@@ -1,0 +1,72 @@
+# Copyright (c) 2026, the nettap.containers authors
+# GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The processes of a dataplane's engine under the watchdog's eyes: found when they come, known to have ended when they do."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+import typing as t
+
+from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _engine
+from ansible_collections.nettap.containers.plugins.module_utils._dataplane._namespace import Dataplane
+from ansible_collections.nettap.containers.plugins.module_utils._system import _process
+
+# Seconds between two looks through /proc for whose the same sockets are: twice as many after each that has found nobody.
+_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+
+
+class Processes:
+    """Pidfds of the engine's processes and threads, which the poller is given. True while a process is known."""
+
+    def __init__(self, dataplane: Dataplane, poller: select.poll) -> None:
+        self._dataplane = dataplane
+        self._poller = poller
+        self._pidfds: dict[int, int] = {}  # pidfd: PID
+        self._threads: dict[int, int] = {}  # pidfd of a thread: PID
+        self._sockets: set[str] = set()
+        self._pause = _PAUSE
+        self._next_look = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self._pidfds)
+
+    def look(self) -> None:
+        """Finds those that have come. Raises NettapError.
+
+        An engine that comes opens sockets, and the kernel's list of them is short: /proc is looked through only when that has changed,
+        and now and then while nobody is found for what is in it.
+        """
+        sockets, now = _engine.sockets(self._dataplane), time.monotonic()
+        if sockets == self._sockets and now < self._next_look:
+            return
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE) if sockets == self._sockets else _PAUSE
+        self._sockets, self._next_look = sockets, now + self._pause
+        known = set(self._pidfds.values())
+        for process in _engine.processes(self._dataplane):
+            pidfd = process.open() if process.pid not in known else None
+            if pidfd is not None:
+                self._pidfds[pidfd] = process.pid
+                self._threads.update(dict.fromkeys(_process.thread_pidfds(process.pid), process.pid))
+        for fd in (*self._pidfds, *self._threads):
+            self._poller.register(fd, select.POLLIN)
+
+    def reads(self) -> bool:
+        """Whether a process that is known reads the service links. Raises NettapError."""
+        return bool(self._pidfds) and bool(_engine.sockets(self._dataplane))
+
+    def ended(self, events: t.Collection[int]) -> bool:
+        """Whether one has ended by these events of the poller; it is known no more.
+
+        The kernel takes a tenth of a second or more to give back an engine's memory before it tells of its end; its threads go first.
+        """
+        ended = {self._pidfds[fd] for fd in events if fd in self._pidfds}
+        ended |= {pid for fd, pid in self._threads.items() if fd in events and _process.killed(pid)}
+        for known in (self._pidfds, self._threads):
+            for fd in [fd for fd, pid in known.items() if fd in events or pid in ended]:
+                self._poller.unregister(fd)
+                os.close(fd)
+                del known[fd]
+        return bool(ended)
