@@ -12,6 +12,9 @@ median of them counts. The ratio of the best rounds is what a machine shows that
 
 An engine has to see packets as they are on a wire, so that steering has the kernel cut the large ones that a container hands out.
 The like of it is measured with the containers' own offloads off; what a host pays that has them on is told as well.
+
+Suricata by hand has the same configuration and rule, and stands between the container's link and the bridge: what steering costs beside it
+is the redirects. Its container has its offloads off throughout, for else it would lose all that is larger than a frame.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ class Way:
 
 
 def compare(lab: Lab, options: argparse.Namespace) -> None:
-    """Direct, through the reflector in both modes, through Suricata."""
+    """Direct, through the reflector in both modes, through Suricata, and through one that was put between by hand."""
     with contextlib.ExitStack() as servers:
         places: list[tuple[str, LabContainer]] = []
         for name, make in {
@@ -65,13 +68,20 @@ def compare(lab: Lab, options: argparse.Namespace) -> None:
             if make:
                 lab.steer(make(), container)
             places.append((name, container))
+        wired = [place.name for _name, place in places]
+        by_hand = lab.suricata_by_hand()
+        servers.enter_context(contextlib.closing(traffic.Server(by_hand.name)))
+        places.append(("Suricata, by hand", by_hand))
         for title, setting in (
-            ("offloads off in the containers", packets_as_on_a_wire(lab.client, *(place.name for _name, place in places))),
+            ("offloads off in the containers", packets_as_on_a_wire(lab.client, *wired)),
             ("offloads on in the containers", contextlib.nullcontext()),
         ):
             print(title, flush=True)
             with setting:
-                turns([Way(name, container) for name, container in places], lab.client, options)
+                ways = [Way(name, container) for name, container in places]
+                turns(ways, lab.client, options)
+                print("  and beside the one by hand:")
+                print(ways[-2].report(ways[-1]), flush=True)
 
 
 def turns(ways: list[Way], client: str, options: argparse.Namespace) -> None:

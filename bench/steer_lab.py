@@ -13,6 +13,7 @@ import collections.abc as c
 import contextlib
 import os
 import pathlib
+import subprocess
 import sys
 import tempfile
 import time
@@ -63,19 +64,32 @@ class Lab:
     def __exit__(self, *_exception: object) -> None:
         self._undo.close()
 
-    def container(self) -> LabContainer:
-        """Makes one. Docker, too, makes the host's end without a queue."""
+    def container(self, behind: str | None = None) -> LabContainer:
+        """Makes one; behind is a namespace that its way to the bridge leads through, by the links vth0 and vth1. Docker, too, makes the
+        host's end without a queue."""
         self._number += 1
         name, link, address = f"nettap-bench-{os.getpid()}-{self._number}", f"b{os.getpid()}n{self._number}", f"{self._prefix}.{self._number + 1}"
-        engine.ip("netns", "add", name)
-        self._undo.callback(engine.ip, "netns", "delete", name)
-        engine.ip("link", "add", link, "mtu", str(MTU), "txqueuelen", "0", "type", "veth", "peer", "name", "eth0", "mtu", str(MTU), "netns", name)
+        self._namespace(name)
+        self._link(link, "", *(("vth0", behind) if behind else ("eth0", name)))
         self._undo.callback(engine.ip, "link", "delete", link)  # with the namespace it would go in the kernel's own time
-        engine.ip("link", "set", link, "master", self._bridge, "up")
+        engine.ip("link", "set", link, "master", self._bridge)
+        if behind:
+            self._link("vth1", behind, "eth0", name)
         engine.ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
         engine.ip("-n", name, "link", "set", "lo", "up")
-        engine.ip("-n", name, "link", "set", "eth0", "up")
         return LabContainer(name, address, link)
+
+    def _namespace(self, name: str) -> None:
+        engine.ip("netns", "add", name)
+        self._undo.callback(engine.ip, "netns", "delete", name)
+
+    @staticmethod
+    def _link(near: str, netns: str, far: str, far_netns: str) -> None:
+        """Makes a veth from a namespace ("" is the host's) to another, and sets both ends up."""
+        own = ["-n", netns] if netns else []
+        engine.ip(*own, "link", "add", near, "mtu", str(MTU), "txqueuelen", "0", "type", "veth", "peer", "name", far, "mtu", str(MTU), "netns", far_netns)
+        engine.ip(*own, "link", "set", near, "up")
+        engine.ip("-n", far_netns, "link", "set", far, "up")
 
     def reflector(self, mode: str = "bridge", topology: str = "inplace") -> str:
         """Makes a dataplane whose engine is the kernel; returns its name."""
@@ -89,7 +103,25 @@ class Lab:
         return self._run(*tools.FORWARDER, "vth0", "vth1")
 
     def suricata(self) -> str:
-        """Makes a dataplane with Suricata as the role configures it, with one rule that matches nothing here; returns its name."""
+        """Makes a dataplane with Suricata; returns its name."""
+        return self._run(*self._suricata())
+
+    def suricata_by_hand(self) -> Container:
+        """Makes a container with the same Suricata as a plain bump between its link and the bridge, where no end has offloads, as Suricata's
+        manual asks for."""
+        space = f"nettap-hand-{os.getpid()}"
+        self._namespace(space)
+        container = self.container(behind=space)
+        for netns, end in (("", container.link), (space, "vth0"), (space, "vth1"), (container.name, "eth0")):
+            tools.command(*(["ip", "netns", "exec", netns] if netns else []), "ethtool", "-K", end, "tx", "off")
+        process = self._undo.enter_context(subprocess.Popen(["ip", "netns", "exec", space, *self._suricata()], stdout=subprocess.DEVNULL))
+        self._undo.callback(process.terminate)
+        if not tools.wait_for(lambda: takeover_lab.ping(self.client, container.address), 60):
+            raise SystemExit("Suricata by hand does not forward.")
+        return container
+
+    def _suricata(self) -> list[str]:
+        """The command line of Suricata as the role configures it, with one rule that matches nothing here."""
         folder = pathlib.Path(self._undo.enter_context(tempfile.TemporaryDirectory(dir="/var/lib")))
         role = "nettap.containers.inline_protect"
         tasks = [{"ansible.builtin.include_role": {"name": role, "tasks_from": f"suricata/{part}"}} for part in ("install", "configure")]
@@ -100,7 +132,7 @@ class Lab:
         })
         if done.rc:
             raise SystemExit(done.output)
-        return self._run("suricata", "-c", f"{folder}/etc/suricata.yaml", "--af-packet")
+        return ["suricata", "-c", f"{folder}/etc/suricata.yaml", "--af-packet"]
 
     def _run(self, *argv: str) -> str:
         name = self._dataplane("bridge", "inplace")

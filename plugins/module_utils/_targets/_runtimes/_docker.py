@@ -72,7 +72,7 @@ class Docker:
     def _ask(self, question: t.Callable[[t.Any], t.Any], missing: t.Any = ...) -> t.Any:
         """Asks the engine one thing; every way in which that fails becomes an EngineError."""
         try:
-            import docker  # 0.1 s: only paid where Docker is asked
+            import docker  # 0.1 to 0.3 s: only paid where Docker is asked
             import docker.errors
             import docker.utils
             import requests
