@@ -106,7 +106,7 @@ class Lab:
         """Makes a dataplane with Suricata; returns its name."""
         return self._run(*self._suricata())
 
-    def suricata_by_hand(self) -> Container:
+    def suricata_by_hand(self) -> LabContainer:
         """Makes a container with the same Suricata as a plain bump between its link and the bridge, where no end has offloads, as Suricata's
         manual asks for."""
         space = f"nettap-hand-{os.getpid()}"
