@@ -98,7 +98,7 @@ class Lab:
         run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6", inside=self.plane)
         for steering, engine in pairs:
             ip(self.plane, f"link add {steering} mtu {mtu} type veth peer name {engine} mtu {mtu}\nlink set {steering} up\nlink set {engine} up\n")
-            run("ethtool", "-K", steering, "tx", "off", "gro", "on", inside=self.plane)
+            run("ethtool", "-K", steering, "tx", "off", inside=self.plane)
             run("ethtool", "-K", engine, "tx", "off", inside=self.plane)
         links = {link["ifname"]: link["ifindex"] for link in json.loads(run("ip", "-n", self.plane, "-j", "link"))}
         inode = os.fstat(self.fds[self.plane]).st_ino

@@ -176,7 +176,7 @@ CALLS: dict[str, tuple[c.Callable[[pathlib.Path], t.Any], object, str, type[Nett
 }
 # The same, in a network namespace.
 INSIDE: dict[str, tuple[c.Callable[[], t.Any], object, str, type[NettapError]]] = {
-    "offloads are set": (lambda: _namespace._offload(0, "lo", 0x17, False), fcntl, "ioctl", DataplaneError),
+    "offloads are set": (lambda: _namespace._tx_off(0, "lo"), fcntl, "ioctl", DataplaneError),
     "IPv6 is turned off": (lambda: _namespace._disable_ipv6(0, "lo"), builtins, "open", DataplaneError),
     "who reads is looked for": (lambda: _engine.processes(DATAPLANE), builtins, "open", DataplaneError),
     "heartbeats are opened": (lambda: _engine.Heartbeat(DATAPLANE, 0), socket, "socket", DataplaneError),

@@ -298,28 +298,27 @@ def test_large_packets_pass(container, network, dataplane, steer) -> None:
 
 
 @pytest.mark.parametrize("mode", ["bridge", "tag"])
-def test_what_comes_back_is_joined_again(mode, container, run_module, steer) -> None:
-    """The engine sees packets as on a wire, the bridge and the container large ones, as without steering."""
+def test_the_engine_sees_packets_as_on_a_wire(mode, container, run_module, steer) -> None:
+    """The container sends segments of up to 64 KiB; the engine gets them cut to its MTU."""
     web = serving(container())
     assert "dataplane" in run_module("container_dataplane", {"mode": mode})
     try:
         takeover_lab.reflect("nettap", mode)
-        link = one(steer(web, mode=mode))["host_peer"]
-        before = statistics_of(link), statistics_of(LINKS[mode][-1], "nettap")
+        steer(web, mode=mode)
+        before = statistics_of(LINKS[mode][-1], "nettap")["rx"]
         with tools.Transfer(pid_of(web), address(web), rate=200e6) as transfer:
             assert wait_for(lambda: transfer.received > 20e6)
-        after = statistics_of(link), statistics_of(LINKS[mode][-1], "nettap")
-        pairs = (before[0]["tx"], after[0]["tx"]), (before[1]["rx"], after[1]["rx"])
-        joined, cut = ((new["bytes"] - old["bytes"]) / (new["packets"] - old["packets"]) for old, new in pairs)
-        assert joined > 2 * 1500 and cut <= 1514, (joined, cut)
+        after = statistics_of(LINKS[mode][-1], "nettap")["rx"]
+        size = (after["bytes"] - before["bytes"]) / (after["packets"] - before["packets"])
+        assert 1000 < size <= 1514, size
     finally:
         steer(web, mode=mode, state="absent")
         assert run_module("container_dataplane", {"state": "absent"})["changed"]
 
 
-def statistics_of(link: str, netns: str = "") -> dict[str, dict[str, int]]:
+def statistics_of(link: str, netns: str) -> dict[str, dict[str, int]]:
     """Return bytes and packets of a link, rx and tx."""
-    return json.loads(tools.command("ip", *(["-n", netns] if netns else []), "-s", "-j", "link", "show", "dev", link))[0]["stats64"]
+    return json.loads(tools.command("ip", "-n", netns, "-s", "-j", "link", "show", "dev", link))[0]["stats64"]
 
 
 def test_filters_and_qdiscs_of_others_stay(container, dataplane, steer, run_module) -> None:

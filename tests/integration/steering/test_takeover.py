@@ -219,7 +219,6 @@ def test_traffic_passes_the_engine_and_is_counted(lab: MakeLab) -> None:
             moved = {way: {kind: after[way][kind] - before[way][kind] for kind in after[way]} for way in after}
             data, answers = ("in", "out") if reverse else ("out", "in")
             assert moved[data]["sent"] == moved[data]["returned"] > 5000  # 8 MiB in segments
-            # Segments that are joined again are acknowledged together.
             assert moved[answers]["sent"] == moved[answers]["returned"] > 10
     takeover.restore()
 
