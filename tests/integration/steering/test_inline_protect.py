@@ -182,9 +182,9 @@ def test_protect_and_unprotect(protection: Protection, site: Site) -> None:
         assert protection.engine() != engine
         assert site.settles(GOOD) and not any(site.answers(EVIL)) and not any(site.answers(WORSE))
 
-        planned = protection.play("unprotect.yml", "--check")
+        planned = protection.play("unprotect.yml", "--check", "--diff")
         assert not any(site.answers(EVIL))
-        done = protection.play("unprotect.yml")
+        done = protection.play("unprotect.yml", "--diff")
         assert changed(done) == changed(planned) and site.settles(EVIL)
         taken_out = "Restore the containers' original path"
         assert done.result(taken_out)["diff"] == planned.result(taken_out)["diff"] and done.result(taken_out)["diff"]["before"]["filters"]
