@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
+import shutil
 import subprocess
+import sys
 import urllib.request
 
 import leftovers
+import own_machine
 from engine import address, execute
 from waiting import wait_for
+
+TESTS = pathlib.Path(own_machine.__file__).parent
 
 
 def test_container_serves_a_page_to_the_host(container):
@@ -90,3 +96,18 @@ def test_leftovers_are_seen():
             assert wait_for(lambda: leftovers.scan(run) - before == {f"process {left.pid} sleep 60"})
         finally:
             left.kill()
+
+
+def test_workers_find_pytest_s_folder_where_no_run_has_made_it():
+    """Whoever starts the workers makes it when their machines are there already."""
+    folder = pathlib.Path(f"/tmp/nettap-never-{os.getpid()}")
+    made = folder / "made"
+    program = (
+        f"import own_machine, pathlib; own_machine.PYTEST = pathlib.Path({str(folder)!r})\n"
+        f"raise SystemExit(own_machine.main(['-c', 'import pathlib; pathlib.Path({str(made)!r}).touch()']))"
+    )
+    try:
+        done = subprocess.run([sys.executable, "-c", program], cwd=TESTS, capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and made.exists(), done
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
