@@ -102,10 +102,8 @@ def test_workers_find_pytest_s_folder_where_no_run_has_made_it():
     """Whoever starts the workers makes it when their machines are there already."""
     folder = pathlib.Path(f"/tmp/nettap-never-{os.getpid()}")
     made = folder / "made"
-    program = (
-        f"import own_machine, pathlib; own_machine.PYTEST = pathlib.Path({str(folder)!r})\n"
-        f"raise SystemExit(own_machine.main(['-c', 'import pathlib; pathlib.Path({str(made)!r}).touch()']))"
-    )
+    touch = f"import pathlib; pathlib.Path({str(made)!r}).touch()"
+    program = f"import own_machine, pathlib; own_machine.PYTEST = pathlib.Path({str(folder)!r}); raise SystemExit(own_machine.main(['-c', {touch!r}]))"
     try:
         done = subprocess.run([sys.executable, "-c", program], cwd=TESTS, capture_output=True, text=True, check=False)
         assert done.returncode == 0 and made.exists(), done
