@@ -14,6 +14,7 @@ import os
 import pathlib
 import re
 import signal
+import tempfile
 import typing as t
 
 import kube_api
@@ -64,14 +65,20 @@ def node(engine, tmp_path):
 
 
 @pytest.fixture
-def start(cli, tmp_path):
+def temporary():
+    """Give a folder for what a run makes in TMPDIR: its path is short, since Ansible has UNIX sockets there, whose paths end at 107 bytes (unix(7))."""
+    with tempfile.TemporaryDirectory(prefix="k8s-", dir="/tmp") as folder:
+        yield folder
+
+
+@pytest.fixture
+def start(cli, tmp_path, temporary):
     """Give start(api, hosts={}, **variables): capture_pod.yml, started; files come to tmp_path/here."""
-    for folder in ("home", "tmp"):
-        (tmp_path / folder).mkdir()
+    (tmp_path / "home").mkdir()
 
     def run(api, *options, hosts=None, env=None, **variables):
         # kubectl and the Python client keep what they discover in these.
-        env = {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp"), "K8S_AUTH_KUBECONFIG": str(api.kubeconfig), **(env or {})}
+        env = {"HOME": str(tmp_path / "home"), "TMPDIR": temporary, "K8S_AUTH_KUBECONFIG": str(api.kubeconfig), **(env or {})}
         variables = {"capture_dest": str(tmp_path / "here"), "capture_interval": 1, "capture_filter": TRAFFIC, **variables}
         return cli.start_playbook("capture_pod.yml", *options, hosts=hosts or {"worker": LOCAL}, extra_vars=variables, env=env)
 
