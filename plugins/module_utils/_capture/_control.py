@@ -53,7 +53,7 @@ class CaptureOutcome:
 
 
 class Sessions(Listing):
-    """The capture sessions of this host under one storage path, and what can be done to them."""
+    """The capture sessions of this host under one storage path, which can be started, stopped and removed."""
 
     # --- start
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The identity of processes: the kernel reuses a PID, but not a PID with its start time that a pidfd holds."""
+"""The identity of processes: a PID alone may be reused; a PID with its start time, held by a pidfd, is not."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def state(pid: int, identity: Identity) -> str:
 
 
 def folders(path: str, what: str) -> list[str]:
-    """Return the names in a folder of a runtime; [] where there is no such folder. what names the folder's owner in errors. Raise EngineError."""
+    """Return the names in a folder of a runtime; [] where there is no such folder. what is its name in errors. Raise EngineError."""
     try:
         return sorted(os.listdir(path))
     except (FileNotFoundError, NotADirectoryError):
