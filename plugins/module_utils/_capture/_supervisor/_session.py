@@ -119,7 +119,7 @@ class Supervisor:
         self._await_ready(time.monotonic() + START_TIMEOUT)
 
     def _await_ready(self, deadline: float) -> None:
-        """Wait until every tcpdump has reported that it listens, then begin the session's time.
+        """Wait until every tcpdump has reported that it listens. Then record the start, answer the task, and start duration and disk check.
 
         The logs are files, which send no event: look at them again and again, for the few milliseconds that it takes.
         """
