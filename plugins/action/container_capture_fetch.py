@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Action plugin: streams staged captures to the controller, verifies them and puts them into place."""
+"""Action plugin of container_capture_fetch: it streams staged captures to the controller, verifies them and puts them into place."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _CAPTURE = "nettap.containers.container_capture"
 
 
 class ActionModule(ActionBase):
-    """The module part stages as root what the login user can read; connection.fetch_file then streams it."""
+    """An action that has the module part stage the captures, as root, where the login user can read them. connection.fetch_file streams them."""
 
     _requires_connection = True
     _supports_async = False
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Runs the action."""
+        """Run the action. Raise AnsibleActionFail."""
         result = super().run(tmp, task_vars)
         args = checked(self, SPEC)
         host = (task_vars or {}).get("inventory_hostname", "localhost")
@@ -49,7 +49,7 @@ class ActionModule(ActionBase):
             files = []
             for file in staged["staged"]:
                 dest = os.path.normpath(os.path.join(base, file["dest"]))
-                if not dest.startswith(base + os.sep):  # a host says what its files are called, not where they go
+                if not dest.startswith(base + os.sep):  # a host names its files, but does not decide where they go
                     raise AnsibleActionFail(f"{host} gives a capture the name {file['dest']}, which leads out of {base}, so it was not fetched: "
                                             "see what runs on that host.")
                 if not _same(dest, file):
@@ -59,7 +59,7 @@ class ActionModule(ActionBase):
                 files.append({"dest": dest, **{key: file[key] for key in ("size", "sha256", "packets", "host", "containers")}})
         finally:
             if folder:
-                with contextlib.suppress(AnsibleError):  # the host is gone: the next fetch or state: absent clears it
+                with contextlib.suppress(AnsibleError):  # the host is gone: the next fetch or state: absent clears the folder
                     self._remove_tmp_path(folder)
         removed = bool(args["remove"])
         if removed:

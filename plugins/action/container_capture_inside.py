@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Action plugin: captures from inside of a container, over any connection, with a tcpdump that is brought along and taken away again."""
+"""Action plugin of container_capture_inside: it captures from inside a container, over any connection, with a tcpdump that it brings and removes."""
 
 from __future__ import annotations
 
@@ -32,27 +32,30 @@ from ansible_collections.nettap.containers.plugins.plugin_utils._options import 
 from ansible_collections.nettap.containers.plugins.plugin_utils._portable import LOADER, PROGRAM, Bundle, bundle
 
 _BEAT = 1.0  # seconds between two beats
-_READY = 30.0  # seconds for the keeper to make its folder, for tcpdump to open its socket, and for it to end
-# Seconds for which packets stay in the kernel before tcpdump sees them: what it has not seen when it is ended is lost.
+_READY = 30.0  # seconds each for the keeper to make its folder, for tcpdump to open its socket, and for tcpdump to end
+# Seconds for which packets may stay in the kernel before tcpdump sees them. Packets that it has not seen when it is ended are lost.
 _DRAIN = 2.0
-# How often a transfer is tried, and a script is asked that ran and did not say all of it: over community.docker.docker_api, what
-# arrives together with the headers of the engine's answer is lost (as with the Docker SDK for Python), the more often the busier the controller is.
+# How often a transfer is tried, and a script is run that has not printed its whole answer. Over community.docker.docker_api, data that
+# arrives together with the headers of Docker's answer is lost (as with the Docker SDK for Python), more often on a busy controller.
 _TRIES = 5
 
 
 class _GoneError(Exception):
-    """The folder in the container is not there any more."""
+    """The loss of the folder in the container."""
 
 
 class ActionModule(ActionBase):
-    """Everything in the container belongs to one shell there, the keeper, which also ends and removes it all when we are killed."""
+    """An action whose processes and files in the container all belong to one shell there.
+
+    This shell is called the keeper here. It ends and removes all of them, also when we are killed.
+    """
 
     _requires_connection = True
     _supports_async = False
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Runs the action."""
+        """Run the action. Raise AnsibleActionFail."""
         result = super().run(tmp, task_vars)
         args = checked(self, SPEC)
         self._host = (task_vars or {}).get("inventory_hostname", "localhost")
@@ -72,7 +75,7 @@ class ActionModule(ActionBase):
     def _capture(self, args: dict[str, t.Any], request: Request, program: Bundle, interruption: Interruption) -> dict[str, t.Any]:
         folder, users = self._probe(args["upload_to"], program)
         argv = _tcpdump.command(PROGRAM, request, args["interface"], f"{folder}/{_inside.PACKETS}", args["buffer_size"])[1:]
-        if not users:  # root is not to be found there, and a tcpdump that does not drop privileges does not look for it
+        if not users:  # the name root cannot be looked up there, and a tcpdump that does not drop privileges need not look it up
             at = argv.index("-Z")
             del argv[at:at + 2]
         keep = [folder, self._owner(), str(_inside.LEASE), *program.command(folder), *argv]
@@ -107,13 +110,16 @@ class ActionModule(ActionBase):
         }
 
     def _owner(self) -> str:
-        """The user whose the folder has to be, for files come and go as the login user; "" where that is the one who makes it."""
+        """Return the UID of the user who must own the folder: the login user, as whom files are transferred. Return "" if this user makes it."""
         if self._connection.become is None:
             return ""
         return "".join(self._told(_inside.script(self._shell_path, _inside.USER), "user", sudoable=False)["user"])
 
     def _probe(self, places: list[str], program: Bundle) -> tuple[str, bool]:
-        """Looks whether it can work at all; returns the path of a folder that can be made, and whether users have names there."""
+        """Check whether the capture can work in the container at all. Raise AnsibleActionFail, DependencyError if not.
+
+        Return the path of a folder that can be made, and whether users have names there.
+        """
         name = f".nettap-{secrets.token_hex(8)}"
         known = self._told(_inside.script(self._shell_path, _inside.PROBE, name, self._shell_path, *places), "machine", "place")
         if "missing" in known:
@@ -124,7 +130,10 @@ class ActionModule(ActionBase):
         return f"{known['place'][0].rstrip('/')}/{name}", "passwd" in known
 
     def _told(self, command: str, *keys: str, **options: bool) -> dict[str, list[str]]:
-        """What a script says, by the first words of its lines; keys are those of its first and of its last line."""
+        """Run a script. Return its answer by the first words of its lines. keys are the first words of its first and its last line.
+
+        Raise AnsibleActionFail.
+        """
         for _try in range(_TRIES):
             done = self._low_level_execute_command(command, **options)
             known: dict[str, list[str]] = {}
@@ -141,7 +150,10 @@ class ActionModule(ActionBase):
                                 "elsewhere, set ansible_shell_executable; if it has none, capture from its host with nettap.containers.container_capture.")
 
     def _wait(self, folder: str, request: Request, interruption: Interruption) -> tuple[str, _tcpdump.Report]:
-        """Returns at the end of tcpdump why it has ended, and what it said."""
+        """Wait for the end of tcpdump, and end it after its duration or at an interruption. Return why it has ended, and its messages.
+
+        Raise AnsibleActionFail, _GoneError.
+        """
         deadline = time.monotonic() + request.duration if request.duration else None
         reason = "packet_count"
         while True:
@@ -161,13 +173,13 @@ class ActionModule(ActionBase):
             elif left <= 0:
                 raise AnsibleActionFail(f"tcpdump could not be ended in {self._host} within {_READY:.0f} s, and its packets are lost: see whether commands can "
                                         "be run there, and run the task again.")
-            with contextlib.suppress(AnsibleConnectionFailure):  # each round: it may get lost without a word
+            with contextlib.suppress(AnsibleConnectionFailure):  # repeated in each round: a command may get lost without an error
                 self._run(_inside.STOP, folder)
             time.sleep(0.2)
 
     def _until(self, folder: str, keeper: _Background, holds: t.Callable[[str, _tcpdump.Report], bool], otherwise: str,
                must_be_there: bool = True) -> tuple[str, _tcpdump.Report]:
-        """Beats until it holds."""
+        """Beat until the condition holds. Return the state and tcpdump's messages. Raise AnsibleActionFail, _GoneError."""
         deadline = time.monotonic() + _READY
         while True:
             state, report = self._beat(folder, must_be_there)
@@ -178,11 +190,11 @@ class ActionModule(ActionBase):
             time.sleep(0.1)
 
     def _beat(self, folder: str, must_be_there: bool = True) -> tuple[str, _tcpdump.Report]:
-        """Tells the keeper that we live; returns how it stands and what tcpdump has said. Raises _GoneError."""
+        """Signal the keeper that we live. Return its state and tcpdump's messages. Raise _GoneError."""
         deadline = time.monotonic() + _inside.LEASE
         while True:
             lines: list[str] = []
-            with contextlib.suppress(AnsibleConnectionFailure):  # tried again as long as the keeper waits for us
+            with contextlib.suppress(AnsibleConnectionFailure):  # it is tried again as long as the keeper waits for us
                 lines = self._run(_inside.BEAT, folder)["stdout"].splitlines()
             told = [line[len(_inside.MARK):].strip() for line in lines if line.startswith(_inside.MARK)]
             if told:
@@ -195,7 +207,10 @@ class ActionModule(ActionBase):
             time.sleep(_BEAT)
 
     def _beating(self, folder: str, work: t.Callable[[], object]) -> None:
-        """Does what may take long, and tells the keeper meanwhile that we live; what fails is tried again, for all is still there."""
+        """Do work that may take long, and meanwhile signal the keeper that we live. Raise AnsibleError, _GoneError.
+
+        Try failed work again, because the files in the container are still there.
+        """
         for left in reversed(range(_TRIES)):
             background = _Background(work)
             while not background.wait(_BEAT):
@@ -206,21 +221,21 @@ class ActionModule(ActionBase):
             except AnsibleError:
                 if not left:
                     raise
-            self._beat(folder)  # comes back once the connection does
+            self._beat(folder)  # returns once the connection works again
 
     def _leave(self, folder: str, keeper: _Background) -> None:
-        """Has the keeper remove everything, and waits until it has; if it cannot be told, its lease runs out."""
+        """Have the keeper remove everything, and wait until it has. If the keeper cannot be reached, its lease runs out."""
         gone = False
         while True:
             with contextlib.suppress(AnsibleError):
                 gone = f"{_inside.MARK} gone" in self._run(_inside.LEAVE, folder)["stdout"]
-            # The end of its thread alone says nothing: it may be the connection's.
+            # The end of the keeper's thread alone proves nothing: it may be the end of the connection.
             if gone and keeper.ended or time.monotonic() > self._reached + _inside.LEASE:
                 return
             time.sleep(0.2)
 
     def _apart(self) -> ActionModule:
-        """A copy for a thread: connection and become keep the state of the command that they run, and would mix up those of two threads."""
+        """Return a copy for a thread: connection and become keep the state of the command that they run, and would mix those of two threads."""
         other = copy.copy(self)
         other._connection = copy.copy(self._connection)
         for name, value in vars(self._connection).items():
@@ -233,12 +248,12 @@ class ActionModule(ActionBase):
 
 
 class _Background:
-    """Work in a thread: a connection's commands and transfers wait for their end."""
+    """Work in a thread, because a connection's commands and transfers wait for their end."""
 
     def __init__(self, work: t.Callable[[], t.Any]) -> None:
         self._result: t.Any = None
         self._error: BaseException | None = None
-        context = contextvars.copy_context()  # Ansible keeps there which task it works on
+        context = contextvars.copy_context()  # Ansible keeps its current task there
         self._thread = threading.Thread(target=context.run, args=(self._do, work), daemon=True)
         self._thread.start()
 
@@ -249,37 +264,37 @@ class _Background:
             self._error = error
 
     def wait(self, seconds: float) -> bool:
-        """Whether it has ended within so many seconds."""
+        """Wait for the work for so many seconds at most. Return whether it has ended."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended."""
+        """Return whether the work has ended."""
         return not self._thread.is_alive()
 
     def result(self) -> t.Any:
-        """What it returned; raises what it raised."""
+        """Return the result of the work, or raise its exception."""
         if self._error is not None:
             raise self._error
         return self._result
 
     @property
     def words(self) -> str:
-        """What a command said that has ended."""
+        """Return the output of a command that has ended, or its error."""
         if self._error is not None:
             return str(self._error)
         return " ".join((self._result["stderr"] or self._result["stdout"]).split()) if self._result else ""
 
 
 def _told(args: dict[str, t.Any], reason: str | None, started_at: str | None, counts: _tcpdump.Counts) -> dict[str, t.Any]:
-    """Return the capture as the task returns it; what is not known is None."""
+    """Return the capture as the task returns it; None for values that are not known."""
     figures = {name: getattr(counts, name) for name in ("packets_captured", "packets_received", "packets_dropped")}
     return {"interface": args["interface"], "filter": args["filter"], "stop_reason": reason, "started_at": started_at, **figures}
 
 
 def _advice(words: str) -> str:
-    """What to do about tcpdump's complaint."""
+    """Return advice on tcpdump's error message."""
     if "find user" in words:
         return "There is no /etc/passwd, in which this tcpdump looks up the user to become: give one that stays root (built without --with-user) as tcpdump."
     if "ermi" in words:  # permission to, not permitted
@@ -288,7 +303,7 @@ def _advice(words: str) -> str:
 
 
 def _complaint(path: str, report: _tcpdump.Report) -> str | None:
-    """What is wrong with a capture file of which tcpdump has told how many packets it wrote."""
+    """Return what is wrong with a capture file, given tcpdump's report of how many packets it wrote; None if nothing is."""
     try:
         packets = scan(path).packets
     except PcapError as error:

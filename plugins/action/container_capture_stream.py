@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Action plugin: follows a running capture session into a file, a FIFO or a program on the controller."""
+"""Action plugin of container_capture_stream: it follows a running session into a file, a FIFO or a program on the controller."""
 
 from __future__ import annotations
 
@@ -25,25 +25,28 @@ from ansible_collections.nettap.containers.plugins.plugin_utils._sink import Clo
 
 _MODULE = "nettap.containers.container_capture_stream"
 _CAPTURE = "nettap.containers.container_capture"
-_WAIT = 1.0  # seconds for which a question waits on the host; meanwhile we do not see that the reader has closed
-_CYCLE = 0.3  # seconds from one question to the next at least: each starts a Python on the host
+_WAIT = 1.0  # seconds for which a question waits on the host; meanwhile we do not see that the reader has closed its end
+_CYCLE = 0.3  # least seconds from one question to the next: each starts a Python on the host
 _RETRY = 1.0  # seconds between two tries of a connection that is broken
 
 
 class _UnwritableError(AnsibleActionFail):
-    """The controller's disk is full, or the like."""
+    """The failure to write the stream on the controller, for example to a full disk."""
 
 
 class ActionModule(ActionBase):
-    """Asks the host again and again for the next piece of the stream: that passes any connection plugin, and an interrupted
-    connection loses nothing. A piece comes on the standard output of a command, so no packet is staged on the host."""
+    """An action that asks the host again and again for the next piece of the stream.
+
+    This works over any connection plugin, and an interrupted connection loses nothing. A piece arrives on the standard output of
+    a command, so no packet is staged on the host.
+    """
 
     _requires_connection = True
     _supports_async = False
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Runs the action."""
+        """Run the action. Raise AnsibleActionFail."""
         result = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         args = checked(self, SPEC)
@@ -59,7 +62,7 @@ class ActionModule(ActionBase):
                 figures = self._stream(args, task_vars, folder, interruption)
                 ended = self._afterwards(args, task_vars)
             finally:
-                with contextlib.suppress(AnsibleError):  # the host is gone; what is left there is code
+                with contextlib.suppress(AnsibleError):  # the host is gone; only code is left there
                     self._remove_tmp_path(folder)
             if interruption.happened:
                 words = {"keep": "goes on", "stop": "was stopped", "remove": "was removed"}[args["on_close"]]
@@ -72,7 +75,7 @@ class ActionModule(ActionBase):
         return result
 
     def _stream(self, args: dict[str, t.Any], task_vars: dict[str, t.Any], folder: str, interruption: Interruption) -> dict[str, t.Any]:
-        """Returns what is told of the stream when it has ended."""
+        """Run the stream until it has ended. Return the values about it that the task returns. Raise AnsibleActionFail, AnsibleConnectionFailure."""
         names = {key: args[key] for key in ("name", "path")}
         staged = self._execute_module(module_name=_MODULE, module_args={**names, "stage_in": folder}, task_vars=task_vars)
         if staged.get("failed"):
@@ -89,10 +92,10 @@ class ActionModule(ActionBase):
             return told
         order = {**names, "host": self._host, "form": args["format"], "from_start": args["from_start"], "wait": _WAIT}
         try:
-            # Without site: a question takes half the time, and nothing but the standard library is asked for.
+            # -S, without site: a question takes half the time, and the program needs only the standard library.
             self._pump([staged["python"], "-I", "-S", staged["program"], pack(order)], sink, interruption, args["patience"], told)
         except (AnsibleConnectionFailure, _UnwritableError):
-            with contextlib.suppress(AnsibleError):  # what has broken the stream is to be told
+            with contextlib.suppress(AnsibleError):  # the task must report the error that broke the stream
                 self._afterwards(args, task_vars)
             raise
         finally:
@@ -108,7 +111,10 @@ class ActionModule(ActionBase):
         return told
 
     def _pump(self, command: list[str], sink: Sink, interruption: Interruption, patience: float, told: dict[str, t.Any]) -> None:
-        """Moves pieces until there is none any more, or nobody reads them."""
+        """Move pieces from the host to the sink until the session has ended, the reader has closed its end, or the play is interrupted.
+
+        After patience seconds without an answer, raise AnsibleConnectionFailure. Raise AnsibleActionFail.
+        """
         begin = cursor = pack({})
         reached = time.monotonic()
         while not interruption.happened:
@@ -139,12 +145,12 @@ class ActionModule(ActionBase):
             interruption.sleep(begun + _CYCLE - time.monotonic())
 
     def _ask(self, command: list[str], answered: bool) -> dict[str, t.Any]:
-        """Runs the program on the host, become and all.
+        """Run the program on the host, with become. Return its answer. Raise AnsibleActionFail, AnsibleConnectionFailure.
 
-        Some connections tell of their own failure by a code only: where the program has answered before, it is the connection's.
+        Some connections report their own failure by a code only. Where the program has answered before, a failure is the connection's.
         """
         before = self._play_context.no_log
-        self._play_context.no_log = True  # else the ssh connection shows the packets at -vvv
+        self._play_context.no_log = True  # else the ssh connection prints the packets at -vvv
         try:
             done = self._low_level_execute_command(shlex.join(command))
         finally:
@@ -160,7 +166,7 @@ class ActionModule(ActionBase):
         raise error(f"The session could not be followed: the program on the host ended with code {done['rc']} ({words[0]}).")
 
     def _afterwards(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        """Does what on_close says; returns what container_capture did."""
+        """Keep, stop or remove the session, as on_close says. Return the result of container_capture; {} for keep. Raise AnsibleActionFail."""
         if args["on_close"] == "keep":
             return {}
         state = {"stop": "stopped", "remove": "absent"}[args["on_close"]]
@@ -173,7 +179,7 @@ class ActionModule(ActionBase):
         Display().display(f"[{self._host}] {words}")
 
     def _warn(self, words: str) -> None:
-        self._say(words)  # at once: Ansible keeps the warnings of a task until it has ended
+        self._say(words)  # prints at once: Ansible keeps the warnings of a task until it has ended
         Display().warning(f"[{self._host}] {words}")
 
 
@@ -182,11 +188,11 @@ def _dest(args: dict[str, t.Any]) -> str | None:
 
 
 def _figures(capture: dict[str, t.Any] | None, dest: str | None) -> dict[str, t.Any]:
-    """Return what the task returns of a stream that has not begun."""
+    """Return the values that the task returns for a stream that has not begun."""
     return {"capture": capture, "dest": dest, "packets": 0, "lost": [], "missed": None, "ended_by": None, "size": 0}
 
 
 def _missed(segments: list[dict[str, t.Any]]) -> int | None:
-    """Packets that tcpdump has captured and that were not in the stream; None where its counts are not known."""
+    """Return how many packets tcpdump has captured that were not in the stream; None where its counts are not known."""
     counts = [segment["packets_captured"] for segment in segments]
     return None if None in counts else sum(counts) - sum(segment["packets_followed"] for segment in segments)

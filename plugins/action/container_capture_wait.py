@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Action plugin: waits for the end of a capture session, shows its progress, and ends it in order when interrupted."""
+"""Action plugin of container_capture_wait: it waits for the end of a session, shows its progress, and ends it in order when interrupted."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ansible_collections.nettap.containers.plugins.plugin_utils._options import 
 
 
 class ActionModule(ActionBase):
-    """Runs in a worker process of the controller; nothing waits on the host."""
+    """An action that waits in a worker process of the controller. Nothing waits on the host."""
 
     _requires_connection = True
     _supports_async = False
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Runs the action."""
+        """Run the action. Raise AnsibleActionFail."""
         result = super().run(tmp, task_vars)
         args = checked(self, SPEC)
         if self._task.check_mode:
@@ -37,14 +37,14 @@ class ActionModule(ActionBase):
         return {**result, "changed": False, "capture": capture}
 
     def _wait(self, args: dict[str, t.Any], task_vars: dict[str, t.Any], interruption: Interruption) -> dict[str, t.Any] | None:
-        """Returns the ended session; None when interrupted before."""
+        """Return the ended session; None when interrupted before. Raise AnsibleActionFail."""
         host = task_vars.get("inventory_hostname", "localhost")
         reached = time.monotonic()
         capture: dict[str, t.Any] | None = None
         while not interruption.happened:
             try:
                 told = self._module("container_capture_info", args, task_vars)
-                # Some connections tell of their own failure by a code only: where the module has answered before, whatever fails is the connection.
+                # Some connections report their own failure by a code only. Where the module has answered before, any failure is the connection's.
                 if capture and told.get("module_stdout") is not None:
                     words = (told.get("module_stderr") or told["module_stdout"]).strip().splitlines()[-1:] or ["it said nothing"]
                     raise AnsibleConnectionFailure(f"The session {args['name']} could not be asked for: code {told.get('rc')} ({words[0]}).")
@@ -64,12 +64,12 @@ class ActionModule(ActionBase):
                 Display().display(f"[{host}] {line}")
             if capture["status"] != "running":
                 return capture
-            # A short capture is not kept waiting for a long interval.
+            # A long interval must not delay the end of a short capture.
             interruption.sleep(min(args["interval"], capture["duration"] or args["interval"]))
         return None
 
     def _end(self, args: dict[str, t.Any], task_vars: dict[str, t.Any], interruption: Interruption) -> t.NoReturn:
-        """Stops the session and fetches it."""
+        """Stop the session, and fetch it where fetch_on_interrupt is given. Raise AnsibleActionFail, which says what was done."""
         host, name = task_vars.get("inventory_hostname", "localhost"), args["name"]
         interruption.announce(f"[{host}] interrupted: stopping the capture session {name} ...")
         stopped = self._module("container_capture", args, task_vars, state="stopped")
@@ -101,7 +101,7 @@ class ActionModule(ActionBase):
 
 
 def progress(capture: dict[str, t.Any]) -> list[str]:
-    """One line for each segment."""
+    """Return one line for each segment."""
     return [
         f"{segment['container']} {segment['interface']}" + (f" ({segment['device']})" if segment["vantage"] == "host" else "")
         + f": {segment['packets_received'] or 0} packets, {_amount(segment['bytes'])}, {segment['packets_dropped'] or 0} dropped"
@@ -111,7 +111,7 @@ def progress(capture: dict[str, t.Any]) -> list[str]:
 
 
 def _amount(size: int) -> str:
-    """Bytes as a person reads them; decimal units, as tcpdump -C."""
+    """Return a number of bytes as text for a person, in decimal units, as tcpdump -C."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= factor:
             return f"{size / factor:.1f} {unit}"

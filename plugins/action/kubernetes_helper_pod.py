@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Action plugin: makes helper pods on nodes of a cluster, and sees to it that none is left."""
+"""Action plugin of kubernetes_helper_pod: it makes helper pods on nodes of a cluster, and makes sure that none is left."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes impo
 from ansible_collections.nettap.containers.plugins.plugin_utils._options import checked
 
 _STEP = 1.0  # seconds between looks at a pod that starts or ends
-_GONE_SECONDS = 60  # for a deleted pod to disappear: the kubelet has to confirm
+_GONE_SECONDS = 60  # seconds for a deleted pod to disappear: the kubelet has to confirm the deletion
 
 
 class ActionModule(_action.KubernetesAction):
-    """Pods are made once and used in one run of Ansible: `present` always makes new ones."""
+    """An action whose pods are made once and used in one run of Ansible: `present` always makes new ones."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Runs the action."""
+        """Run the action. Raise AnsibleActionFail."""
         result = super().run(tmp, task_vars)
         self.task_vars = task_vars or {}
         args = checked(self, SPEC)
@@ -47,12 +47,12 @@ class ActionModule(_action.KubernetesAction):
             return {"changed": True, "pods": [], "orphans": [], "run": run, "guard": None}
         orphans = self._orphans(args)
         try:
-            # Nobody waits for them: on a node that is gone, pods stay.
+            # The task does not wait for their end: on a node that is gone, pods stay.
             self._tell_to_end(args, orphans)
         except AnsibleError as error:
             Display().warning(f"Helper pods of earlier runs are left: {error}")
             orphans = []
-        # Before the first pod, so that there is none without a guard.
+        # The guard starts before the first pod, so that no pod is without a guard.
         owner, guard = _helper_pod.owner(run_pid()), self._guard(args, run)
         try:
             self._create(args, [_helper_pod.manifest(name, args["namespace"], node, run, owner, args) for name, node in wanted.items()])
@@ -67,7 +67,7 @@ class ActionModule(_action.KubernetesAction):
         return {"changed": True, "pods": pods, "orphans": orphans, "run": run, "guard": guard}
 
     def _absent(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
-        """Deletes one pod, all of a run, or all that nobody needs any more. With the last of a run its guard goes."""
+        """Delete one pod, all pods of a run, or all that no run needs any more. End the guard of a run with its last pod. Raise AnsibleActionFail."""
         if not args["name"] and not args["run"]:
             orphans = self._orphans(args)
             self._delete(args, orphans, None)
@@ -80,7 +80,7 @@ class ActionModule(_action.KubernetesAction):
 
     def _guard(self, args: dict[str, t.Any], run: str) -> int | None:
         again = {"state": "absent", "run": run, "namespace": args["namespace"], "api_timeout": args["api_timeout"], **self.access()}
-        # The Python that has the library kubernetes is the one with which this task has asked the API.
+        # This task has asked the API with the Python that has the library kubernetes.
         python = (self._used_interpreter or sys.executable).lstrip("#!")
         variables = {"ansible_become": False, "ansible_python_interpreter": python}
         command = [
@@ -89,7 +89,7 @@ class ActionModule(_action.KubernetesAction):
             "--module-name", "nettap.containers.kubernetes_helper_pod", "--args", json.dumps(again),
         ]
         message = f"This run of Ansible ended before its helper pods in namespace {args['namespace']} (run {run}) were deleted: deleting them."
-        # Those beside the playbook are found by nobody else.
+        # Without this path, the guard would not find the collections beside the playbook.
         paths = os.pathsep.join(AnsibleCollectionConfig.collection_paths)
         return _exit_guard.arm(run_pid(), message, command, {"ANSIBLE_COLLECTIONS_PATH": paths})
 
@@ -121,7 +121,10 @@ class ActionModule(_action.KubernetesAction):
             time.sleep(_STEP)
 
     def _try_out(self, args: dict[str, t.Any], wanted: dict[str, str]) -> None:
-        """Runs Python in each pod as a task does. A task that cannot makes its host unreachable: no `always` would delete the pod."""
+        """Run Python in each pod as a task does. Raise AnsibleActionFail when it does not run.
+
+        A task that cannot run it makes its host unreachable, and then no `always` section deletes the pod.
+        """
         loader = self._shared_loader_obj.connection_loader
         for name, node in wanted.items():
             connection = loader.get("kubernetes.core.kubectl", self._play_context, new_stdin=None)
@@ -140,7 +143,7 @@ class ActionModule(_action.KubernetesAction):
                 )
 
     def _orphans(self, args: dict[str, t.Any]) -> list[str]:
-        """Helper pods that nobody needs any more, and that nobody has told to end."""
+        """Return the names of the helper pods that no run needs any more, and that are not being deleted yet."""
         return _names([pod for pod in self._helpers(args, None) if _helper_pod.orphaned(pod) and not pod["metadata"].get("deletionTimestamp")])
 
     def _helpers(self, args: dict[str, t.Any], run: str | None) -> list[dict[str, t.Any]]:
@@ -148,7 +151,7 @@ class ActionModule(_action.KubernetesAction):
         return self.pods(f"list the helper pods in namespace {args['namespace']}", args["namespace"], labels)
 
     def _delete(self, args: dict[str, t.Any], names: list[str], run: str | None) -> list[str]:
-        """Deletes pods and waits for them to be gone; returns the other helper pods of the run that are still there."""
+        """Delete pods and wait until they are gone. Return the other helper pods of the run that still exist. Raise AnsibleActionFail."""
         self._tell_to_end(args, names)
         deadline = time.monotonic() + _GONE_SECONDS
         while names:
@@ -168,7 +171,7 @@ class ActionModule(_action.KubernetesAction):
             self.ask("k8s", doing, "the verbs get and delete on pods", state="absent", definition=which)
 
     def _clean_up(self, args: dict[str, t.Any], run: str, names: list[str], guard: int | None) -> str:
-        """Deletes what a failed start may have made; returns what kept it from that, and then the guard tries again."""
+        """Delete the pods that a failed start may have made. Return the error if that fails, else "". After an error, the guard tries again."""
         try:
             self._delete(args, names, run)
         except AnsibleError as error:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Action plugin: finds pods through the Kubernetes API, and the nodes and inventory hosts that they run on."""
+"""Action plugin of kubernetes_pods_info: it finds pods through the Kubernetes API, and the nodes and inventory hosts on which they run."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ansible_collections.nettap.containers.plugins.plugin_utils._options import 
 
 
 class ActionModule(_action.KubernetesAction):
-    """Reads only."""
+    """An action that only reads."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Runs the action."""
+        """Run the action. Raise AnsibleActionFail."""
         result = super().run(tmp, task_vars)
         self.task_vars = task_vars or {}
         args = checked(self, SPEC)
@@ -49,7 +49,7 @@ class ActionModule(_action.KubernetesAction):
         return _pods.nodes(pods, _pods.Wanted(containers=args["container"] or (), selection=selection))
 
     def _named(self, namespace: str, names: list[str]) -> list[dict[str, t.Any]]:
-        """The pods of a namespace; only the one if only one is wanted, for which a right to that one is enough."""
+        """Return the pods of a namespace. If only one is wanted, ask for that one only: a right to that pod is then enough."""
         wanted = {name.split("/")[1] for name in names if name.split("/")[0] == namespace}
         [only] = wanted if len(wanted) == 1 else [""]
         doing = f"look up pod {namespace}/{only}" if only else f"list the pods in namespace {namespace}"
@@ -65,11 +65,11 @@ class ActionModule(_action.KubernetesAction):
         return _pods.selectors(found[0]["spec"]["selector"])
 
     def _inventory(self, variable: str) -> dict[str, dict[str, t.Any]]:
-        """The variables by which a node is known, of every host."""
+        """Return, for every host, the variables that can name its node."""
         return {name: {key: self._value(name, key) for key in (variable, "ansible_host")} for name in self.task_vars["groups"]["all"]}
 
     def _value(self, host: str, variable: str) -> t.Any:
-        """A variable of a host; None when it cannot be had, which is no matter as long as the host is no node that is wanted."""
+        """Return a variable of a host; None when it cannot be read, which does no harm unless the host is a wanted node."""
         with contextlib.suppress(AnsibleError):
             return self.task_vars["hostvars"][host].get(variable)
         return None

@@ -16,18 +16,19 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleE
 
 
 def bring(fetch_file: t.Callable[[str, str], None], source: str, dest: str, complaint: t.Callable[[str], str | None]) -> None:
-    """Streams one file beside its place, verifies it, and renames it: whatever breaks, dest is the old one or the whole new one.
+    """Fetch one file into a folder beside dest, verify it, and rename it: whatever fails, dest is the old file or the whole new one.
 
-    fetch_file is a connection's; complaint says of a path what is wrong with the file there, None if nothing is.
+    fetch_file is a connection's. complaint returns what is wrong with the file at a path, None if nothing is.
+    Raise AnsibleActionFail, AnsibleConnectionFailure.
     """
-    # "from None" below: Ansible appends the cause of an error to its message, which says it already.
+    # "from None" below: Ansible appends the cause of an error to its message, and ours already name the cause.
     try:
         before = os.umask(0o077)  # captures hold secrets; makedirs applies a mode to the last folder only
         try:
             os.makedirs(os.path.dirname(dest), exist_ok=True)
         finally:
             os.umask(before)
-        # In a folder of its own (0700): some connections write to the source's name beside what they are given, for all to read.
+        # The folder is new and private (0700): some connections write to the source's name beside the given path, readable by all users.
         folder = tempfile.mkdtemp(prefix=f".{os.path.basename(dest)}.", suffix=".part", dir=os.path.dirname(dest))
     except OSError as error:
         raise AnsibleActionFail(f"The destination {dest} on the controller cannot be written: {error.strerror}.") from None
@@ -38,11 +39,11 @@ def bring(fetch_file: t.Callable[[str, str], None], source: str, dest: str, comp
         except AnsibleConnectionFailure:
             raise
         except (OSError, AnsibleError) as error:
-            cause = error if isinstance(error, OSError) else error.__cause__  # some connections wrap what the disk says
+            cause = error if isinstance(error, OSError) else error.__cause__  # some connections wrap the error of the disk
             if isinstance(cause, OSError):
                 raise AnsibleActionFail(f"The capture could not be written to {dest} on the controller: {cause.strerror}.") from None
             raise AnsibleActionFail(f"The transfer of {dest} broke ({error}): the old file, if any, was left as it is; run the task again.") from None
-        # docker copies a symbolic link, or a FIFO, as what it is; and whoever has made it is not to be trusted.
+        # docker copies a symbolic link or a FIFO as such, and its maker cannot be trusted.
         wrong = complaint(part) if os.path.isfile(part) and not os.path.islink(part) else "it is no file"
         if wrong:
             raise AnsibleActionFail(f"{dest} did not arrive intact ({wrong}): run the task again.")
@@ -53,12 +54,12 @@ def bring(fetch_file: t.Callable[[str, str], None], source: str, dest: str, comp
 
 
 def file_name(host: str) -> str:
-    """A host's inventory name as the name of a folder."""
+    """Return a host's inventory name as the name of a folder."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", host).lstrip(".") or "_"
 
 
 def sha256(path: str) -> str:
-    """The checksum of a file, as hexadecimal digits."""
+    """Return the SHA-256 of a file, as hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         while chunk := stream.read(1 << 20):

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What runs in a container while it is captured from inside: shell, for there may be nothing else.
+"""The scripts that run in a container while it is captured from inside. They are shell, because there may be nothing else.
 
-Each is given to `sh -c` with the folder that all is in as its first argument; they need mkdir, rm, chmod and sleep, as in
-any busybox. What they say is lines that begin with MARK.
+`sh -c` runs each script, in general with the folder that holds all files as its first argument. The scripts need mkdir, rm,
+chmod and sleep, as in any busybox. They answer with lines that begin with MARK.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from __future__ import annotations
 import shlex
 
 MARK = "nettap:"
-PACKETS = "out.pcap"  # the file in the folder that the command writes
+PACKETS = "out.pcap"  # the file that the command writes, in the folder
 LEASE = 15  # seconds that a capture lives without a beat
 
-# Arguments: the folder's name, the shell, then folders to try. Says the machine, what is missing, and the first folder
-# in which files can be made and run.
+# Arguments: the folder's name, the shell, then folders to try. Prints the machine, whether there is a passwd, the missing
+# programs, and the first folder in which files can be made and run.
 PROBE = """
 umask 077
 name=$1 shell=$2
@@ -36,16 +36,16 @@ done
 echo "nettap: place $found"
 """
 
-# Says the user that the connection logs in as, whose the folder has to be where another one (become) runs the rest.
+# Prints the user that the connection logs in as. This user must own the folder where another user (become) runs the rest.
 USER = """
 echo "nettap: user $(id -u)"
 """
 
-# Arguments: the folder, whose it is to be if not its maker's, LEASE, then the command. Makes the folder, runs the command once `go` is there, ends it and
-# removes everything once `leave` is there or nobody has written `beat` for the lease.
+# The keeper. Arguments: the folder, its owner if that is not its maker, LEASE, then the command. Makes the folder, and runs the
+# command once `go` exists. Ends the command and removes everything once `leave` exists, or no `beat` was written for the lease.
 #
-# It stays in the foreground of its connection, and the command is its child: processes that lose their parent are left
-# to the container's first process, which often reaps nobody, and would stay as zombies. It needs no connection to go on.
+# The script stays in the foreground of its connection, and the command is its child. Processes that lose their parent go to the
+# container's first process, which often reaps no children: they would stay as zombies. The script does not need the connection to go on.
 KEEP = """
 umask 077
 trap '' HUP INT PIPE
@@ -79,8 +79,8 @@ wait
 rm -rf "$folder" || rm -rf "$folder"  # a beat may have come in between
 """
 
-# Argument: the folder. Beats, and says how it stands: gone, ready, running or ended with a code; then the command's words;
-# and that this was all.
+# Argument: the folder. Beats, and prints the state: gone, ready, running, or ended with a code. Then prints the command's
+# messages, and a line that ends the answer.
 BEAT = """
 umask 077
 if ! echo 2>/dev/null >"$1/beat"; then
@@ -101,14 +101,14 @@ fi
 echo "nettap: all"
 """
 
-# Argument: the folder, then names in it. Makes them programs and lets the command begin.
+# Arguments: the folder, then names of files in it. Makes these executable and lets the command begin.
 GO = """
 cd "$1" || exit
 shift
 chmod 700 "$@" && echo >go && echo "nettap: gone on"
 """
 
-# Argument: the folder. Ends the command, whose number is forgotten then: run again, it must not end another process of that number.
+# Argument: the folder. Ends the command and removes its PID: run again, the script must not end another process with that PID.
 STOP = """
 if ! [ -e "$1/rc" ] && read -r pid 2>/dev/null <"$1/pid"; then
     kill "$pid"
@@ -116,7 +116,7 @@ if ! [ -e "$1/rc" ] && read -r pid 2>/dev/null <"$1/pid"; then
 fi
 """
 
-# Argument: the folder. Has everything removed, and says gone once it is.
+# Argument: the folder. Has everything removed, and prints gone once it is.
 LEAVE = """
 if ! [ -e "$1" ]; then
     echo "nettap: gone"
@@ -127,5 +127,5 @@ fi
 
 
 def script(shell: str, text: str, *arguments: str) -> str:
-    """A command line that runs one of these."""
+    """Return the command line that runs one of these scripts."""
     return shlex.join([shell, "-c", text, "nettap", *arguments])

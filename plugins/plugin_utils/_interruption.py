@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An interrupted play (Ctrl-C, a cancelled job, a killed Ansible), noticed by an action plugin so that it can end in order."""
+"""The interruption of a play (Ctrl-C, a cancelled job, a killed Ansible): an action plugin notices it and can end in order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STEP = 0.2  # seconds between looks for an interruption
 
 
 def run_pid() -> int:
-    """Ansible's own process, of which we are a worker; also where it has ended meanwhile, and another one has become our parent."""
+    """Return the PID of Ansible's own process, of which we are a worker, also after it has ended and another process has become our parent."""
     parent = multiprocessing.parent_process()
     return parent.pid if parent is not None and parent.pid is not None else os.getppid()
 
@@ -26,8 +26,9 @@ def run_pid() -> int:
 class Interruption:
     """A context in which an interruption is only noted.
 
-    Ansible hands it on to its workers. For SIGINT it waits for them before it exits; SIGTERM ends it at once, while we go on.
-    So do we when it is killed, and must notice ourselves that it is gone: its workers have sessions of their own.
+    Ansible hands the signal on to its workers. At SIGINT, Ansible waits for them before it exits. SIGTERM ends Ansible at once,
+    while we go on. We also go on when Ansible is killed, and must notice this ourselves: its workers have sessions (setsid(2)) of
+    their own.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,7 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
-        # Ansible closes the queue that takes a worker's words, too, but its standard error can be kept open. It may be a file.
+        # Ansible also closes the queue for its workers' messages, but its standard error can be kept open. That may be a file.
         with contextlib.suppress(OSError):
             self._stderr = os.open(f"/proc/{self._parent}/fd/2", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         return self
@@ -54,17 +55,17 @@ class Interruption:
 
     @property
     def happened(self) -> bool:
-        """Whether the play was interrupted."""
+        """Return whether the play was interrupted."""
         return self._noted or os.getppid() != self._parent
 
     def sleep(self, seconds: float) -> None:
-        """Waits, but not longer than until an interruption."""
+        """Wait for so many seconds, or until an interruption."""
         deadline = time.monotonic() + seconds
         while not self.happened and time.monotonic() < deadline:
             time.sleep(min(_STEP, max(0.0, deadline - time.monotonic())))
 
     def announce(self, words: str) -> None:
-        """Says something to whoever has interrupted the play: the result of its task is not shown any more."""
+        """Print a message to the user who has interrupted the play: Ansible does not show the task's result any more."""
         if self._stderr is not None:
             with contextlib.suppress(OSError):
                 os.write(self._stderr, f"{words}\n".encode())

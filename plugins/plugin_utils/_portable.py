@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A tcpdump that runs where there is none: a static one as it is, any other with its loader and libraries."""
+"""A tcpdump to bring along to a container that has none: a static one as it is, any other with its loader and libraries."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import subprocess
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError
 
-# elf(5): the e_machine numbers of elf.h, by the names that uname -m gives.
+# elf(5): the e_machine numbers of elf.h, by the names that uname -m prints.
 _MACHINES = {
     "x86_64": 62, "i386": 3, "i486": 3, "i586": 3, "i686": 3, "aarch64": 183, "armv6l": 40, "armv7l": 40, "armv8l": 40, "ppc64le": 21, "s390x": 22,
     "riscv64": 243,
 }
-_ALSO = {"x86_64": {3}}  # what a kernel runs besides its own
+_ALSO = {"x86_64": {3}}  # machines that a kernel also runs
 _PT_INTERP = 3  # elf(5): the segment that names the loader
 _LIBRARY = re.compile(r"^\s*(?:(\S+) => )?(/\S+) \(0x[0-9a-f]+\)$")
 LOADER = "ld.so"
@@ -27,18 +27,18 @@ PROGRAM = "tcpdump"
 
 @dataclasses.dataclass(frozen=True)
 class Bundle:
-    """The files that make a program run, by their names in one folder; with a loader it is run by that."""
+    """The files that a program needs to run, by their names in one folder. If a loader is among them, it runs the program."""
 
     files: dict[str, str]
     machine: int
 
     def command(self, folder: str) -> list[str]:
-        """How it is run from that folder."""
+        """Return the command that runs the program from that folder."""
         program = f"{folder}/{PROGRAM}"
         return [f"{folder}/{LOADER}", "--library-path", folder, program] if LOADER in self.files else [program]
 
     def check(self, machine: str, where: str) -> None:
-        """Raises DependencyError where this machine, by its uname -m, does not run it; a machine that is not known is tried."""
+        """Raise DependencyError when this machine (uname -m) does not run the program. A machine that is not known is tried."""
         number = _MACHINES.get(machine)
         if number is not None and self.machine not in {number, *_ALSO.get(machine, ())}:
             ours = next((name for name, known in _MACHINES.items() if known == self.machine), f"ELF machine {self.machine}")
@@ -47,11 +47,11 @@ class Bundle:
 
 
 def bundle(path: str) -> Bundle:
-    """What has to be brought along with the program at path. Raises DependencyError."""
+    """Return the files to bring along for the program at path. Raise DependencyError."""
     machine, loader = _read(path)
     if loader is None:
         return Bundle({PROGRAM: path}, machine)
-    # As ldd(1) does, but without a shell. The loader does not run the program, it only tells what it would load.
+    # As ldd(1) does, but without a shell. The loader does not run the program: it only lists the files that it would load.
     try:
         done = subprocess.run([loader, "--list", path], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     except OSError as error:
@@ -65,7 +65,7 @@ def bundle(path: str) -> Bundle:
 
 
 def _read(path: str) -> tuple[int, str | None]:
-    """The machine of an ELF file, and its loader if it is not static; layouts are those of elf(5)."""
+    """Return the machine of an ELF file, and its loader if it is not static. Layouts are those of elf(5). Raise DependencyError."""
     try:
         with open(path, "rb") as file:
             ident = file.read(16)

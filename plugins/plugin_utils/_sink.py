@@ -1,9 +1,9 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a stream goes on the controller: a file, a FIFO, or the standard input of a program.
+"""Sinks of a stream on the controller: a file, a FIFO, or the standard input of a program.
 
-Writing waits for a slow reader, but not for one that has gone, and not when the play is interrupted.
+Writing waits for a slow reader, but not for one that has gone, and not after the play is interrupted.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ import typing as t
 from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import Interruption
 
 _STEP = 0.2  # seconds between looks for an interruption
-_PATIENCE = 5.0  # seconds that a program has to end once the play is interrupted, before it is told to
-_LAST_WORDS = 20  # lines of a program that are kept for an error message
+_PATIENCE = 5.0  # seconds that a program has to end after the play is interrupted, before it gets SIGTERM
+_LAST_WORDS = 20  # lines of a program's output that are kept for an error message
 
 
 class SinkError(Exception):
-    """A sink that cannot be opened, in one sentence."""
+    """The failure to open a sink, in one sentence."""
 
 
 class ClosedError(Exception):
-    """The reader has closed its end."""
+    """The end of a stream whose reader has closed its end."""
 
 
 class Sink:
@@ -43,7 +43,7 @@ class Sink:
         self.size = 0
 
     def write(self, data: bytes) -> None:
-        """Writes all, or what it can until an interruption. Raises ClosedError, and OSError as of a full disk."""
+        """Write all data, or as much as possible until an interruption. Raise ClosedError, and OSError, for example for a full disk."""
         left = memoryview(data)
         while left and not self._interruption.happened:
             self.check(_STEP)
@@ -57,19 +57,19 @@ class Sink:
             left = left[written:]
 
     def check(self, seconds: float = 0) -> None:
-        """Waits until it can be written to, so many seconds at most. Raises ClosedError if nobody will read what is written."""
+        """Wait until the sink can take data, for so many seconds at most. Raise ClosedError if its reader is gone."""
         poller = select.poll()
         poller.register(self._fd, select.POLLOUT)
         if any(events & select.POLLERR for _fd, events in poller.poll(seconds * 1000)):
             raise ClosedError
 
     def close(self) -> None:
-        """Tells the reader that this was all."""
+        """Close the sink, which ends the stream for the reader."""
         os.close(self._fd)
 
 
 def open_file(path: str, interruption: Interruption) -> Sink | None:
-    """Opens a file, which is made, or emptied; or a FIFO, once somebody reads from it (None if interrupted before). Raises SinkError."""
+    """Open a file, which is made or emptied, or a FIFO, once it has a reader. Return None if interrupted before. Raise SinkError."""
     try:
         before = os.umask(0o077)  # captures hold secrets
         try:
@@ -79,7 +79,7 @@ def open_file(path: str, interruption: Interruption) -> Sink | None:
                     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
                     break
                 except OSError as error:
-                    if error.errno != errno.ENXIO:  # a FIFO that nobody reads from yet, fifo(7)
+                    if error.errno != errno.ENXIO:  # ENXIO: a FIFO that has no reader yet, fifo(7)
                         raise
                     interruption.sleep(_STEP)
                     if interruption.happened:
@@ -94,12 +94,12 @@ def open_file(path: str, interruption: Interruption) -> Sink | None:
 
 
 class Program(Sink):
-    """A program that reads the stream; say is called with each line that it prints."""
+    """A program that reads the stream. say is called with each line that it prints. The constructor raises SinkError."""
 
     def __init__(self, argv: list[str], interruption: Interruption, say: t.Callable[[str], None]) -> None:
         self._argv = argv
         try:
-            # A session of its own: an interruption is for us, and we close its input, so that it can end in order.
+            # The program gets a session (setsid(2)) of its own: an interruption reaches us only, and we close its input, so that it can end in order.
             self._process = subprocess.Popen(  # pylint: disable=consider-using-with
                 argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
             )
@@ -117,7 +117,10 @@ class Program(Sink):
             say(text)
 
     def close(self) -> None:
-        """Closes its input and waits for its end: a person may look at what has come for as long as they like."""
+        """Close the program's input and wait for its end, without a limit: a person may look at the packets for as long as they like.
+
+        After an interruption, wait for _PATIENCE seconds, then send SIGTERM.
+        """
         with contextlib.suppress(BrokenPipeError):
             t.cast("t.BinaryIO", self._process.stdin).close()
         left = _PATIENCE
@@ -132,10 +135,10 @@ class Program(Sink):
 
     @property
     def rc(self) -> int:
-        """Its exit code, once it is closed."""
+        """Return the program's exit code, once it is closed."""
         return self._process.returncode
 
     @property
     def complaint(self) -> str:
-        """What it said last."""
+        """Return the last lines that the program printed."""
         return " ".join(self._said)

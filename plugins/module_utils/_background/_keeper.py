@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps a program running where no service manager does: the program of a process of its own."""
+"""The keeper: the program of a process that restarts a service where systemd does not run."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ import sys
 import time
 import typing as t
 
-STOP_SECONDS = 10.0  # from SIGTERM to SIGKILL
+STOP_SECONDS = 10.0  # seconds from SIGTERM to SIGKILL
 PAUSE = 0.5  # seconds between an end and the next start
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class _Stop(Exception):
-    """We are told to end."""
+    """A request to end the keeper."""
 
 
 def main() -> None:
-    """Runs the arguments after the second as a program, again when it fails (on-failure) or always; SIGTERM ends both.
+    """Run a program, and run it again when it has failed (on-failure) or has ended at all (always). SIGTERM ends both.
 
-    The first names the record of this process. Who starts us closes our standard input once that is written, and the kernel does if they are killed.
+    The first argument names the file that records this process, the second is on-failure or always, the others are the
+    program. The starter closes our standard input once the record is written; the kernel closes it if the starter is killed.
     """
     program: subprocess.Popen[bytes] | None = None
     try:
         signal.signal(signal.SIGTERM, _stop)
         record, restart, *argv = sys.argv[1:]
         sys.stdin.buffer.read()
-        if not _recorded(record):  # nobody would find us
+        if not _recorded(record):  # the service could not be found or stopped
             return
         while True:
             try:
-                # It is waited for over many turns; and this is no module that has a run_command.
+                # The program is waited for in many steps, and this is no Ansible module with a run_command.
                 program = subprocess.Popen(argv, stdin=subprocess.DEVNULL, preexec_fn=_end_with_keeper)  # pylint: disable=all
             except OSError as error:
                 _note(f"{argv[0]} cannot be started ({error.strerror}); it is tried again.")
@@ -70,7 +71,7 @@ def _recorded(path: str) -> bool:
 
 
 def _note(text: str) -> None:
-    with contextlib.suppress(OSError):  # of a full disk
+    with contextlib.suppress(OSError):  # the disk may be full
         sys.stderr.write(f"{time.strftime('%FT%T%z')} {text}\n")
 
 
@@ -79,7 +80,10 @@ def _stop(*_arguments: t.Any) -> None:
 
 
 def _wait(program: subprocess.Popen[bytes], seconds: float | None) -> None:
-    """Until it has ended, or for so many seconds. It stays a zombie, so that its number is still that of its group."""
+    """Wait until the program has ended, or for so many seconds (None: as long as it takes).
+
+    The program stays a zombie, so that its PID is still the number of its process group.
+    """
     deadline = None if seconds is None else time.monotonic() + seconds
     while os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT | (0 if deadline is None else os.WNOHANG)) is None:
         if deadline is not None and time.monotonic() > deadline:
@@ -88,7 +92,7 @@ def _wait(program: subprocess.Popen[bytes], seconds: float | None) -> None:
 
 
 def _send(program: subprocess.Popen[bytes], number: int) -> None:
-    """To it and to what it has started, as systemd does."""
+    """Send a signal to the program and to the processes that it has started, as systemd does."""
     try:
         os.killpg(program.pid, number)
     except ProcessLookupError:
@@ -96,6 +100,6 @@ def _send(program: subprocess.Popen[bytes], number: int) -> None:
 
 
 def _end_with_keeper() -> None:
-    """A program that nobody keeps any more would be there for good."""
+    """Have the program end with its keeper: without one, it would run for good."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     os.setsid()

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Services: programs that run until told otherwise, and again when they end by themselves.
+"""Services: programs that run until they are stopped, and are restarted when they end by themselves.
 
-Where systemd runs, a service is a unit in /run/systemd/system, with its output in the journal; elsewhere a keeper process
-starts it again, with its output in a file. Neither survives a reboot: nor do the namespaces and links that they serve.
+Where systemd runs, a service is a unit in /run/systemd/system, and its output is in systemd's journal. Elsewhere a keeper
+restarts it, and its output is in a file. Neither survives a reboot, nor do the namespaces and links that services serve.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 _FOLDER = "/run/nettap/services"
 _UNITS = "/run/systemd/system"
 _STOP_SECONDS = _keeper.STOP_SECONDS + 5.0
-# What systemd.service(5) has a meaning for inside of quotes.
-_NOT_LOADED = 5  # what systemctl(1) ends with for a unit that is not loaded (the LSB's "program is not installed")
+_NOT_LOADED = 5  # exit code of systemctl(1) for a unit that is not loaded (the LSB's "program is not installed")
 _LOOK = "look whether systemd answers (systemctl status)"
+# The characters that have a meaning inside quotes, see systemd.service(5).
 _QUOTED = str.maketrans({"\\": "\\\\", '"': '\\"', "%": "%%", "$": "$$", "\n": "\\n"})
 
 
 class Service:
-    """One service; argv None where it is only asked for or stopped. Unless it runs always, an end with 0 is its good end."""
+    """One service. argv is None where the service is only looked for or stopped. Unless always is set, an end with code 0 is final."""
 
     def __init__(self, name: str, argv: t.Sequence[str] | None = None, description: str = "", always: bool = False) -> None:
         self.name = name
@@ -45,7 +45,7 @@ class Service:
         self._state = os.path.join(_FOLDER, f"{name}.json")
 
     def running(self) -> bool:
-        """Whether it runs (or is about to be started again)."""
+        """Return whether the service runs, or is about to be restarted. Raise NettapError."""
         if _systemd():
             there = os.path.exists(os.path.join(_UNITS, self._unit))
             return there and _systemctl("is-active", self._unit).stdout.strip() in ("active", "activating", "reloading")
@@ -53,7 +53,7 @@ class Service:
         return keeper is not None and keeper.alive()
 
     def argv_running(self) -> list[str] | None:
-        """What runs; None where nothing does."""
+        """Return the arguments of the service that runs; None where it does not. Raise NettapError."""
         if not self.running():
             return None
         if _systemd():
@@ -65,7 +65,7 @@ class Service:
         return list(self._load().get("argv", []))
 
     def start(self) -> bool:
-        """Starts it, or starts it anew where it runs with other arguments; True if anything was done. Raises NettapError."""
+        """Start the service, or restart it where it runs with other arguments. Return True if anything was done. Raise NettapError."""
         if self.argv is None:
             raise ValueError("There is nothing to start.")
         if self.argv_running() == self.argv:
@@ -78,7 +78,7 @@ class Service:
         return True
 
     def stop(self) -> bool:
-        """Ends it (SIGTERM, and SIGKILL when that does not help); True if it ran. Raises NettapError, and it is still known."""
+        """End the service: SIGTERM, then SIGKILL if it has not ended. Return True if it ran. Raise NettapError, and keep its record."""
         ran = self.running()
         if _systemd():
             path = os.path.join(_UNITS, self._unit)
@@ -86,7 +86,7 @@ class Service:
                 _demand("stop", self._unit)
                 _files.remove(path)
                 _demand("daemon-reload")
-                _systemctl("reset-failed", self._unit)  # which it need not have
+                _systemctl("reset-failed", self._unit)  # its failure is no error: the unit may not have failed
             return ran
         keeper = self._keeper()
         if keeper is not None and keeper.send(signal.SIGTERM) and not keeper.wait(_STOP_SECONDS):
@@ -94,20 +94,20 @@ class Service:
             keeper.wait(None)
         for suffix in ("json", "pyz", "log"):
             _files.remove(os.path.join(_FOLDER, f"{self.name}.{suffix}"))
-        with contextlib.suppress(OSError):  # other services, or none ever
+        with contextlib.suppress(OSError):  # the folder holds other services, or does not exist
             os.rmdir(_FOLDER)
         return ran
 
     def log(self) -> str:
-        """Where its output is, for messages."""
+        """Return where the output of the service is, for messages."""
         return f"journalctl -u {self._unit}" if _systemd() else os.path.join(_FOLDER, f"{self.name}.log")
 
     def tail(self, lines: int = 5) -> list[str]:
-        """Its last words."""
+        """Return the last lines of the service's output."""
         if _systemd():
             try:
                 done = _program.run(["journalctl", "-u", self._unit, "-n", str(lines), "-o", "cat", "--no-pager"], NettapError, 30)
-            except NettapError as error:  # it is asked for what another error shall tell
+            except NettapError as error:  # the caller puts these lines into another error, which must not get lost
                 return [str(error)]
             return done.stdout.strip().splitlines()
         try:
@@ -132,7 +132,7 @@ class Service:
             raise NettapError(f"The service {self._unit} did not start ({done.stderr.strip()}); see {self.log()}.")
 
     def _start_keeper(self, argv: list[str]) -> None:
-        """Records the keeper before it may run anything: whenever we are killed, what runs is known."""
+        """Start the keeper, and record it before it may run anything: whenever we are killed, the running service can be found. Raise NettapError."""
         with refused_as(StorageError, f"The folder {_FOLDER} cannot be made", "look at the free room and the mount of /run"):
             os.makedirs(_FOLDER, mode=0o700, exist_ok=True)
         archive = os.path.join(_FOLDER, f"{self.name}.pyz")
@@ -142,14 +142,14 @@ class Service:
         waits, holds = os.pipe2(os.O_CLOEXEC)
         refusals = refused_as(NettapError, f"The keeper of {self.name} cannot be started", "look at the free room of /run, the memory and the processes")
         with open(waits, "rb") as start, open(holds, "wb"), refusals, open(os.open(log, flags, 0o600), "wb") as output:
-            # It outlives us; and module_utils know no AnsibleModule whose run_command they could call.
+            # The keeper outlives us, and module_utils have no AnsibleModule whose run_command they could call.
             process = subprocess.Popen(  # pylint: disable=consider-using-with,ansible-bad-function
                 [sys.executable, "-I", archive, self._state, "always" if self.always else "on-failure", *argv],
                 stdin=start, stdout=output, stderr=output, start_new_session=True, cwd="/",
                 env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
             )
             started = _process.start_time(process.pid)
-            process.returncode = 0  # not ours to wait for: no warning that it still runs
+            process.returncode = 0  # we do not wait for it: Python must not warn that it still runs
             _files.replace_json(self._state, {"pid": process.pid, "started": started, "argv": argv})
 
     def _load(self) -> dict[str, t.Any]:
@@ -166,7 +166,7 @@ class Service:
 
 
 def _systemd() -> bool:
-    """Whether systemd is this host's init (sd_booted(3))."""
+    """Return whether systemd is this host's init (sd_booted(3))."""
     return os.path.isdir("/run/systemd/system") and shutil.which("systemctl") is not None
 
 
@@ -175,14 +175,14 @@ def _systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _demand(*arguments: str) -> None:
-    """Runs systemctl, and raises NettapError with its words where it fails; that it knows no such unit is no failure."""
+    """Run systemctl. Raise NettapError with its message where it fails. A unit that is not loaded is no failure."""
     done = _systemctl(*arguments)
     if done.returncode not in (0, _NOT_LOADED):
         raise NettapError(f"systemctl {' '.join(arguments)} failed ({' '.join(done.stderr.split()).rstrip('.') or f'code {done.returncode}'}): {_LOOK}.")
 
 
 def wait(condition: t.Callable[[], bool], seconds: float) -> bool:
-    """Polls until the condition holds; False when it does not in time."""
+    """Poll until the condition holds, for so many seconds at most. Return whether it holds."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a task gives its supervisor to do: the session, and the containers whose namespaces it has verified and opened."""
+"""The assignment of a supervisor: the session, and the containers whose namespaces the task has verified and opened."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ansible_collections.nettap.containers.plugins.module_utils._system._identit
 class Watched:
     """A container of a session.
 
-    fd is its open namespace, pidfd its first process (None where no process was named), host tells that the namespace is
-    the host's. cgroup and record are paths, None where there is none: record exists as long as the engine knows the
-    container. gone_at is set (monotonic seconds) while the container does not run, seen is the process that the last look
-    for its return has found, returns counts these.
+    fd is its open namespace, pidfd its first process (None where no process was named). host is whether the namespace is
+    the host's. cgroup and record are paths, None where there is none; record exists as long as the runtime knows the
+    container. gone_at is set (monotonic seconds) while the container does not run. seen is the PID that the last look
+    for its return has found. returns counts its returns.
     """
 
     id: str
@@ -38,16 +38,16 @@ class Watched:
 
     @classmethod
     def of(cls, stored: dict[str, t.Any]) -> Watched:
-        """Return what dataclasses.asdict() has made JSON of."""
+        """Return the container that dataclasses.asdict() has made JSON of."""
         identity = stored["identity"]
         return cls(**{**stored, "identity": identity and Identity(**{**identity, "records": tuple(identity["records"])})})
 
     def ended(self) -> bool:
-        """Whether its first process has ended."""
+        """Return whether its first process has ended."""
         return self.gone_at is not None or self.pidfd is not None and _process.has_ended(self.pidfd)
 
     def processes(self) -> list[int]:
-        """What may be its processes now, by its cgroup or, where it has none, by its engine's word."""
+        """Return the PIDs that may be the container's now: those in its cgroup or, where it has none, the one in its runtime's PID file."""
         if self.cgroup:
             return _cgroup.processes(self.cgroup)
         if self.identity is None or self.identity.pid_file is None:
@@ -55,14 +55,15 @@ class Watched:
         return [pid for pid in [_untrusted.pid(self.identity.pid_file, self.identity.owner)] if pid]
 
     def returns_to_view(self) -> bool:
-        """Whether its return can be seen."""
+        """Return whether its return can be seen."""
         return self.cgroup is not None or self.identity is not None and self.identity.pid_file is not None
 
 
 @dataclasses.dataclass
 class Assignment:
-    """directory is the session's, tcpdump the program's path, start_at in seconds since the epoch (None: at once).
+    """The work of one supervisor.
 
+    directory is the session's folder, tcpdump the program's path. start_at is in seconds since the epoch (None: at once).
     ready is the descriptor on which the supervisor answers the task, once: null, or why the session could not start, as JSON.
     """
 
@@ -79,5 +80,5 @@ class Assignment:
         return cls(**{**stored, "containers": list(map(Watched.of, stored["containers"])), "session": Session.of(stored["session"])})
 
     def stored(self) -> dict[str, t.Any]:
-        """Return what of() reads."""
+        """Return the object that of() reads."""
         return {**dataclasses.asdict(self), "session": self.session.stored()}

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Starting, stopping and removing sessions: what the modules call, with the reason to change in one place."""
+"""Starting, stopping and removing sessions: the calls of the modules, with the reason for a change decided in one place."""
 
 from __future__ import annotations
 
@@ -29,9 +29,12 @@ _TERM_TIMEOUT = 10.0  # seconds for one tcpdump
 
 @dataclasses.dataclass(frozen=True)
 class CaptureOutcome:
-    """What a task did, or in check mode would do: reason is one sentence that says why, None where nothing is to be done;
-    capture is as modules return it, None when there is no such session any more; before is the status it had (absent for
-    none); kept is the name that an earlier capture of the same name got."""
+    """The outcome of a task or, in check mode, the outcome that it would have.
+
+    reason is one sentence that says why something is done, None where nothing is to be done. capture is as modules return
+    it, None when there is no such session any more. before is the status that the session had (absent for none). kept is
+    the name under which an earlier capture of the same name is kept.
+    """
 
     reason: str | None
     before: str
@@ -40,25 +43,28 @@ class CaptureOutcome:
 
     @property
     def changed(self) -> bool:
-        """Whether anything was done."""
+        """Return whether anything was done."""
         return self.reason is not None
 
     @property
     def after(self) -> str:
-        """The status it has now, absent for none."""
+        """Return the status of the session now, absent for none."""
         return self.capture["status"] if self.capture else "absent"
 
 
 class Sessions(Listing):
-    """The capture sessions of this host under one storage path, and what can be done to them."""
+    """The capture sessions of this host under one storage path, which can be started, stopped and removed."""
 
     # --- start
 
     def start(self, name: str, request: Request, targets: t.Sequence[Target], start_at: float | None = None, force: bool = False,
               allow_host_network: bool = False, check: bool = False) -> CaptureOutcome:
-        """Starts a session unless the same one runs; returns once every tcpdump has its socket open, or, for a start_at to
-        come, once all is checked and the supervisor waits for that instant. An ended session of that name is kept under
-        another name. Raises CaptureError and leaves nothing behind when it cannot start whole."""
+        """Start a session unless the same one runs.
+
+        Return once every tcpdump has its socket open or, for a start_at in the future, once all is checked and the supervisor
+        waits for that instant. Keep an ended session of that name under another name. When the session cannot start whole,
+        leave nothing behind and raise CaptureError.
+        """
         directory = self.storage.directory(name)
         with self.storage.locked(name, create=not check) as there:
             try:
@@ -81,11 +87,11 @@ class Sessions(Listing):
             finally:
                 if there:
                     with contextlib.suppress(OSError):
-                        os.rmdir(directory)  # only if nothing is in it: a start that failed leaves no folder
+                        os.rmdir(directory)  # succeeds only if it is empty: a start that failed leaves no folder
 
     def _assignment(self, directory: str, request: Request, targets: t.Sequence[Target], taps: list[list[_plan.Tap]], tcpdump: str,
                     start_at: float | None) -> Assignment:
-        """Return what the supervisor is to do; the descriptors in it are those of the targets' open namespaces."""
+        """Return the assignment of the supervisor. Its descriptors are those of the targets' open namespaces. Raise StorageError."""
         free, total = self.storage.free()
         least_free = request.least_free(total)
         if free <= least_free:
@@ -102,7 +108,7 @@ class Sessions(Listing):
         return Assignment(directory, tcpdump, start_at, containers, session)
 
     def _name_to_keep(self, name: str) -> str | None:
-        """Return the name under which a session's captures are kept when another takes its place; None where it has left none."""
+        """Return the name under which a session's captures are kept when another session takes its name; None where it has left none."""
         if not os.listdir(self.storage.directory(name)):
             return None
         moment = datetime.datetime.fromtimestamp(os.stat(self.storage.directory(name)).st_mtime, datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
@@ -114,7 +120,7 @@ class Sessions(Listing):
         raise AssertionError  # count() has no end
 
     def _launch(self, name: str, assignment: Assignment, kept: str | None) -> dict[str, t.Any]:
-        # After a rename the name has no folder any more, so no lock: take both anew.
+        # After a rename there is no folder of this name any more, and so no lock: make the folder and take the lock again.
         with self.storage.locked(name, create=True) if kept else contextlib.nullcontext():
             if os.listdir(self.storage.directory(name)):
                 raise CaptureError(f"Another task has started session {name} at the same time: run the task again.")
@@ -128,7 +134,7 @@ class Sessions(Listing):
             return self._about(name)
 
     def _abandon(self, name: str) -> None:
-        """Removes what a session has left that could not start."""
+        """End and remove a session that could not start."""
         session = _storage.load(self.storage.directory(name))
         if session:
             self._end(name, session)
@@ -137,7 +143,7 @@ class Sessions(Listing):
     # --- stop, remove, wait
 
     def stop(self, name: str, check: bool = False) -> CaptureOutcome:
-        """Ends a session and keeps its captures; changed if anything of it was running. Raises CaptureError if there is none."""
+        """End a session and keep its captures; changed if anything of it was running. Raise CaptureError if there is none."""
         directory = self.storage.directory(name)
         with self.storage.locked(name) as there:
             session = _storage.load(directory) if there else None
@@ -155,7 +161,7 @@ class Sessions(Listing):
             return CaptureOutcome(reason, before, self._about(name))
 
     def remove(self, name: str, check: bool = False) -> CaptureOutcome:
-        """Ends a session and deletes its captures; changed if it was there."""
+        """End a session and delete its captures; changed if it was there."""
         directory = self.storage.directory(name)
         with self.storage.locked(name) as there:
             if not there:
@@ -172,7 +178,7 @@ class Sessions(Listing):
             return CaptureOutcome(f"Session {name} was there ({before}).", before, None)
 
     def wait(self, name: str) -> dict[str, t.Any]:
-        """Waits for the end of a session and returns it with its final figures."""
+        """Wait for the end of a session. Return it with its final figures. Raise CaptureError if it was removed meanwhile."""
         session = _storage.load(self.storage.directory(name))
         supervisor = _session.supervisor(session) if session else None
         if supervisor:
@@ -183,7 +189,7 @@ class Sessions(Listing):
         return told
 
     def _end(self, name: str, session: Session) -> None:
-        """Ends whatever runs of a session, and sees to it that session.json holds the final figures."""
+        """End the processes of a session, and make sure that session.json holds the final figures. Raise CaptureError."""
         directory = self.storage.directory(name)
         supervisor = _session.supervisor(session)
         if supervisor:
@@ -202,7 +208,7 @@ class Sessions(Listing):
 
 
 def reason_to_start(name: str, status: str, session: Session | None, request: Request, targets: t.Sequence[Target], force: bool) -> str | None:
-    """Return one sentence that says why a session has to be (re)started; None if it runs as asked for. Raise CaptureError if it runs otherwise."""
+    """Return one sentence that says why a session has to be (re)started; None if it runs as requested. Raise CaptureError if it runs otherwise."""
     if session is None:
         return f"There was no session {name}."
     if status != "running":
@@ -226,7 +232,7 @@ def _orphaned(name: str) -> str:
 
 
 def _preview(directory: str, session: Session) -> dict[str, t.Any]:
-    """The session as it would run; files of an earlier one of that name are not its own."""
+    """Return the session as it would run. Files of an earlier session of that name are not its own."""
     told = _session.tell(directory, session)
     segments = [{**segment, "status": "running", "files": [], "bytes": 0, "first_packet": None} for segment in told["segments"]]
     return {**told, "status": "running", "error": None, "segments": segments}
@@ -243,7 +249,7 @@ def _watched(target: Target) -> Watched:
 
 
 def excessive_drops(capture: dict[str, t.Any], limit: float | None) -> str | None:
-    """One sentence naming the segments whose kernel dropped more than limit percent; None if none did or no limit is set."""
+    """Return one sentence that names the segments of which the kernel dropped more than limit percent; None if there is none or no limit is set."""
     if limit is None:
         return None
     found = []

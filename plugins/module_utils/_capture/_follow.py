@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Following a session while it captures: the next piece of one stream of packets, and the cursor to ask for the one after.
+"""Following a session while it captures: the next piece of one stream of packets, and the cursor to ask for the piece after it.
 
 An answer depends on the files and the cursor alone. Nothing on the host waits, holds a file open or has to be cleaned up
-when the connection breaks, and whoever asks again with the same cursor gets the same packets again.
+when the connection breaks. Asking again with the same cursor returns the same packets again.
 """
 
 from __future__ import annotations
@@ -30,15 +30,18 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 from ansible_collections.nettap.containers.plugins.module_utils._system._process import Process
 
 _PIECE = 4 << 20  # bytes of captured packets in one answer, which the connection plugin holds in memory
-_SMALLEST_SHARE = 64 << 10  # of them for one segment, however many there are
+_SMALLEST_SHARE = 64 << 10  # bytes of an answer for one segment, however many segments there are
 _LOOK = 0.05  # seconds between looks for new packets: file systems send no event that covers all of a session
 _FOREVER = 1 << 64  # nanoseconds; later than any packet
 
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """What to answer: form is pcapng or pcap, host names the host in the stream, wait is for how many seconds to wait for
-    packets when there is none yet, and with from_start false what was captured before the first answer is left out."""
+    """The order for a stream.
+
+    form is pcapng or pcap. host names the host in the stream. wait is for how many seconds to wait for packets when there
+    are none yet. With from_start false, the packets captured before the first answer are left out.
+    """
 
     path: str
     name: str
@@ -49,7 +52,7 @@ class Order:
 
 
 class _Place(t.NamedTuple):
-    """A place in a ring: a file's name comes again, but not with the same first packet (nanoseconds since the epoch)."""
+    """A place in a ring. A file's name is used again, but not with the same first packet; first is its time (nanoseconds since the epoch)."""
 
     file: str
     first: int | None
@@ -58,7 +61,7 @@ class _Place(t.NamedTuple):
 
 @dataclasses.dataclass
 class _Followed:
-    """How far a segment was followed: interface is its number in the stream, -1 while it has none; at is where the next packets begin."""
+    """How far a segment was followed. interface is its number in the stream, -1 while it has none. at is where the next packets begin."""
 
     interface: int = -1
     at: _Place | None = None
@@ -72,7 +75,11 @@ class _Followed:
 
 @dataclasses.dataclass
 class _Cursor:
-    """Where a stream goes on: the supervisor of the session that it began with, interfaces in it, link type of a pcap, segments by their file."""
+    """Where a stream goes on.
+
+    supervisor is that of the session with which the stream began. interfaces is their number in the stream, link_type that
+    of a pcap. segments are named by their file.
+    """
 
     supervisor: Process | None
     interfaces: int = 0
@@ -87,26 +94,30 @@ class _Cursor:
 
 
 class _Take:
-    """What one answer takes of one segment: chunks with the file each is from and where in it the chunk ends; more when there is more."""
+    """The share of one segment in one answer: chunks, each with its file and the offset in the file at which it ends.
+
+    more is whether the segment has more packets than these.
+    """
 
     def __init__(self, segment: Segment, known: _Followed) -> None:
         self.segment = segment
         self.known = known
         self.read: list[tuple[PcapFile, int, Chunk]] = []
         self.more = False
-        self.lost = False  # packets before these were overwritten unread
+        self.lost = False  # whether packets before these were overwritten unread
 
     @property
     def reach(self) -> int:
-        """Time of the last packet, in file order."""
+        """Return the time of the last packet, in file order."""
         return self.read[-1][2].last
 
 
 def follow(order: Order, cursor: dict[str, t.Any]) -> dict[str, t.Any]:
-    """Returns data (bytes), the next cursor, packets (so far), lost (places of which packets were overwritten unread just now)
-    and, at the end of the session, capture (as modules return it). An empty cursor begins; whoever follows need not look into it.
+    """Return the next piece of a stream.
 
-    Raises CaptureError, StorageError, PcapError.
+    Its keys are data (bytes), cursor (the next one), packets (so far), lost (the places of which packets were overwritten unread
+    just now) and capture (as modules return it; None before the end of the session). An empty cursor begins the stream. The
+    caller need not look into a cursor. Raise CaptureError, StorageError, PcapError.
     """
     directory = _storage.Storage(order.path).directory(order.name)
     deadline = time.monotonic() + order.wait
@@ -121,9 +132,9 @@ def follow(order: Order, cursor: dict[str, t.Any]) -> dict[str, t.Any]:
 
 
 def _signature(directory: str) -> dict[str, tuple[int, int]]:
-    """Changes when packets were written, files came or went, or the session changed."""
+    """Return sizes and times that change when packets were written, files appeared or were removed, or the session changed."""
     found = {}
-    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:  # gone: the next look tells what happened
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:  # the folder is gone: the next look finds out what happened
         for entry in entries:
             if not entry.name.endswith(".log"):
                 figures = entry.stat(follow_symlinks=False)
@@ -140,7 +151,7 @@ def _next(directory: str, order: Order, before: dict[str, t.Any]) -> dict[str, t
         raise CaptureError(f"Session {order.name} was started anew while it was followed: the packets of before can be fetched under its kept name.")
     if order.form == "pcap":
         _check_one_place(session)
-    # Asked before the files are read: what is in them once all tcpdumps have ended is all there will be.
+    # This is asked before the files are read: once all tcpdumps have ended, the files are complete.
     ended = session.status != "running" or _session.supervisor(session) is None and not any(map(_session.tcpdump, session.segments))
     out = [_blocks.section_header(_pcapng.APPLICATION)] if order.form == "pcapng" and not before else []
     share = max(_SMALLEST_SHARE, _PIECE // max(1, len(session.segments)))
@@ -181,11 +192,11 @@ def _ring(directory: str, segment: Segment) -> Ring:
         except PcapError:
             if set(paths) <= set(_session.paths(directory, segment)):
                 raise
-            # else the ring went on between the two lines
+            # else the ring removed a file between the two lines
 
 
 def _describe(directory: str, segment: Segment, order: Order, header: Header | None, cursor: _Cursor, out: list[bytes]) -> bool:
-    """Introduces a segment to the stream; False while its link type is not known yet."""
+    """Add a segment to the stream. Return False while its link type is not known yet."""
     header = header or (Header(_stage.link_type(segment)) if segment.link_type else None)
     if header is None:
         return False
@@ -194,7 +205,7 @@ def _describe(directory: str, segment: Segment, order: Order, header: Header | N
     elif not cursor.interfaces:
         out.append(header.pack())
         cursor.link_type = header.linktype
-    elif header.linktype != cursor.link_type:  # of a container that has come back; else it goes on under the header that is out
+    elif header.linktype != cursor.link_type:  # of a container that is back; with the same link type, the first header holds for it too
         raise CaptureError(f"{segment.where} has come back with another link type, and a pcap tells only of one: follow it as pcapng.")
     cursor.segments[segment.file].interface = cursor.interfaces
     cursor.interfaces += 1
@@ -206,7 +217,7 @@ def _at(file: PcapFile, offset: int) -> _Place:
 
 
 def _read(ring: Ring, request: Request, share: int, take: _Take) -> None:
-    """Reads what is new of a segment, a share (bytes) at most."""
+    """Read the new packets of a segment, share bytes at most."""
     index, offset, left = 0, HEADER_LENGTH, share
     at = take.known.at
     if at and ring.files:
@@ -227,15 +238,15 @@ def _read(ring: Ring, request: Request, share: int, take: _Take) -> None:
         except PcapError:
             if _is_there(file):
                 raise
-            return  # the ring went on meanwhile: the next look tells what was lost
+            return  # the ring removed the file meanwhile: the next look finds out whether packets were lost
         offset = HEADER_LENGTH
 
 
 def _is_next(at: _Place, file: PcapFile, base: str, request: Request) -> bool:
-    """Whether a file is the one after the file of a place that was read to its end and has been removed since."""
+    """Return whether a file comes right after the file of a place, when that one was read to its end and has been removed since."""
     names = request.file_count + _tcpdump.SPARE
     before, after = at.file[len(base):], os.path.basename(file.path)[len(base):]
-    # tcpdump begins the next file at the first packet after this one has more than its size.
+    # tcpdump begins the next file at the first packet after this file has grown larger than file_size.
     whole = at.offset > request.file_size * 1_000_000
     return whole and before.isdigit() and after.isdigit() and (int(before) + 1) % names == int(after)
 
@@ -248,14 +259,14 @@ def _is_there(file: PcapFile) -> bool:
 
 
 def _write(takes: t.Sequence[_Take], form: str, out: list[bytes]) -> None:
-    """Appends what was taken, in the order of time, and moves the cursor on.
+    """Append the packets that were read, in the order of time, and move the cursor on.
 
-    What is later than the last packet read of a segment that has more waits for the next answer.
+    Packets later than the last one read of a segment that has more wait for the next answer.
     """
     horizon = min((take.reach for take in takes if take.more), default=_FOREVER)
     pairs: list[tuple[int, bytes]] = []
     for take in takes:
-        # Packets of one segment may be out of order by microseconds: the one that sets the horizon gives all it has.
+        # Packets of one segment may be out of order by microseconds: the segment that sets the horizon gives all its packets.
         limit = _FOREVER if form == "pcap" or take.more and take.reach == horizon else horizon
         for file, end, chunk in take.read:
             if form == "pcap":
@@ -276,7 +287,7 @@ def _write(takes: t.Sequence[_Take], form: str, out: list[bytes]) -> None:
 
 
 def _length(chunk: Chunk, packets: int) -> int:
-    """Bytes of the first packets of a chunk."""
+    """Return how many bytes the first packets of a chunk take."""
     if packets == chunk.packets:
         return len(chunk.data)
     end = 0
@@ -296,17 +307,17 @@ def _statistics(session: Session, capture: dict[str, t.Any], cursor: _Cursor) ->
 
 
 def pack(value: t.Any) -> str:
-    """JSON as one word of a command line."""
+    """Return a value, as JSON, in one word of a command line."""
     return base64.b64encode(zlib.compress(json.dumps(value).encode())).decode()
 
 
 def unpack(word: str) -> t.Any:
-    """What was packed."""
+    """Return the value that was packed."""
     return json.loads(zlib.decompress(base64.b64decode(word)))
 
 
 def main() -> None:
-    """Entry of the archive that the module stages; the arguments are an order and a cursor, packed."""
+    """Answer as the program of the archive that the module stages. The arguments are an order and a cursor, packed."""
     try:
         answer = follow(Order(**unpack(sys.argv[1])), unpack(sys.argv[2]))
     except NettapError as error:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Starts the supervisor: a fresh interpreter with an archive of just the code it needs, detached from the task."""
+"""The start of the supervisor: a fresh interpreter with an archive of only the code that it needs, detached from the task."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from ansible_collections.nettap.containers.plugins.module_utils._capture._assign
 from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor import _program
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
 
-_TIMEOUT = 60.0  # seconds; longer than the supervisor's own for its tcpdumps
+_TIMEOUT = 60.0  # seconds; longer than the supervisor waits for its tcpdumps
 
 
 def launch(name: str, assignment: Assignment) -> None:
-    """Runs a supervisor, and returns once it captures or, for a start_at to come, is ready to. Raises CaptureError when it cannot.
+    """Run a supervisor. Return once it captures or, for a start_at in the future, is ready to. Raise CaptureError when it cannot.
 
-    It has a session of its own and none of the task's standard streams, so that ssh does not wait for it; where systemd
-    runs it is in a scope of its own, so that neither logind (KillUserProcesses) nor sudo (use_pty) ends it with the login.
-    The module's temporary folder goes when the task ends: the code is in a file that has no name any more.
+    The supervisor has a session (setsid(2)) of its own and none of the task's standard streams, so that ssh does not wait for
+    it. Where systemd runs, it has a scope of its own, so that neither logind (KillUserProcesses) nor sudo (use_pty) ends it
+    with the login. Its code is in a file without a name, because the module's temporary folder is removed when the task ends.
     """
     descriptors = [fd for container in assignment.containers for fd in (container.fd, container.pidfd) if fd is not None]
     _allow_descriptors(len(descriptors))
@@ -45,7 +45,7 @@ def launch(name: str, assignment: Assignment) -> None:
         orders.seek(0)
         words = stack.enter_context(tempfile.TemporaryFile())
         try:
-            # It outlives us; and module_utils know no AnsibleModule whose run_command they could call.
+            # The supervisor outlives us, and module_utils have no AnsibleModule whose run_command they could call.
             process = subprocess.Popen(  # pylint: disable=consider-using-with,ansible-bad-function
                 [*_scope(name), sys.executable, "-I", f"/proc/self/fd/{archive.fileno()}", "nettap-capture", assignment.directory],
                 stdin=orders, stdout=subprocess.DEVNULL, stderr=words, pass_fds=[archive.fileno(), said, *descriptors],
@@ -61,7 +61,7 @@ def launch(name: str, assignment: Assignment) -> None:
             process.terminate()
             raise CaptureError(f"The supervisor of session {name} did not answer within {_TIMEOUT:.0f} s and was ended{_last(words)}.")
         answer = os.read(heard, 65536)
-        process.returncode = 0  # not ours to wait for: no warning that it still runs
+        process.returncode = 0  # we do not wait for it: Python must not warn that it still runs
         if not answer:
             raise CaptureError(f"The supervisor of session {name} ended before it could say why{_last(words)}; "
                                f"see {assignment.directory}/supervisor.log, if it is there.")
@@ -71,14 +71,14 @@ def launch(name: str, assignment: Assignment) -> None:
 
 
 def _last(words: t.IO[bytes]) -> str:
-    """The last line that systemd-run, or Python, has written to its standard error, for the end of a sentence."""
+    """Return the last line that systemd-run, or Python, has written to its standard error, in parentheses; "" if there is none."""
     words.seek(0)
     lines = words.read().decode(errors="replace").strip().splitlines()
     return f" ({lines[-1].strip().rstrip('.')})" if lines else ""
 
 
 def _scope(name: str) -> list[str]:
-    """What puts the supervisor into a scope of its own, where systemd is the init."""
+    """Return the command that starts the supervisor in a scope of its own; [] where systemd is not the init."""
     systemd_run = shutil.which("systemd-run")
     if systemd_run is None or not os.path.isdir("/run/systemd/system"):
         return []
@@ -86,7 +86,7 @@ def _scope(name: str) -> list[str]:
 
 
 def _allow_descriptors(number: int) -> None:
-    """The usual soft limit of 1024 ends at a few hundred containers."""
+    """Raise the soft limit of open files: the usual 1024 is too low for more than a few hundred containers."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 4 * number + 256
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Listing sessions. It is apart from _control.py, so that a task which only looks brings a third of the code to the host."""
+"""The listing of sessions. It is apart from _control.py, so that a task that only lists sends a third of the code to the host."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Listing:
         self.storage = _storage.Storage(path)
 
     def about(self, name: str | None = None) -> list[dict[str, t.Any]]:
-        """All sessions, or the one of that name ([] if there is none), with live figures."""
+        """Return all sessions, or the one of that name ([] if there is none), with live figures."""
         if name is not None:
             check_name(name)
         found = (self._about(known) for known in self.storage.names() if name in (None, known))
-        return [told for told in found if told]  # one may have been removed meanwhile
+        return [told for told in found if told]  # a session may have been removed meanwhile
 
     def _about(self, name: str) -> dict[str, t.Any]:
         directory = self.storage.directory(name)

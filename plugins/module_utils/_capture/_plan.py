@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a session will tap: every container, interface and vantage as one segment, checked against the kernel."""
+"""The plan of a session: one segment for every container, interface and vantage, checked against the kernel."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if t.TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Tap:
-    """One place to listen: interface is the container's, device the link that tcpdump opens (its host peer for vantage host)."""
+    """One place to listen at. interface is the container's, device is the link that tcpdump opens (for vantage host, its host peer)."""
 
     interface: str
     vantage: str
@@ -33,7 +33,7 @@ class Tap:
 
 
 def taps(name: str, namespace: _netns.Namespace, request: Request) -> list[Tap]:
-    """The places to listen at for one container. Raises CaptureError when an interface or its host peer is missing."""
+    """Return the places to listen at for one container. Raise CaptureError when an interface or its host peer is missing."""
     found = []
     if request.vantage in ("container", "both"):
         indices = link_names(namespace.fd)
@@ -70,13 +70,13 @@ def _missing(name: str, interface: str, known: t.Iterable[str]) -> str:
 
 
 def link_names(fd: int) -> dict[int, str]:
-    """Index to name of the links in a namespace: a LINUX_SLL2 packet tells only the index of its interface."""
+    """Return the names of the links in a namespace, by index: a LINUX_SLL2 packet holds only the index of its interface. Raise CaptureError."""
     with _netns.entered(fd), refused_as(CaptureError, "The links of a network namespace cannot be listed", "run the task again"):
         return dict(socket.if_nameindex())
 
 
 def check(targets: t.Sequence[Target], request: Request, tcpdump: str, allow_host_network: bool) -> list[list[Tap]]:
-    """The taps of each target; everything that can be known to be wrong before a capture starts is raised here."""
+    """Return the taps of each target. Raise everything that can be known to be wrong before a capture starts."""
     if not targets:
         return []
     shared = [target.container.name for target in targets if target.host_network]
@@ -96,7 +96,7 @@ def check(targets: t.Sequence[Target], request: Request, tcpdump: str, allow_hos
 
 
 def _hardware(fd: int, tap: Tap) -> int:
-    """ARPHRD_ number of a tap's link."""
+    """Return the ARPHRD_ number of a tap's link. Raise CaptureError."""
     if tap.vantage == "host":
         return 1  # a veth
     refusals = refused_as(CaptureError, f"The interface {tap.device} cannot be opened", "run the task again, as root of the host itself")
@@ -106,7 +106,7 @@ def _hardware(fd: int, tap: Tap) -> int:
 
 
 def segment(number: int, container: Watched, tap: Tap, argv_of: t.Callable[[str, str], list[str]], directory: str) -> Segment:
-    """Return the segment of a tap that is about to start; argv_of(device, path) is its tcpdump's command line."""
+    """Return the segment of a tap that is about to start. argv_of(device, path) returns the command line of its tcpdump."""
     # The AppArmor profile of tcpdump lets it write *.pcap only.
     readable = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{container.name}-{tap.interface}")[:100]
     file = f"{number:03d}-{readable}-{tap.vantage}.pcap"

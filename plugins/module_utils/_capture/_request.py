@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the user asked a capture session to do, checked and comparable."""
+"""The request of a session: what the user asked it to capture, checked and comparable."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 
 MIB = 1 << 20
 LEAST_BUFFER = 4096  # KiB; twice libpcap's default (pcap-linux.c: 2 MiB)
-# KiB. Measured (bench_rate.py): nothing is lost at rates where libpcap's 2 MiB lose a third, also when tcpdump is held up for 0.3 s. The
-# kernel takes the whole ring before the capture begins: 256 MiB would hold 4 times as long, but cost each start 0.1 to 0.6 s.
+# KiB. Measured (bench_rate.py): no packet is lost at rates where libpcap's 2 MiB lose a third, also when tcpdump is held up for 0.3 s.
+# The kernel allocates the whole buffer before the capture begins: 256 MiB would last 4 times as long, but cost each start 0.1 to 0.6 s.
 WANTED_BUFFER = 65536
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:iB|B)?|B|(%))?", re.IGNORECASE)
@@ -25,10 +25,10 @@ _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:iB|B)?|B|(%))?", re.IGNOR
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """The options of container_capture that decide what a session captures; two sessions are the same if these are.
+    """The options of container_capture that decide what a session captures. Two sessions are the same if these are.
 
     Units: duration in seconds, file_size in MB (1,000,000 bytes, as tcpdump -C), buffer_size in KiB (as tcpdump -B),
-    min_free as bytes with a unit or percent of the file system, max_drop_percent in percent. 0 is no limit.
+    min_free as bytes with a unit or percent of the file system, max_drop_percent in percent. 0 means no limit.
     """
 
     interface: tuple[str, ...] = ("any",)
@@ -48,7 +48,7 @@ class Request:
 
     @classmethod
     def of(cls, options: t.Mapping[str, t.Any]) -> Request:
-        """Takes its fields from module parameters or a stored session. Raises CaptureError for values that make no sense."""
+        """Return the request of module parameters or of a stored session. Raise CaptureError for values that make no sense."""
         values = {field.name: options[field.name] for field in dataclasses.fields(cls) if options.get(field.name) is not None}
         values["interface"] = tuple(dict.fromkeys(values.get("interface", ("any",))))
         request = cls(**values)
@@ -58,8 +58,8 @@ class Request:
     def _check(self) -> None:
         if not self.interface or not all(self.interface):
             raise CaptureError("interface must name at least one interface (any captures on all of them).")
-        # The filter reaches tcpdump as one argument after --, so it cannot become an option; a line break or control
-        # character in it is never meant and would forge lines in logs and file comments.
+        # The filter reaches tcpdump as one argument after --, so it cannot become an option. A line break or control
+        # character in it is never intended, and would forge lines in logs and file comments.
         if any(ord(character) < 32 or ord(character) == 127 for character in self.filter):
             raise CaptureError("The filter holds a line break or another control character: write it on one line.")
         for name, least in (("snaplen", 0), ("packet_count", 0), ("duration", 0), ("file_size", 0), ("file_count", 1), ("max_drop_percent", 0)):
@@ -73,7 +73,10 @@ class Request:
         self.least_free(0)
 
     def least_free(self, total: int) -> int:
-        """Bytes that must stay free on a file system of total bytes: min_free, by default 1 GiB or 5 %, whichever is less."""
+        """Return how many bytes must stay free on a file system of total bytes: min_free, by default 1 GiB or 5 %, whichever is less.
+
+        Raise CaptureError when min_free is no amount.
+        """
         if self.min_free is None:
             return min(1 << 30, total // 20)
         match = _AMOUNT.fullmatch(self.min_free.strip())
@@ -84,8 +87,11 @@ class Request:
         return int(float(match[1]) * _UNITS[(match[2] or "").upper()])
 
     def buffer(self, segments: int) -> int:
-        """KiB of kernel buffer for each of so many segments: buffer_size, else as much of WANTED_BUFFER as leaves all
-        segments together within a 32nd of the memory that is available now: the kernel takes it at once, and for good."""
+        """Return the kernel buffer, in KiB, for each of so many segments: buffer_size, if it is given.
+
+        Else as much of WANTED_BUFFER as keeps all segments together within a 32nd of the memory that is available now, but at
+        least LEAST_BUFFER. The kernel allocates the buffers at once, and for good.
+        """
         if self.buffer_size is not None:
             return self.buffer_size
         with open("/proc/meminfo", encoding="ascii") as stream:
@@ -93,11 +99,11 @@ class Request:
         return max(LEAST_BUFFER, min(WANTED_BUFFER, available // 32 // max(1, segments)))
 
     def endless(self) -> bool:
-        """Whether nothing but the user ends it."""
+        """Return whether only the user ends the session."""
         return not self.duration and not self.packet_count
 
     def differences(self, other: Request) -> list[str]:
-        """What differs, as readable pairs: name: theirs, not ours."""
+        """Return the differences as readable texts: "name: theirs, not ours"."""
         return [
             f"{field.name}: {getattr(other, field.name)!r}, not {getattr(self, field.name)!r}"
             for field in dataclasses.fields(self)
@@ -106,7 +112,7 @@ class Request:
 
 
 def start_instant(value: str) -> float:
-    """Return start_at in seconds since the epoch. Raises CaptureError."""
+    """Return start_at in seconds since the epoch. Raise CaptureError."""
     try:
         return _clock.instant(value)
     except ValueError as error:
@@ -114,7 +120,7 @@ def start_instant(value: str) -> float:
 
 
 def check_name(name: str) -> str:
-    """A session's name is also its folder's. Raises CaptureError."""
+    """Return a session's name, which is also its folder's. Raise CaptureError when it cannot be one."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) or name in (os.curdir, os.pardir):
         raise CaptureError(f"{name!r} cannot be a session's name: use 1 to 64 letters, digits, dots, underscores and hyphens.")
     return name

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A session as it is told: session.json, completed by what the kernel, the logs and the files say now."""
+"""A session as modules return it: session.json, completed with the state of the kernel, the logs and the files now."""
 
 from __future__ import annotations
 
@@ -28,64 +28,66 @@ _KILLED = "the supervisor was killed, and its captures ended with it"
 
 
 def output(directory: str, segment: Segment) -> str:
-    """The path that tcpdump -w is given; ring files add digits."""
+    """Return the path for tcpdump -w. Ring files add digits to it."""
     return os.path.join(directory, segment.file)
 
 
 def log(directory: str, segment: Segment) -> str:
-    """Where its tcpdump's standard error goes: a file, so that the final counts survive everybody else."""
+    """Return the path of the standard error of a segment's tcpdump: a file, so that the final counts survive every process."""
     return output(directory, segment)[: -len("pcap")] + "log"
 
 
 def paths(directory: str, segment: Segment) -> list[str]:
-    """The segment's capture files in no order."""
+    """Return the segment's capture files in no order."""
     base = output(directory, segment)
     return [path for path in glob.glob(glob.escape(base) + "*") if path[len(base):].isdigit() or path == base]
 
 
 def files(directory: str, segment: Segment) -> list[str]:
-    """The segment's capture files in the order of their first packet (a ring's names wrap around); empty ones last."""
+    """Return the segment's capture files in the order of their first packet (a ring's names wrap around), empty ones last."""
     return sorted(paths(directory, segment), key=lambda path: (_first(path) or _NEVER, path))
 
 
 def _first(path: str) -> int | None:
-    """Time of the first packet in a file, in nanoseconds since the epoch."""
+    """Return the time of the first packet in a file, in nanoseconds since the epoch; None if it has none or cannot be read."""
     try:
         return PcapFile(path).first
-    except PcapError:  # being rewritten right now, or damaged
+    except PcapError:  # the file is being rewritten right now, or damaged
         return None
 
 
 def supervisor(session: Session) -> Process | None:
-    """The session's supervisor, if it is alive."""
+    """Return the session's supervisor, if it is alive."""
     return session.supervisor if session.supervisor and session.supervisor.alive() else None
 
 
 def tcpdump(segment: Segment) -> Process | None:
-    """The segment's tcpdump, if it is alive."""
+    """Return the segment's tcpdump, if it is alive."""
     process = Process(segment.pid, segment.started) if segment.pid is not None and segment.started is not None else None
     return process if process and process.alive() else None
 
 
 def finish(directory: str, segment: Segment, reason: str, error: str | None = None) -> None:
-    """Writes into the segment how it ended, with tcpdump's final counts and the times of its first and last packet."""
+    """Record in the segment how it ended, with tcpdump's final counts and the times of its first and last packet."""
     segment.status, segment.stop_reason, segment.error = "failed" if reason == "error" else "stopped", reason, error
     segment.counts = segment.counts.updated(_tcpdump.read(log(directory, segment)).counts)
-    with contextlib.suppress(PcapError):  # damaged by a disk that ran full, say: it is still listed and fetched as far as it goes
+    with contextlib.suppress(PcapError):  # a file damaged by a full disk, for example: it is still listed, and fetched as far as it can be read
         found = [path for path in files(directory, segment) if _first(path) is not None]
         segment.first_packet = _moment(_first(found[0])) if found else None
         segment.last_packet = _moment(scan(found[-1]).last) if found else None
 
 
 def conclude(session: Session, error: str | None = None) -> None:
-    """Marks the session as ended."""
+    """Mark the session as ended, with its error if it has one."""
     failed = error or any(segment.status == "failed" for segment in session.segments)
     session.status, session.stopped_at, session.error = "failed" if failed else "stopped", timestamp(time.time()), error
 
 
 def conclude_killed(directory: str, session: Session) -> bool:
-    """Concludes, on disk too, a session whose supervisor was killed; False if there was nothing to do. Whoever calls
-    holds the session's lock and has made sure that no tcpdump of it runs."""
+    """Conclude, on disk too, a session whose supervisor was killed. Return False if there was nothing to do.
+
+    The caller holds the session's lock and has made sure that no tcpdump of the session runs.
+    """
     if session.status != "running":
         return False
     for segment in session.segments:
@@ -97,14 +99,14 @@ def conclude_killed(directory: str, session: Session) -> bool:
 
 
 def tell(directory: str, session: Session) -> dict[str, t.Any]:
-    """The session as modules return it, with live figures of what runs."""
+    """Return the session as modules return it, with live figures of its running segments."""
     status, error = session.status, session.error
     alive = supervisor(session) is not None
     killed = status == "running" and session.supervisor is not None and not alive
     if killed:
         newest = _storage.load(directory)
         if newest is not None and newest != session:
-            return tell(directory, newest)  # it was not killed, but ended in order just after it was read
+            return tell(directory, newest)  # the supervisor was not killed, but ended in order just after session.json was read
     running = [segment for segment in session.segments if segment.status == "running"]
     counts = _ask(directory, running) if status == "running" else {}
     segments = [_tell_segment(directory, segment, counts.get(segment.file, Counts()), killed) for segment in session.segments]
@@ -135,7 +137,7 @@ def _killed(session: Session) -> str:
 def _tell_segment(directory: str, segment: Segment, counts: Counts, killed: bool) -> dict[str, t.Any]:
     found = files(directory, segment)
     if killed and segment.status == "running" and tcpdump(segment) is None:
-        counts = _tcpdump.read(log(directory, segment)).counts  # nobody has read its last words
+        counts = _tcpdump.read(log(directory, segment)).counts  # the supervisor did not live to read the final counts
         segment = dataclasses.replace(segment, status="failed", stop_reason="error", error=_KILLED)
     return {
         "container": segment.container,
@@ -157,17 +159,17 @@ def _tell_segment(directory: str, segment: Segment, counts: Counts, killed: bool
 
 
 def _ask(directory: str, segments: t.Sequence[Segment]) -> dict[str, Counts]:
-    """Has every running tcpdump print its counts (SIGUSR1), and reads them: file to counts."""
+    """Have every running tcpdump print its counts (SIGUSR1), and read them. Return the counts by file."""
     waiting = {}
     for segment in segments:
         path, process = log(directory, segment), tcpdump(segment)
         size, report = _size(path), _tcpdump.read(path)
-        # Before it listens, SIGUSR1 would end it. SIGUSR2, which flushes, is never sent: tcpdump flushes inside the signal
-        # handler, which corrupts the file when it interrupts a write.
+        # SIGUSR1 would end a tcpdump that does not listen yet. SIGUSR2, which flushes, is never sent: tcpdump flushes inside the
+        # signal handler, which corrupts the file when the signal interrupts a write.
         if process is not None and report.ready and process.send(signal.SIGUSR1):
             waiting[segment.file] = (path, size, report.answers)
     deadline = time.monotonic() + _ANSWER
-    # The size is cheap to look at, but a log that has grown may hold half of an answer.
+    # The size is cheap to check, but a log that has grown may hold half an answer only.
     while time.monotonic() < deadline and any(_size(path) <= size or _tcpdump.read(path).answers <= known for path, size, known in waiting.values()):
         time.sleep(0.005)
     return {name: _tcpdump.read(path).counts for name, (path, _size_before, _known) in waiting.items()}

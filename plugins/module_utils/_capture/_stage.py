@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Making a session ready to be fetched: whole, checksummed files where the login user can read them."""
+"""Staging: a session's captures as whole files with checksums, where the login user can read them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from ansible_collections.nettap.containers.plugins.module_utils._pcap._ring impo
 
 # Names that tcpdump prints to LINKTYPE_ numbers (https://www.tcpdump.org/linktypes.html), for files without a header.
 _LINK_TYPES = {"EN10MB": 1, "PPP": 9, "RAW": 101, "LINUX_SLL": 113, "LINUX_SLL2": 276}
-_RECORD = "staging.json"  # in the session's folder: what a broken connection may have left where it was staged
+_RECORD = "staging.json"  # in the session's folder: names the folder in which a broken connection may have left staged files
 
 
 class _Sink:
-    """A binary file that hashes what is written to it; without a descriptor it only hashes."""
+    """A binary file that hashes the data written to it. Without a descriptor it only hashes."""
 
     def __init__(self, fd: int | None) -> None:
         self._file = os.fdopen(fd, "wb") if fd is not None else None
@@ -34,7 +34,7 @@ class _Sink:
         self.size = 0
 
     def write(self, data: bytes) -> int:
-        """As of a binary file."""
+        """Write and hash data, as a binary file's write(). Return its length."""
         self._hash.update(data)
         self.size += len(data)
         if self._file:
@@ -42,10 +42,10 @@ class _Sink:
         return len(data)
 
     def flush(self) -> None:
-        """As of a binary file."""
+        """Do nothing, in the place of a binary file's flush()."""
 
     def close(self) -> str:
-        """Returns the SHA-256 of all, as hexadecimal digits."""
+        """Close the file. Return the SHA-256 of all data, as hexadecimal digits."""
         if self._file:
             self._file.close()
         return self._hash.hexdigest()
@@ -53,12 +53,12 @@ class _Sink:
 
 def stage(storage: _storage.Storage, name: str, folder: str | None, host: str, kind: str,
           compress: bool) -> tuple[dict[str, t.Any], list[dict[str, t.Any]]]:
-    """Writes the files of a session into folder; returns the session and a record for each: path (in folder), dest
-    (relative path for the controller), size, sha256, packets, host, containers.
+    """Write the files of a session into folder. Return the session, and for each file a record.
 
+    A record holds path (in folder), dest (relative path for the controller), size, sha256, packets, host and containers.
     kind is "segment" (a pcap of each segment) or "host" (one pcapng of all). folder belongs to the login user and is
-    private to it; the files are made its owner's. With folder None nothing is written, and everything else is as if.
-    Raises CaptureError, StorageError, PcapError.
+    private to them; its owner becomes the owner of the files. With folder None, write nothing and return the same records,
+    with path None. Raise CaptureError, StorageError, PcapError.
     """
     directory = storage.directory(name)
     with storage.locked(name) as there:
@@ -88,11 +88,11 @@ def stage(storage: _storage.Storage, name: str, folder: str | None, host: str, k
 
 
 def _write(directory: str, segments: t.Sequence[Segment], host: str, kind: str, compress: bool, sink: _Sink) -> int:
-    """Returns the number of packets."""
+    """Write the pcap of one segment, or the pcapng of all, into the sink. Return the number of packets."""
     with contextlib.ExitStack() as stack:
         out: t.Any = sink
         if compress:
-            # Level 1: capture files gain little from more. No time and no name inside: the same packets make the same bytes.
+            # Level 1: higher levels gain little on capture files. No time and no name inside: the same packets make the same bytes.
             out = stack.enter_context(gzip.GzipFile(filename="", fileobj=t.cast("t.BinaryIO", sink), mode="wb", compresslevel=1, mtime=0))
         if kind == "host":
             return merge([segment_input(directory, segment, host) for segment in segments], out).packets
@@ -100,13 +100,13 @@ def _write(directory: str, segments: t.Sequence[Segment], host: str, kind: str, 
 
 
 def segment_input(directory: str, segment: Segment, host: str) -> SegmentInput:
-    """What the merged file tells of a segment."""
+    """Return the files of a segment, with the facts about it that the merged file is to hold."""
     place = segment.interface if segment.vantage == "container" else f"{segment.interface}@{segment.device}"
     links = ", ".join(f"{index}={link}" for index, link in sorted(segment.links.items()))
     comments = [f"container: {segment.container}", f"id: {segment.id}", f"image: {segment.image or ''}", f"filter: {segment.filter}",
                 f"vantage: {segment.vantage}", f"stop_reason: {segment.stop_reason or 'running'}"]
     if segment.device == "any":
-        # A packet of LINUX_SLL2 tells its interface by index only, and the names are gone with the namespace.
+        # A packet of LINUX_SLL2 names its interface by index only, and the names are gone with the namespace.
         comments.append(f"interfaces: {links}")
     return SegmentInput(
         files=_session.files(directory, segment), if_name=f"{host}/{segment.container}/{place}",
@@ -117,13 +117,13 @@ def segment_input(directory: str, segment: Segment, host: str) -> SegmentInput:
 
 
 def link_type(segment: Segment) -> int:
-    """LINKTYPE_ number of a segment, of which no file need have a header yet."""
+    """Return the LINKTYPE_ number of a segment, also when none of its files has a header yet."""
     return _LINK_TYPES.get(segment.link_type or "", LINKTYPE_ETHERNET)
 
 
 @contextlib.contextmanager
 def _folder(directory: str, folder: str | None, needed: int) -> t.Iterator[int | None]:
-    """Opens the folder to stage in, after removing what an earlier, broken fetch has left in its own."""
+    """Remove the files that an earlier, broken fetch has left in its folder. Then open the folder to stage in, for the block. Raise StorageError."""
     if folder is None:
         yield None
         return
@@ -150,7 +150,7 @@ def _folder(directory: str, folder: str | None, needed: int) -> t.Iterator[int |
 
 
 def _create(folder: int, file: str) -> int:
-    """A new file in the login user's folder: theirs, private, and not what somebody planted there."""
+    """Create a new file in the login user's folder: theirs, private, and never a file that another user has put there."""
     fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
     owner = os.fstat(folder)
     os.fchown(fd, owner.st_uid, owner.st_gid)
@@ -158,7 +158,7 @@ def _create(folder: int, file: str) -> int:
 
 
 def write(folder: str, file: str, data: bytes) -> str:
-    """Writes a file into the login user's folder and returns its path. Raises StorageError."""
+    """Write a file into the login user's folder. Return its path. Raise StorageError."""
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -172,7 +172,7 @@ def write(folder: str, file: str, data: bytes) -> str:
 
 
 def clear(directory: str) -> None:
-    """Removes what is still staged of a session; normally the action plugin has removed it."""
+    """Remove the files of a session that are still staged. Normally the action plugin has removed them."""
     path = os.path.join(directory, _RECORD)
     try:
         with open(path, encoding="utf-8") as stream:

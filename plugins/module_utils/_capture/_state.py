@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What session.json holds: a session and its segments. Their JSON is read and written here only."""
+"""The content of session.json: a session and its segments. Only this file reads and writes their JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._capture._tcpdum
 from ansible_collections.nettap.containers.plugins.module_utils._system import _stored
 from ansible_collections.nettap.containers.plugins.module_utils._system._process import Process
 
-VERSION = 1  # 0.1.0 wrote none, and the counts of a segment beside its other values
+VERSION = 1  # release 0.1.0 wrote no version, and wrote the counts of a segment beside its other values
 
 
 @dataclasses.dataclass
@@ -21,8 +21,8 @@ class Segment:
     """One tcpdump: what it captures, where it listens and writes, and how it ended.
 
     interface is the container's, device the link that tcpdump opens. file is the name that tcpdump gets, in the session's
-    folder; a ring adds digits. pid and started (clock ticks since boot) name the process. status is running, stopped or
-    failed. links are the names of the namespace's links by index. first_packet and last_packet are ISO 8601 times.
+    folder; a ring adds digits to it. pid and started (clock ticks since boot) name the process. status is running, stopped or
+    failed. links are the names of the namespace's links, by index. first_packet and last_packet are ISO 8601 times.
     """
 
     container: str
@@ -46,33 +46,33 @@ class Segment:
 
     @classmethod
     def of(cls, stored: t.Any) -> Segment:
-        """Return the segment that this release or an older one stored. Raises ValueError."""
+        """Return the segment that this release or an older one stored. Raise ValueError."""
         values = _stored.known(cls, stored)
-        values["links"] = {int(index): name for index, name in values.get("links", {}).items()}  # JSON has no other keys than strings
+        values["links"] = {int(index): name for index, name in values.get("links", {}).items()}  # JSON has only strings as keys
         values["counts"] = Counts(**_stored.known(Counts, values.get("counts", stored)))
         return cls(**values)
 
     @property
     def where(self) -> str:
-        """Where it listens, as messages name it."""
+        """Return where tcpdump listens, as messages name it."""
         return f"{self.container} {self.interface}" + (f" ({self.device})" if self.vantage == "host" else "")
 
     @property
     def filter(self) -> str:
-        """The filter expression that tcpdump got; "" for none."""
+        """Return the filter expression of tcpdump; "" for none."""
         return self.argv[self.argv.index("--") + 1] if "--" in self.argv else ""
 
     def fail(self, error: str) -> None:
-        """Record that it could not go on."""
+        """Record that the segment could not start or go on."""
         self.status, self.stop_reason, self.error = "failed", "error", error
 
 
 @dataclasses.dataclass
 class Session:
-    """A capture session: what was asked for, who guards it, and its segments.
+    """A capture session: its request, its supervisor and its segments.
 
-    status is running, stopped or failed. targets are the containers that were asked for, as runtime:ID. buffer_size is in
-    KiB, least_free in bytes. started_at and stopped_at are ISO 8601 times.
+    status is running, stopped or failed. targets are the requested containers, as runtime:ID. buffer_size is in KiB,
+    least_free in bytes. started_at and stopped_at are ISO 8601 times.
     """
 
     status: str
@@ -88,7 +88,7 @@ class Session:
 
     @classmethod
     def of(cls, stored: t.Any) -> Session:
-        """Return the session that this release or an older one stored. Raises ValueError, CaptureError."""
+        """Return the session that this release or an older one stored. Raise ValueError, CaptureError."""
         values = _stored.known(cls, stored, VERSION)
         values["request"] = Request.of(values.get("request", {}))
         values["segments"] = [Segment.of(one) for one in values.get("segments", [])]
@@ -97,5 +97,5 @@ class Session:
         return cls(**values)
 
     def stored(self) -> dict[str, t.Any]:
-        """Return what of() reads."""
+        """Return the object that of() reads."""
         return _stored.content(self, VERSION)

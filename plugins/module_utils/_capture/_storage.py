@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where sessions are kept: private folders, safe against planted links, and files replaced whole."""
+"""The storage of sessions: private folders, safe against links that another user planted, and files replaced whole."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import C
 from ansible_collections.nettap.containers.plugins.module_utils._system import _files
 
 STATE = "session.json"
-_RESERVE = "session.reserve"  # a running session's: room for its last words on a disk that has run full
+_RESERVE = "session.reserve"  # a running session's: room for its final session.json on a full disk
 _LOOK = "look at its file system, its mount and its permissions"
-PATIENCE = 60.0  # seconds to wait for another task that starts, stops or fetches the same session
+PATIENCE = 60.0  # seconds to wait while another task starts, stops or fetches the same session
 
 
 class Storage:
@@ -34,11 +34,11 @@ class Storage:
             raise StorageError(f"path must be absolute, not {path!r}.")
 
     def directory(self, name: str) -> str:
-        """The folder of a session, there or not."""
+        """Return the folder of a session, whether it exists or not. Raise CaptureError for a name that cannot be one."""
         return os.path.join(self.path, check_name(name))
 
     def names(self) -> list[str]:
-        """The sessions that are there."""
+        """Return the names of the sessions that exist. Raise StorageError."""
         if not self._safe():
             return []
         with refused_as(StorageError, f"The storage path {self.path} cannot be read", _LOOK):
@@ -46,7 +46,7 @@ class Storage:
         return sorted(name for name in found if os.path.isfile(os.path.join(self.path, name, STATE)))
 
     def free(self) -> tuple[int, int]:
-        """Bytes free for root and bytes in all, of the file system that holds the path or its nearest existing parent."""
+        """Return the free bytes and the size in bytes of the file system that holds the path or its nearest existing parent. Raise StorageError."""
         place = self.path
         while not os.path.isdir(place):
             place = os.path.dirname(place)
@@ -56,10 +56,10 @@ class Storage:
 
     @contextlib.contextmanager
     def locked(self, name: str, create: bool = False) -> t.Iterator[bool]:
-        """Holds the session's folder alone; yields whether it is there. With create it is made (0700) where it is missing.
+        """Lock the session's folder for the block. Yield whether it exists. With create, make it (0700) where it is missing.
 
         The lock is on the folder itself, so it needs no file, and a killed task leaves none behind.
-        Raises StorageError when something unsafe is in the way or another task holds it for longer than PATIENCE.
+        Raise StorageError when something unsafe is in the way or another task holds the lock for longer than PATIENCE.
         """
         directory = self.directory(name)
         if create:
@@ -90,21 +90,21 @@ class Storage:
                 os.close(fd)
 
     def rename(self, name: str, new: str) -> None:
-        """Gives a session another name, in one step. Raises StorageError."""
+        """Give a session another name, in one step. Raise StorageError."""
         with refused_as(StorageError, f"The session's folder {self.directory(name)} cannot be renamed to {new}", _LOOK):
             os.rename(self.directory(name), self.directory(new))
 
     def remove(self, name: str) -> None:
-        """Deletes a session with its captures. Raises StorageError."""
+        """Delete a session with its captures. Raise StorageError."""
         with refused_as(StorageError, f"The session's folder {self.directory(name)} cannot be removed", _LOOK):
-            shutil.rmtree(self.directory(name))  # removes a link inside as a link, and follows none
+            shutil.rmtree(self.directory(name))  # removes a link in the folder as a link, and follows none
 
     def _make(self) -> None:
         missing = self.path
         while not os.path.lexists(missing):
             missing = os.path.dirname(missing)
         self._check(missing)
-        before = os.umask(0o022)  # makedirs gives its mode to the last folder only
+        before = os.umask(0o022)  # makedirs applies its mode to the last folder only
         try:
             os.makedirs(self.path, exist_ok=True)
             if missing != self.path:
@@ -115,7 +115,7 @@ class Storage:
             os.umask(before)
 
     def _safe(self) -> bool:
-        """False when the path is not there; StorageError when it leads through a link or could be changed by others."""
+        """Return False when the path does not exist. Raise StorageError when it leads through a link or other users could change it."""
         if not os.path.lexists(self.path):
             return False
         self._check(self.path)
@@ -127,7 +127,7 @@ class Storage:
 
     @staticmethod
     def _check(path: str) -> None:
-        """Every part of the path must be a folder and no link, so that nobody can lead root's writes elsewhere."""
+        """Raise StorageError unless every part of the path is a folder and no link: no other user can then redirect root's writes."""
         part = "/"
         for piece in path.split("/"):
             part = os.path.join(part, piece)
@@ -146,7 +146,7 @@ def _unsafe(directory: str, error: OSError) -> StorageError:
 
 
 def load(directory: str) -> Session | None:
-    """What session.json says; None when there is none. Raises StorageError when it is damaged."""
+    """Return the session in session.json; None when there is none. Raise StorageError when it is damaged."""
     path = os.path.join(directory, STATE)
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), encoding="utf-8") as stream:
@@ -158,7 +158,7 @@ def load(directory: str) -> Session | None:
 
 
 def reserve(directory: str, segments: int) -> None:
-    """Takes the room that session.json needs with so many segments, and as many again, until the session has ended."""
+    """Reserve the room that session.json needs with so many segments, and as many again, until the session has ended. Raise StorageError."""
     path = os.path.join(directory, _RESERVE)
     refusals = refused_as(StorageError, f"{path} cannot be written", "make room, or set path to another file system")
     with refusals, open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as stream:
@@ -166,7 +166,7 @@ def reserve(directory: str, segments: int) -> None:
 
 
 def save(directory: str, session: Session) -> None:
-    """Replaces session.json whole: a reader sees the old or the new one, whenever the writer is killed."""
+    """Replace session.json whole: a reader sees the old or the new one, whenever the writer is killed. Raise StorageError."""
     if session.status != "running":
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(directory, _RESERVE))

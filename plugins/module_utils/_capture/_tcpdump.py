@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""tcpdump: its command line, the check of its filters, and what it says."""
+"""tcpdump: its command line, the check of its filters, and its messages."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import C
 from ansible_collections.nettap.containers.plugins.module_utils._system import _program
 
 _SEARCH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
-# ARPHRD_ of linux/if_arp.h to the names of tcpdump -y; what is not here is left to tcpdump itself.
+# ARPHRD_ of linux/if_arp.h to the names of tcpdump -y. For any other number tcpdump itself decides.
 _LINK_TYPES = {1: "EN10MB", 772: "EN10MB", 65534: "RAW", 512: "PPP", 768: "RAW", 769: "RAW", 776: "RAW", 778: "RAW"}
-# Names more than a ring has files: the supervisor removes the oldest a whole file before tcpdump comes to its name.
+# How many more names than files a ring has: the supervisor removes the oldest file a whole file before tcpdump reuses its name.
 SPARE = 2
 _FILTER_SECONDS = 60  # tcpdump compiles the usual filter in milliseconds
 _READY = re.compile(r"^(?:tcpdump: )?listening on .*?, link-type (\w+)", re.MULTILINE)
@@ -32,8 +32,8 @@ _FIELDS = {
 
 
 def program() -> str:
-    """Path of tcpdump on this host. Raises DependencyError."""
-    # NixOS has it in none of these; they come first, for sudo may have left PATH without the folders of root.
+    """Return the path of tcpdump on this host. Raise DependencyError."""
+    # These folders come first, because sudo may leave root's folders out of PATH. NixOS has tcpdump in none of them.
     path = shutil.which("tcpdump", path=_SEARCH) or shutil.which("tcpdump")
     if path is None:
         raise DependencyError("tcpdump is not installed on the host: install the package tcpdump, or run the role nettap.containers.prepare.")
@@ -41,25 +41,25 @@ def program() -> str:
 
 
 def command(tcpdump: str, request: Request, device: str, output: str, buffer_size: int) -> list[str]:
-    """The argument list of one segment; buffer_size in KiB."""
-    # -Z root: Debian's build drops privileges before it opens the first file of a ring, and could not write to ours.
+    """Return the argument list for one segment. buffer_size is in KiB."""
+    # -Z root: Debian's build drops privileges before it opens the first file of a ring, and then could not write into our folder.
     argv = [tcpdump, "-n", "-i", device, "-s", str(request.snaplen), "-B", str(buffer_size), "-Z", "root"]
     if not request.promiscuous:
         argv.append("-p")
     if request.live:
-        argv.append("-U")  # each packet is written at once: costs a write(2) a packet
+        argv.append("-U")  # writes each packet at once, at the cost of one write(2) a packet
     if request.packet_count:
         argv += ["-c", str(request.packet_count)]
     if request.file_size:
         argv += ["-C", str(request.file_size), "-W", str(request.file_count + SPARE)]
     argv += ["-w", output]
-    # After -- nothing is an option, whatever the filter says.
+    # After -- tcpdump takes nothing as an option, whatever the filter holds.
     return [*argv, "--", request.filter] if request.filter else argv
 
 
 def check_filter(tcpdump: str, expression: str, device: str, hardware: int | None) -> None:
-    """Compiles the filter for the device's link type (ARPHRD_ number), and raises CaptureError with tcpdump's words."""
-    # Unless told, tcpdump compiles for Ethernet; any is LINUX_SLL2 since 4.99, LINUX_SLL before.
+    """Compile the filter for the device's link type; hardware is its ARPHRD_ number. Raise CaptureError with tcpdump's message."""
+    # Without -y, tcpdump compiles for Ethernet. The device any has the link type LINUX_SLL2 since 4.99, LINUX_SLL before.
     link_types = ["LINUX_SLL2", "LINUX_SLL"] if device == "any" else [_LINK_TYPES.get(hardware or 0)]
     error = ""
     for link_type in filter(None, link_types):
@@ -75,7 +75,7 @@ def check_filter(tcpdump: str, expression: str, device: str, hardware: int | Non
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """What a tcpdump counts, None what it has not told; the received ones include the dropped."""
+    """The counts of one tcpdump; None for those that it has not reported. The received packets include the dropped ones."""
 
     packets_captured: int | None = None
     packets_received: int | None = None
@@ -83,13 +83,16 @@ class Counts:
     packets_dropped_by_interface: int | None = None
 
     def updated(self, newer: Counts) -> Counts:
-        """Return these counts with the newer ones in place of theirs."""
+        """Return these counts, with the newer ones in their place where those are known."""
         return dataclasses.replace(self, **{name: value for name, value in dataclasses.asdict(newer).items() if value is not None})
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a tcpdump has said so far: link type once it captures, its newest counts and how often it gave any, its complaint."""
+    """The messages of one tcpdump so far.
+
+    link_type is known once it captures. counts are its newest, answers is how often it has reported any. complaint is its error message.
+    """
 
     link_type: str | None
     counts: Counts
@@ -99,22 +102,22 @@ class Report:
 
     @property
     def ready(self) -> bool:
-        """Whether its socket is open."""
+        """Return whether the socket is open."""
         return self.link_type is not None
 
     @property
     def arrived(self) -> int:
-        """Packets that its socket has taken in and not dropped."""
+        """Return how many packets the socket has taken in and not dropped."""
         return (self.counts.packets_received or 0) - (self.counts.packets_dropped or 0)
 
     @property
     def captured(self) -> int:
-        """How many of these it has read."""
+        """Return how many of the arrived packets tcpdump has read."""
         return self.counts.packets_captured or 0
 
 
 def read(path: str) -> Report:
-    """Reads the log of a tcpdump (its standard error); an absent one is an empty one."""
+    """Read the log of a tcpdump (its standard error). A missing log counts as empty."""
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
             text = stream.read()
@@ -124,8 +127,8 @@ def read(path: str) -> Report:
 
 
 def parse(text: str) -> Report:
-    """Reads what a tcpdump has written to its standard error so far."""
-    # tcpdump writes an answer piece by piece: what has no end of line yet would be new counts beside old ones.
+    """Parse the text that a tcpdump has written to its standard error so far."""
+    # tcpdump writes an answer piece by piece. A line without its end would give new counts beside old ones.
     text = text[: text.rfind("\n") + 1]
     ready = _READY.search(text)
     found = _COUNTS.findall(text)
@@ -136,7 +139,7 @@ def parse(text: str) -> Report:
 
 
 def complaint(text: str) -> str:
-    """tcpdump's own error words without its name; "" if it did not complain."""
+    """Return tcpdump's error message without its name; "" if there is none."""
     lines: t.Iterable[str] = (line.strip() for line in text.splitlines())
     words = [re.sub(r"^tcpdump: (pcap_loop: )?", "", line) for line in lines]
     return "; ".join(word.rstrip(".") for word in words if word and not _NOISE.match(word) and not word.startswith("("))

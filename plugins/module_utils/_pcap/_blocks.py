@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The blocks of a pcapng file, little endian, times in nanoseconds.
 
-Numbers and layouts are those of draft-ietf-opsawg-pcapng, the section of which is named at each.
+Numbers and layouts are those of draft-ietf-opsawg-pcapng. Each names its section there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BYTE_ORDER_MAGIC = 0x1A2B3C4D
 _VERSION = (1, 0)
 _UNKNOWN_LENGTH = -1
 
-# Section 3.5: options of every block, and the octets that a 16-bit length allows.
+# Section 3.5: options of every block, and the most octets that a 16-bit length allows.
 _OPT_ENDOFOPT = 0
 _OPT_COMMENT = 1
 _LONGEST_OPTION = 65535
@@ -59,7 +59,7 @@ def interface_description(
     capture_filter: str | None = None,
     comment: str | None = None,
 ) -> bytes:
-    """Return the block that introduces the next interface; they are numbered from 0 in the order of the file."""
+    """Return the block that describes the next interface. Interfaces are numbered from 0, in the order of the file."""
     options = [*_comment(comment), (_IF_NAME, _text(name))]
     if description:
         options.append((_IF_DESCRIPTION, _text(description)))
@@ -71,10 +71,10 @@ def interface_description(
 
 def enhanced_packets(interface: int, chunk: Chunk) -> list[tuple[int, bytes]]:
     """Return the packets of a chunk of pcap as (time, block) pairs, in the order of the chunk."""
-    # One pass of this loop is all that a packet costs in Python: no function is called but the two structs.
+    # One pass of this loop is all that a packet costs in Python: it calls no functions except those of the two structs.
     record, tick, data = chunk.header.record.unpack_from, chunk.header.tick, chunk.data
     head = struct.Struct("<7I").pack
-    # Padding to 32 bits, then the block length once more (section 3.1), by the number of octets to pad.
+    # Padding to 32 bits, then the block length once more (section 3.1). The index is the number of octets to pad.
     tails = [struct.Struct(f"<{padding}xI").pack for padding in range(4)]
     pairs = []
     offset = 0
@@ -98,7 +98,7 @@ def interface_statistics(
     dropped: int | None = None,
     captured: int | None = None,
 ) -> bytes:
-    """Return the block of an interface's final counts, written where dumpcap writes those of libpcap's pcap_stats()."""
+    """Return the block of an interface's final counts. They are in the options in which dumpcap writes those of libpcap's pcap_stats()."""
     times = ((_ISB_STARTTIME, started), (_ISB_ENDTIME, stopped))
     options = [(code, struct.pack("<II", value >> 32, value & _WORD)) for code, value in times if value is not None]
     counts = ((_ISB_IFRECV, received), (_ISB_IFDROP, dropped), (_ISB_USRDELIV, captured))
@@ -120,6 +120,6 @@ def _comment(comment: str | None) -> list[tuple[int, bytes]]:
 
 
 def _text(value: str, longest: int = _LONGEST_OPTION) -> bytes:
-    """UTF-8, cut before the character that would not fit."""
+    """Return a text as UTF-8, cut before the first character that does not fit."""
     encoded = value.encode("utf-8", "replace")
     return encoded[:longest].decode("utf-8", "ignore").encode("utf-8")

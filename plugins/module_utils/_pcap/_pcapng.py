@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Merges the segments of a session into one pcapng, in the order of time, in bounded memory.
+"""The merge of a session's segments into one pcapng, in the order of time, in bounded memory.
 
-Each segment is a stream of which a chunk at a time is held. What is older than the last packet read of every stream can
-be written: this time is the horizon. Since TPACKET lets packets that came in on different CPUs pass each other, the
+Each segment is a stream, of which one chunk at a time is held. Packets older than the last packet read of every stream can
+be written: this time is the horizon. TPACKET lets packets that came in on different CPUs overtake each other, so the
 horizon stays behind by a slack.
 """
 
@@ -21,14 +21,14 @@ from ansible_collections.nettap.containers.plugins.module_utils._pcap._ring impo
 
 APPLICATION = "nettap.containers"
 
-# Packets of one stream may be this much out of order (nanoseconds). TPACKET's are, by microseconds.
+# Packets of one stream may be this much out of order (nanoseconds). TPACKET's are out of order by microseconds.
 SLACK = 10_000_000
-# What is held for the slack's sake grows with the rate of packets: every so many bytes halve the slack.
+# The memory held because of the slack grows with the rate of packets: every so many bytes halve the slack.
 _HALVING = 256 << 10
-# Memory of a packet besides its own bytes: a tuple, an integer, a bytes object, the block around it.
+# Bytes of memory that a packet takes beyond its own bytes: a tuple, an integer, a bytes object, the block around it.
 _PACKET_COST = 200
 
-# Bytes of input that all chunks hold together, and the bounds of one.
+# Bytes of input that all chunks hold together, and the bounds of one chunk.
 _BUDGET = 1 << 20
 _SMALLEST_CHUNK = 4 << 10
 _LARGEST_CHUNK = 256 << 10
@@ -40,10 +40,10 @@ _FOREVER = 1 << 64
 
 @dataclass(frozen=True)
 class SegmentInput:
-    """One segment: its ring files and what the pcapng shall tell of it.
+    """One segment: its ring files, and the facts about it that the pcapng is to hold.
 
     `linktype` and `snaplen` hold where no file has a header yet. `received`, `dropped` and `captured` are tcpdump's
-    final counts; with one of the first two, the file gets a statistics block, with `started` and `stopped` (nanoseconds
+    final counts. With one of the first two, the pcapng gets a statistics block, with `started` and `stopped` (nanoseconds
     since the epoch) where they are known.
     """
 
@@ -63,9 +63,9 @@ class SegmentInput:
 
 @dataclass(frozen=True)
 class Merged:
-    """What was written: `packets` in all and `per_segment`, earliest and latest time (nanoseconds), bytes of the file.
+    """The figures of the written file: `packets` in all and `per_segment`, earliest and latest time (nanoseconds), size in bytes.
 
-    `in_order` is false when a packet came later than the slack allows, as after the host's clock was set back.
+    `in_order` is false when a packet was out of order by more than the slack, for example after the host's clock was set back.
     """
 
     packets: int
@@ -77,15 +77,15 @@ class Merged:
 
 
 class _Stream:
-    """The packets of one segment as far as they are read and not yet written.
+    """The packets of one segment that are read and not yet written.
 
-    `reach` is the latest time read and not yet written, `held` the memory of what was left from before the last chunk.
+    `reach` is the latest time read and not yet written. `held` is the memory of the packets left from before the last chunk.
     """
 
     def __init__(self, interface: int, ring: Ring, chunk_size: int) -> None:
         self.interface = interface
         self.packets = 0
-        # Nothing is read before the merge comes to the first packet: a stream that starts later costs no memory until then.
+        # Nothing is read before the merge reaches the first packet: a stream that starts later costs no memory until then.
         self.reach = ring.first or 0
         self.finished = ring.first is None
         self.held = 0
@@ -105,7 +105,7 @@ class _Stream:
         self.reach = self._pairs[-1][0]
 
     def take(self, horizon: int) -> list[tuple[int, bytes]]:
-        """Give away what is not later than the horizon."""
+        """Remove and return the packets that are not later than the horizon."""
         if not self._pairs or self._pairs[0][0] > horizon:
             return []
         cut = bisect_left(self._pairs, (horizon + 1, b""))
@@ -117,8 +117,8 @@ class _Stream:
 def merge(segments: t.Sequence[SegmentInput], out: t.BinaryIO, comment: str | None = None) -> Merged:
     """Write one pcapng: an interface per segment, all their packets in the order of time, then the statistics.
 
-    Packets of the same time follow the order of `segments`. The same input makes the same bytes. Raises PcapError.
-    Wireshark reads any such file; libpcap, and so tcpdump, only one whose segments share link type and snaplen.
+    Packets of the same time follow the order of `segments`. The same input makes the same bytes. Raise PcapError.
+    Wireshark reads every such file. libpcap, and so tcpdump, reads only one whose segments share link type and snaplen.
     """
     rings = [Ring(segment.files) for segment in segments]
     size = out.write(_blocks.section_header(APPLICATION, comment))
@@ -142,9 +142,9 @@ def merge(segments: t.Sequence[SegmentInput], out: t.BinaryIO, comment: str | No
 
 
 def describe(segment: SegmentInput, header: Header | None) -> bytes:
-    """Return the block that introduces a segment; `header` is that of its files, where they have one yet."""
+    """Return the block that describes a segment. `header` is that of its files, None while they have none."""
     linktype, snaplen = (header.linktype, header.snaplen) if header else (segment.linktype, segment.snaplen)
-    # One comment of several lines: of several comments, Wireshark 4.0 shows only the first.
+    # One comment of several lines, because Wireshark 4.0 shows only the first of several comments.
     comment = "\n".join(segment.comments)
     return _blocks.interface_description(linktype, snaplen, segment.if_name, segment.description, segment.filter, comment)
 
@@ -159,7 +159,7 @@ def _statistics(segment: SegmentInput, stream: _Stream) -> bytes:
 
 
 def _windows(streams: t.Sequence[_Stream]) -> t.Iterator[list[tuple[int, bytes]]]:
-    """Yield all packets of all streams as sorted lists, each of which begins where the one before ended."""
+    """Yield all packets of all streams as sorted lists. Each list begins where the one before ended."""
     live = [stream for stream in streams if not stream.finished]
     while live:
         slack = SLACK >> (sum(stream.held for stream in live) // _HALVING)
@@ -175,5 +175,5 @@ def _windows(streams: t.Sequence[_Stream]) -> t.Iterator[list[tuple[int, bytes]]
         if window:
             window.sort(key=_TIME)
             yield window
-            # It has been written: without this it would stay in memory while the next one is read.
+            # The list has been written. Without this, its packets would stay in memory while the next one is read.
             window.clear()

@@ -17,10 +17,10 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import P
 
 CHUNK = 1 << 20
 
-# libpcap's pcap-int.h and tcpdump's netdissect.h: tcpdump refuses a larger -s, so a longer record is no packet.
+# From libpcap's pcap-int.h and tcpdump's netdissect.h: tcpdump refuses a larger -s, so a longer record is no packet.
 MAXIMUM_SNAPLEN = 262144
 
-# libpcap's pcap/dlt.h; the files hold LINKTYPE_ numbers, the same for it (https://www.tcpdump.org/linktypes.html).
+# From libpcap's pcap/dlt.h. The files hold LINKTYPE_ numbers; that of Ethernet is the same (https://www.tcpdump.org/linktypes.html).
 LINKTYPE_ETHERNET = 1
 
 HEADER_LENGTH = 24
@@ -34,7 +34,7 @@ _NANOSECOND_MAGIC = 0xA1B23C4D
 
 @dataclass(frozen=True)
 class Header:
-    """The global header of a pcap file; `endian` is the sign that struct uses: < or >."""
+    """The global header of a pcap file. `endian` is the sign that struct uses: < or >."""
 
     linktype: int
     snaplen: int = MAXIMUM_SNAPLEN
@@ -43,23 +43,23 @@ class Header:
 
     @property
     def tick(self) -> int:
-        """Nanoseconds in one unit of a record's fraction of a second."""
+        """Return the nanoseconds in one unit of a record's fraction of a second."""
         return 1 if self.nanosecond else 1000
 
     @property
     def record(self) -> struct.Struct:
-        """The header of one packet: seconds, fraction, captured length, original length."""
+        """Return the layout of a packet's header: seconds, fraction, captured length, original length."""
         return struct.Struct(self.endian + _RECORD)
 
     def pack(self) -> bytes:
-        """Return the 24 bytes that start a file of this kind."""
+        """Return the 24 bytes that start a file with this header."""
         magic = _NANOSECOND_MAGIC if self.nanosecond else _MICROSECOND_MAGIC
         return struct.pack(self.endian + _HEADER, magic, *_VERSION, 0, 0, self.snaplen, self.linktype)
 
 
 @dataclass(frozen=True)
 class Extent:
-    """What a file holds: whole packets, time of the first and of the last (nanoseconds), bytes up to the end of the last."""
+    """The content of a file: number of whole packets, times of the first and the last (nanoseconds), bytes up to the end of the last."""
 
     packets: int
     first: int | None
@@ -68,7 +68,7 @@ class Extent:
 
 
 class Chunk(t.NamedTuple):
-    """Whole packets as they stand in the file, with the time of the first and of the last."""
+    """Whole packets as the file holds them, with the times of the first and the last."""
 
     header: Header
     data: bytes
@@ -78,23 +78,23 @@ class Chunk(t.NamedTuple):
 
 
 def parse_header(start: bytes, path: str) -> Header | None:
-    """Return the global header, None when the file is too short to have one, or raise PcapError when it is no pcap file."""
+    """Return the global header; None when the file is too short to have one. Raise PcapError when it is no pcap file."""
     if len(start) < HEADER_LENGTH:
         return None
     for endian in "<>":
         magic, dummy, dummy, dummy, dummy, snaplen, linktype = struct.unpack_from(endian + _HEADER, start)
         if magic in (_MICROSECOND_MAGIC, _NANOSECOND_MAGIC):
-            # The upper half of the field tells of frame check sequences, which Linux never captures.
+            # The upper half of the field is about frame check sequences, which Linux never captures.
             return Header(linktype & 0xFFFF, snaplen, endian, magic == _NANOSECOND_MAGIC)
     raise PcapError(f"{path}: not a pcap file: the magic number at offset 0 is {start[:4].hex()}")
 
 
 class PcapFile:
-    """One file, as long as it was when this object was made: what a running tcpdump appends later is not seen.
+    """One file, as long as it was when this object was made: packets that a running tcpdump appends later are not read.
 
-    It is open only while it is read, so that a merge of a thousand segments needs no thousand file descriptors.
-    `header` is None for a file that ends before its header does, `first` (the time of the first packet) for one that ends
-    before its first packet does.
+    The file is open only while it is read, so that a merge of a thousand segments does not need a thousand file descriptors.
+    `header` is None for a file that ends before its header does. `first`, the time of the first packet, is None for a file
+    that ends before its first packet does.
     """
 
     def __init__(self, path: str) -> None:
@@ -114,7 +114,10 @@ class PcapFile:
                 self.first = seconds * 1_000_000_000 + fraction * self.header.tick
 
     def chunks(self, size: int = CHUNK, offset: int = HEADER_LENGTH) -> t.Iterator[Chunk]:
-        """Yield the packets from `offset` on, `size` bytes at a time (one packet where that is longer); a packet cut by the end is left out."""
+        """Yield the packets from `offset` on, `size` bytes at a time (one packet where that is longer).
+
+        Leave out a packet that the end of the file cuts. Raise PcapError.
+        """
         if self.header is None:
             return
         record, tick = self.header.record, self.header.tick
@@ -136,7 +139,7 @@ class PcapFile:
                 return
 
     def _walk(self, data: bytes, offset: int, endian: str) -> tuple[int, int, int]:
-        """Count the whole records in `data`, which stands at `offset`: their number, start of the last, end of the last."""
+        """Count the whole records in `data`, which is at `offset` in the file. Return their number, and start and end of the last. Raise PcapError."""
         captured_length = struct.Struct(endian + "8xI").unpack_from
         size = len(data)
         packets = last = end = 0
@@ -155,11 +158,11 @@ class PcapFile:
         try:
             with open(self.path, "rb", buffering=0) as file:
                 data = os.pread(file.fileno(), length, offset)
-                # A running ring empties its oldest file and writes it anew. The start is compared after the read: if it is
-                # still the same, so was what has just been read.
+                # A running ring empties its oldest file and writes it again. Compare the start after the read: if it is still
+                # the same, the data just read was not overwritten.
                 start = os.pread(file.fileno(), len(self._start), 0)
         except FileNotFoundError:
-            start = data = b""  # removed, for the ring to go on
+            start = data = b""  # the ring has removed it
         except OSError as exc:
             raise PcapError(f"{self.path}: cannot be read: {exc.strerror}") from exc
         if start != self._start or len(data) < length:
@@ -168,7 +171,7 @@ class PcapFile:
 
 
 def scan(path: str) -> Extent:
-    """Walk one file and return what it holds; times are those of its first and last packet in file order."""
+    """Read one file. Return the extent of its content; its times are those of the first and the last packet in file order. Raise PcapError."""
     file = PcapFile(path)
     packets, last = 0, None
     size = HEADER_LENGTH if file.header else 0

@@ -21,9 +21,10 @@ from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader im
 
 
 class Ring:
-    """The files that hold packets, in the order of their first packet: once a ring has wrapped, names tell nothing.
+    """The files that hold packets, in the order of their first packet: once a ring has wrapped, the names do not show the order.
 
-    `header` serves all files together and is None when none has one; `first` is the time of the first packet, if any.
+    `header` holds for all files together, and is None when no file has one. `first` is the time of the first packet, None if
+    there is none. The constructor raises PcapError.
     """
 
     def __init__(self, paths: t.Iterable[str]) -> None:
@@ -42,16 +43,16 @@ class Ring:
                 self.header = dataclasses.replace(self.header, snaplen=file.header.snaplen)
 
     def chunks(self, size: int = CHUNK) -> t.Iterator[Chunk]:
-        """Yield all packets, `size` bytes at a time."""
+        """Yield all packets, `size` bytes at a time. Raise PcapError."""
         for file in self.files:
             yield from file.chunks(size)
 
 
 def join_ring(paths: t.Iterable[str], out: t.BinaryIO, linktype: int = LINKTYPE_ETHERNET, snaplen: int = MAXIMUM_SNAPLEN) -> Extent:
-    """Write the files of one segment as one pcap: each packet's bytes as they are, under one global header.
+    """Write the files of one segment as one pcap: the unchanged bytes of each packet, under one global header.
 
-    Files without a packet are skipped, a packet cut by the end of its file is left out. `linktype` and `snaplen` are for
-    a segment of which no file has a header yet. Raises PcapError for input that is no pcap or cannot share one header.
+    Skip files without a packet, and leave out a packet that the end of its file cuts. `linktype` and `snaplen` are for a
+    segment of which no file has a header yet. Raise PcapError for input that is no pcap or cannot share one header.
     """
     ring = Ring(paths)
     header = ring.header or Header(linktype, snaplen)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Control groups of processes: where engines leave the ID of the container that a process belongs to."""
+"""Control groups of processes: runtimes name them after the ID of the container that a process belongs to."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import typing as t
 
 Paths = list[tuple[str, str]]
 
-# Engines name cgroups after the container's ID, at any depth and with any decoration (docker-<id>.scope, :cri-containerd:<id>,
+# Runtimes name cgroups after the container's ID, at any depth and with any decoration (docker-<id>.scope, :cri-containerd:<id>,
 # /kubepods/.../<id>): match the ID, not the place. The scopes of their monitors, libpod-conmon-<id> and crio-conmon-<id>, are not the container's.
 _HEXADECIMAL = re.compile(r"[0-9a-f]{64}")
 _ANYWHERE = r"(?<![0-9a-f])(?<!conmon-){}(?![0-9a-f])"
-# An ID that somebody has chosen (ctr run ... web) could be part of any name: a whole one, or all of it behind a systemd prefix.
+# An ID that a user has chosen (ctr run ... web) could be part of any name: it must be a whole name, or all that follows a systemd prefix.
 _WHOLE = r"(?<![^/])(?:(?:[^/]*:)?{0}|[^/]*(?<!conmon)-{0}\.scope)(?![^/])"
-# What mountinfo shows of a v1 hierarchy beside its controllers or name=... (cgroup1_show_options() of the kernel, and SELinux).
+# Options that mountinfo shows for a v1 hierarchy in addition to its controllers or name=... (cgroup1_show_options() of the kernel, and SELinux).
 _FLAGS = ("rw", "ro", "seclabel", "xattr", "clone_children", "noprefix", "cpuset_v2_mode", "favordynmods")
 
 
 def paths(pid: int) -> Paths:
-    """Pairs of (controllers, path) of a process, see cgroups(7): one per v1 hierarchy, ("", path) for v2; [] when it is gone."""
+    """Return the pairs (controllers, path) of a process, see cgroups(7): one per v1 hierarchy, ("", path) for v2; [] when it is gone."""
     try:
         with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as stream:
             lines = stream.read().splitlines()
@@ -32,7 +32,7 @@ def paths(pid: int) -> Paths:
 
 
 def names(found: Paths, container_id: str) -> bool:
-    """Whether a path is that of a container with this ID, or below it."""
+    """Return whether one of the paths is that of a container with this ID, or below it."""
     naming = _naming(container_id)
     return any(naming.search(path) for _controllers, path in found)
 
@@ -42,8 +42,10 @@ def _naming(container_id: str) -> t.Pattern[str]:
 
 
 def directory(found: Paths, container_id: str) -> str | None:
-    """The folder of the container's own cgroup, where its processes are listed; it comes back under the same path when
-    the container is started again. None where it cannot be seen."""
+    """Return the folder of the container's own cgroup, which lists its processes; None where it cannot be seen.
+
+    When the container is started again, the folder has the same path again.
+    """
     mounts, naming = _mounts(), _naming(container_id)
     for controllers, path in found:
         match = naming.search(path)
@@ -57,7 +59,7 @@ def directory(found: Paths, container_id: str) -> str | None:
 
 
 def processes(folder: str) -> list[int]:
-    """PIDs in a cgroup, oldest number first; [] while it does not exist."""
+    """Return the PIDs in a cgroup, lowest number first; [] while it does not exist."""
     try:
         with open(os.path.join(folder, "cgroup.procs"), encoding="ascii") as stream:
             return sorted(int(line) for line in stream)
@@ -66,7 +68,7 @@ def processes(folder: str) -> list[int]:
 
 
 def _mounts() -> dict[str, str]:
-    """Where each hierarchy is mounted as a whole: controllers as in paths() to mount point."""
+    """Return the mount points of the hierarchies that are mounted as a whole, by their controllers as in paths()."""
     mounts = {}
     with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as stream:
         for line in stream:

@@ -11,11 +11,11 @@ import re
 
 
 def instant(value: str) -> float:
-    """Return the seconds since the epoch of an ISO 8601 time (without a zone: UTC) or of such a number. Raise ValueError."""
+    """Return seconds since the epoch, from an ISO 8601 time (without a zone: UTC) or from that number as text. Raise ValueError."""
     try:
         seconds = float(value)
     except ValueError:
-        # fromisoformat learnt the Z of UTC only in Python 3.11.
+        # fromisoformat takes the Z of UTC only since Python 3.11.
         moment = datetime.datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", value.strip()))
         return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp()
     if not math.isfinite(seconds):  # float() also takes nan and inf

@@ -18,10 +18,10 @@ _ROOM = "look at the free room, the mount and the permissions there"
 
 
 def replace(path: str, content: bytes) -> None:
-    """Replaces a file (0600): a reader sees the old or the new one, whenever the writer is killed. Raises StorageError."""
+    """Replace a file (0600): a reader sees the old or the new one, whenever the writer is killed. Raise StorageError."""
     with refused_as(StorageError, f"{path} cannot be written", _ROOM):
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(path + ".new")  # of a killed writer
+            os.unlink(path + ".new")  # left by a killed writer
         with open(os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb") as stream:
             stream.write(content)
             stream.flush()
@@ -30,22 +30,22 @@ def replace(path: str, content: bytes) -> None:
 
 
 def remove(path: str) -> None:
-    """Removes a file that may be there, and what a killed writer of it left. Raises StorageError."""
+    """Remove a file, if it exists, and the file that a killed writer of it left. Raise StorageError."""
     for name in (path, path + ".new"):
         with refused_as(StorageError, f"{name} cannot be removed", _ROOM), contextlib.suppress(FileNotFoundError):
             os.unlink(name)
 
 
 def replace_json(path: str, state: t.Mapping[str, t.Any]) -> None:
-    """Replaces a file by what json.load() reads as state. Raises StorageError."""
+    """Replace a file by the JSON of state. Raise StorageError."""
     replace(path, json.dumps(state, indent=1).encode())
 
 
 @contextlib.contextmanager
 def held(folder: str, patience: float, busy: Exception) -> t.Iterator[None]:
-    """Holds a folder alone, and makes it (0700) where it is not there. Raises busy after so many seconds, StorageError.
+    """Lock a folder for the block, and make it (0700) where it is missing. Raise busy after patience seconds, StorageError.
 
-    The one who held it before may have removed it: then the lock is on a folder that nobody finds any more, and is taken on the new one.
+    The previous holder of the lock may have removed the folder. Then the lock is on a folder that has no path any more: take it on the new folder.
     """
     deadline = time.monotonic() + patience
     while True:
@@ -62,14 +62,14 @@ def held(folder: str, patience: float, busy: Exception) -> t.Iterator[None]:
 def _made(folder: str) -> int:
     with refused_as(StorageError, f"The folder {folder} cannot be made or opened", _ROOM):
         while True:
-            # Whoever removes a folder removes the one above it too, if it is empty, perhaps just now.
+            # Another task that removes a folder also removes the folder above it, if that is empty. It may do so just now.
             with contextlib.suppress(FileNotFoundError):
                 os.makedirs(folder, mode=0o700, exist_ok=True)
                 return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def same(fd: int, path: str) -> bool:
-    """Whether a path leads to what is open."""
+    """Return whether a path leads to the open file or folder."""
     try:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:
@@ -77,7 +77,7 @@ def same(fd: int, path: str) -> bool:
 
 
 def lock(fd: int, deadline: float, busy: Exception) -> None:
-    """Locks an open folder; a killed task leaves no such lock behind. Raises busy at the deadline, by the monotonic clock."""
+    """Lock an open folder. A killed task leaves no such lock behind. Raise busy at the deadline, by the monotonic clock."""
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

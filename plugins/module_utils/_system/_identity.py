@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whose a process is: what must hold of one before it is taken for a container's."""
+"""The identity of a container: the conditions that a process must meet to count as the container's."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _RECORDED = {"state.json": ("init_process_pid", "init_process_start"), "status":
 class Identity:
     """A container as the kernel shows it.
 
-    id is what its cgroup is named after. records are files in which the OCI runtime may have recorded its process, for
-    containers that have no cgroup of their own (rootless ones without delegation). owner is the user who must own the
-    process's user namespace, for what that user alone has told us of. isolated: it has a network namespace of its own,
-    so that a process in the host's is another's (an engine's monitor carries the container's ID too). pid_file is where
-    its engine writes the PID whenever it starts it.
+    id is the ID after which its cgroup is named. records are files in which the OCI runtime may have recorded its process,
+    for containers that have no cgroup of their own (rootless ones without delegation). owner is the UID of the user who must
+    own the process's user namespace, for a container that only that user's own files describe. isolated is whether it has a
+    network namespace of its own: then a process in the host's is not the container's (a runtime's monitor carries the
+    container's ID, too). pid_file is the file into which its runtime writes the PID at each start.
     """
 
     id: str
@@ -35,7 +35,7 @@ class Identity:
     pid_file: str | None = None
 
     def doubt(self, pid: int, started: int, cgroups: _cgroup.Paths, host: bool) -> str | None:
-        """Why this process cannot be the container's; None when it is. host: it is in the host's network namespace."""
+        """Return why this process cannot be the container's; None when it is. host is whether it is in the host's network namespace."""
         if not _cgroup.names(cgroups, self.id) and (pid, started) not in self._recorded():
             return "its cgroup names another"
         if self.owner is not None and _owner(pid) != self.owner:
@@ -55,7 +55,7 @@ class Identity:
 
 
 def _owner(pid: int) -> int | None:
-    """The user who made the user namespace of a process, see ioctl_ns(2)."""
+    """Return the UID of the user who made the user namespace of a process, see ioctl_ns(2); None when it cannot be read."""
     try:
         fd = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Being told of files that are made in a folder, see inotify(7)."""
+"""Notification of new files in a folder, see inotify(7)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class NewFiles:
-    """A descriptor (fd) that is readable when files have been made in a folder. Raises NettapError where the kernel's limits forbid it."""
+    """A descriptor (fd) that is readable when files have been made in a folder. The constructor raises NettapError at the kernel's limits."""
 
     def __init__(self, folder: str) -> None:
         with refused_as(NettapError, f"New files in {folder} cannot be watched for",
@@ -33,7 +33,7 @@ class NewFiles:
                 raise
 
     def names(self) -> list[str]:
-        """The names of files made since the last call, in order."""
+        """Return the names of the files made since the last call, in order."""
         found = []
         data = os.read(self.fd, 1 << 16)
         while data:

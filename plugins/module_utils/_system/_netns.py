@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Network namespaces: opening them with proof of whose they are, and entering them."""
+"""Network namespaces: opening them with proof of their owner, and entering them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def host_path() -> str:
-    """Path of the host's own network namespace: that of init, or ours where a sandbox hides init from root."""
+    """Return the path of the host's own network namespace: that of init, or ours where a sandbox hides init from root."""
     try:
         os.stat("/proc/1/ns/net")
     except PermissionError:
@@ -31,7 +31,7 @@ def host_path() -> str:
 
 @contextlib.contextmanager
 def host() -> t.Iterator[int]:
-    """A descriptor of the host's own network namespace, for the block. Raises NamespaceError."""
+    """Open the host's own network namespace for the block. Yield its descriptor. Raise NamespaceError."""
     with refused_as(NamespaceError, "The host's network namespace cannot be opened", _ROOT):
         fd = os.open(host_path(), os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -41,10 +41,10 @@ def host() -> t.Iterator[int]:
 
 
 class Namespace:
-    """An open network namespace: the descriptor pins it, so that what was verified is what gets entered.
+    """An open network namespace. The descriptor pins it, so that the verified namespace is the one that is entered.
 
-    Attributes: fd, inode (number of the namespace), path (how it was reached), host (is it the host's own),
-    pid, started (clock ticks since boot), pidfd and cgroups of the process it belongs to; None and [] for a bare path.
+    Attributes: fd, inode (number of the namespace), path (how it was reached), host (whether it is the host's own). Of the
+    process that it belongs to: pid, started (clock ticks since boot), pidfd and cgroups; None and [] for a bare path.
     """
 
     def __init__(self, fd: int, path: str, pid: int | None = None, started: int | None = None, pidfd: int | None = None,
@@ -60,20 +60,23 @@ class Namespace:
             self.host = self.inode == os.stat(host_path()).st_ino
 
     def close(self) -> None:
-        """Closes the descriptors."""
+        """Close the descriptors."""
         os.close(self.fd)
         if self.pidfd is not None:
             os.close(self.pidfd)
 
     def other(self, kind: str) -> int:
-        """Descriptor of another namespace (mnt, uts, ipc, pid, user, cgroup) of the same process; the caller closes it."""
+        """Return a descriptor of another namespace (mnt, uts, ipc, pid, user, cgroup) of the same process. The caller closes it.
+
+        Raise NamespaceError.
+        """
         if self.pid is None or self.pidfd is None:
             raise NamespaceError(f"{self.path} names a network namespace only: it has no {kind} namespace to enter.")
         fd = None
         refusals = refused_as(NamespaceError, f"The {kind} namespace of process {self.pid} cannot be opened", _ROOT)
         with refusals, contextlib.suppress(FileNotFoundError, ProcessLookupError):
             fd = os.open(f"/proc/{self.pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
-        if fd is not None and not _process.has_ended(self.pidfd):  # else the PID may have been another process's while we opened
+        if fd is not None and not _process.has_ended(self.pidfd):  # else we may have opened that of another process with the same PID
             return fd
         if fd is not None:
             os.close(fd)
@@ -81,11 +84,11 @@ class Namespace:
 
 
 def open_process(pid: int, identity: Identity | None = None) -> Namespace:
-    """Opens the network namespace of a process.
+    """Open the network namespace of a process.
 
-    The process is held by a pidfd before anything is read of it and must still run after, so all was of one process.
-    With an identity it must be that container's: a PID that another process has taken over is refused, and an engine's monitor.
-    Raises NamespaceError.
+    A pidfd holds the process before anything about it is read, and the process must still run afterwards: so all was read of one
+    process. With an identity, the process must be that container's: refuse another process that has its PID by now, and the
+    monitor of a runtime. Raise NamespaceError.
     """
     with contextlib.ExitStack() as undo:
         try:
@@ -113,7 +116,7 @@ def open_process(pid: int, identity: Identity | None = None) -> Namespace:
 
 
 def open_path(name: str) -> Namespace:
-    """Opens a named namespace (ip-netns(8)) or a path to one. Raises NamespaceError."""
+    """Open a namespace by its name (ip-netns(8)) or by a path to it. Raise NamespaceError."""
     path = name if "/" in name else os.path.join(NAMED, name)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -123,7 +126,7 @@ def open_path(name: str) -> Namespace:
     except OSError as error:
         raise NamespaceError(f"The network namespace {path} cannot be opened: {error.strerror}.") from error
     try:
-        with entered(fd):  # the kernel refuses what is no network namespace
+        with entered(fd):  # the kernel refuses any file that is no network namespace
             pass
     except NamespaceError:
         os.close(fd)
@@ -132,7 +135,7 @@ def open_path(name: str) -> Namespace:
 
 
 def leads_to(path: str, inode: int) -> bool:
-    """Whether a path leads to the namespace of that inode number. Raises NamespaceError."""
+    """Return whether a path leads to the namespace of that inode number. Raise NamespaceError."""
     refusals = refused_as(NamespaceError, f"{path} cannot be looked at", _ROOT)
     with refusals, contextlib.suppress(FileNotFoundError, NotADirectoryError, ProcessLookupError):
         return os.stat(path).st_ino == inode
@@ -140,10 +143,10 @@ def leads_to(path: str, inode: int) -> bool:
 
 
 def processes(inode: int) -> list[int]:
-    """PIDs of the processes in the network namespace of that inode number."""
+    """Return the PIDs of the processes in the network namespace of that inode number."""
     found = []
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
-        with contextlib.suppress(OSError):  # it may end while we look
+        with contextlib.suppress(OSError):  # the process may end while we look
             if os.stat(f"/proc/{pid}/ns/net").st_ino == inode:
                 found.append(pid)
     return found
@@ -151,9 +154,10 @@ def processes(inode: int) -> list[int]:
 
 @contextlib.contextmanager
 def entered(fd: int) -> t.Iterator[None]:
-    """Runs the block in the network namespace of fd: sockets opened and processes started in it stay there.
+    """Run the block in the network namespace of fd. Sockets opened and processes started in the block stay there.
 
-    Only the calling thread moves. /sys keeps showing the links of the namespace it was mounted in: ask netlink instead.
+    Only the calling thread moves. /sys keeps showing the links of the namespace in which it was mounted: ask netlink instead.
+    Raise NamespaceError.
     """
     with refused_as(NamespaceError, "The own network namespace cannot be opened, so no other is entered", _ROOT):
         own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -168,7 +172,7 @@ def entered(fd: int) -> t.Iterator[None]:
 
 
 def _setns(fd: int) -> None:
-    """See setns(2); os.setns only came with Python 3.12. Raises NamespaceError."""
+    """Enter a network namespace, see setns(2); os.setns only came with Python 3.12. Raise NamespaceError."""
     if _LIBC.setns(fd, CLONE_NEWNET) != 0:
         error = ctypes.get_errno()
         raise NamespaceError(f"The network namespace {os.readlink(f'/proc/self/fd/{fd}')} cannot be entered: {os.strerror(error)}.")

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Identity of processes: a PID alone is reused; a PID with its start time, held by a pidfd, is not."""
+"""The identity of processes: a PID alone may be reused; a PID with its start time, held by a pidfd, is not."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PIDFD_THREAD = os.O_EXCL  # linux/pidfd.h
 
 
 def start_time(pid: int) -> int | None:
-    """Start time of a process in clock ticks since boot (field 22 of proc(5) stat); None when it is gone or a zombie."""
+    """Return the start time of a process in clock ticks since boot (field 22 of proc(5) stat); None when it is gone or a zombie."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
-            # The command name, in parentheses, may itself hold spaces and parentheses.
+            # The command name is in parentheses, and may itself hold spaces and parentheses.
             fields = stream.read().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
@@ -29,9 +29,9 @@ def start_time(pid: int) -> int | None:
 
 
 def pidfd_open(pid: int) -> int:
-    """A pidfd (readable once the process ends), see pidfd_open(2).
+    """Return a pidfd, which is readable once the process has ended, see pidfd_open(2).
 
-    Raises ProcessLookupError when it is gone, PermissionError, DependencyError, NettapError.
+    Raise ProcessLookupError when the process is gone, PermissionError, DependencyError, NettapError.
     """
     try:
         return os.pidfd_open(pid)
@@ -40,7 +40,7 @@ def pidfd_open(pid: int) -> int:
     except OSError as error:
         if isinstance(error, (ProcessLookupError, PermissionError)):
             raise
-        if error.errno in (errno.EINVAL, errno.ENOENT):  # negative, or a thread's; which error it is depends on the kernel
+        if error.errno in (errno.EINVAL, errno.ENOENT):  # the number is negative or a thread's; the error depends on the kernel
             raise ProcessLookupError(errno.ESRCH, f"{pid} is no process's PID") from error
         if error.errno == errno.ENOSYS:
             raise DependencyError(f"The kernel cannot open a pidfd ({error.strerror}); Linux 5.3 or newer is needed.") from error
@@ -48,18 +48,18 @@ def pidfd_open(pid: int) -> int:
 
 
 def thread_pidfds(pid: int) -> list[int]:
-    """Pidfds of a process's threads but the first, each readable once that thread ends; the caller closes them. None before Linux 6.9."""
+    """Return pidfds of all threads of a process but the first; [] before Linux 6.9. Each is readable once its thread has ended. The caller closes them."""
     found: list[int] = []
-    with contextlib.suppress(OSError):  # gone
+    with contextlib.suppress(OSError):  # the process is gone
         for entry in os.listdir(f"/proc/{pid}/task"):
             if int(entry) != pid:
-                with contextlib.suppress(OSError):  # gone, or an older kernel
+                with contextlib.suppress(OSError):  # the thread is gone, or the kernel is older
                     found.append(os.pidfd_open(int(entry), _PIDFD_THREAD))
     return found
 
 
 def killed(pid: int) -> bool:
-    """Whether a signal has ended the process, though all of it may not have gone yet (field 52 of proc(5) stat: exit_code)."""
+    """Return whether a signal has ended the process, although parts of it may still exist (field 52 of proc(5) stat: exit_code)."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
             return stream.read().rpartition(")")[2].split()[49] != "0"
@@ -68,7 +68,7 @@ def killed(pid: int) -> bool:
 
 
 def asleep(pid: int) -> bool:
-    """Whether a process waits for an event, and neither for a processor nor the disk (field 3 of proc(5) stat: S); False when it is gone."""
+    """Return whether a process waits for an event, and not for a processor or the disk (field 3 of proc(5) stat: S); False when it is gone."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
             return stream.read().rpartition(")")[2].split()[0] == "S"
@@ -77,7 +77,7 @@ def asleep(pid: int) -> bool:
 
 
 def has_ended(pidfd: int, timeout: float | None = 0.0) -> bool:
-    """Waits up to timeout seconds (None: as long as it takes) for the process behind pidfd to end."""
+    """Wait up to timeout seconds (None: as long as it takes) for the process behind pidfd to end. Return whether it has ended."""
     poller = select.poll()  # select() cannot take descriptors above 1023
     poller.register(pidfd, select.POLLIN)
     return bool(poller.poll(None if timeout is None else timeout * 1000))
@@ -85,22 +85,22 @@ def has_ended(pidfd: int, timeout: float | None = 0.0) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Process:
-    """A process of which PID and start time are recorded: signalled only while it is still that one."""
+    """A process recorded by PID and start time. It is signalled only while the PID still belongs to it."""
 
     pid: int
     started: int
 
     @classmethod
     def own(cls) -> Process:
-        """Return the process that this is."""
+        """Return the calling process."""
         return cls(os.getpid(), start_time(os.getpid()) or 0)
 
     def alive(self) -> bool:
-        """Whether this very process still runs."""
+        """Return whether this very process still runs."""
         return start_time(self.pid) == self.started
 
     def open(self) -> int | None:
-        """A pidfd of this very process, which the caller closes; None when it has ended. Raises NettapError."""
+        """Return a pidfd of this very process, which the caller closes; None when it has ended. Raise NettapError."""
         try:
             pidfd = pidfd_open(self.pid)
         except ProcessLookupError:
@@ -113,7 +113,7 @@ class Process:
         return None
 
     def send(self, number: int) -> bool:
-        """Sends a signal; False when the process has ended. Raises NettapError."""
+        """Send a signal. Return False when the process has ended. Raise NettapError."""
         pidfd = self.open()
         if pidfd is None:
             return False
@@ -128,7 +128,7 @@ class Process:
             os.close(pidfd)
 
     def wait(self, timeout: float | None) -> bool:
-        """Waits up to timeout seconds (None: as long as it takes) for the end; True when it has come. Raises NettapError."""
+        """Wait up to timeout seconds (None: as long as it takes) for the process to end. Return whether it has ended. Raise NettapError."""
         pidfd = self.open()
         if pidfd is None:
             return True

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reading of what another user may have put there: no device is opened, no pipe or endless file keeps or fills us."""
+"""Reading files that another user may have planted: no device is opened, no pipe makes us wait, and no endless file fills our memory."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import stat
 import time
 import typing as t
 
-_LARGEST = 16 << 20  # bytes; a large OCI bundle has some 100 KiB
+_LARGEST = 16 << 20  # bytes; the config.json of a large OCI bundle has some 100 KiB
 LARGEST_PID = 1 << 22  # PID_MAX_LIMIT, linux/threads.h
-_MEMORY = 1 << 30  # bytes of address space of a process that reads for us
-_SECONDS = 10  # that it has
+_MEMORY = 1 << 30  # bytes of address space for a process that reads for us
+_SECONDS = 10  # seconds for such a process
 
 
 def content(path: str, owner: int | None = None) -> bytes:
-    """What is in a regular file, of that owner if one is given. Raises OSError, also for one that is none or is too large."""
-    # Looked at before it is opened: to open a device can be enough to set it going.
+    """Return the content of a regular file. Raise OSError, also when it is no regular file, too large, or not that owner's if one is given."""
+    # Look at the file before opening it: opening a device can be enough to start it.
     place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         figures = os.fstat(place)
@@ -37,7 +37,7 @@ def content(path: str, owner: int | None = None) -> bytes:
 
 
 def json_object(path: str, owner: int | None = None) -> dict[str, t.Any]:
-    """The JSON object in a file, of that owner if one is given; {} where there is none."""
+    """Return the JSON object in a file; {} where there is none, or the file is not that owner's if one is given."""
     try:
         found = json.loads(content(path, owner))
     except (OSError, ValueError, RecursionError):
@@ -46,7 +46,7 @@ def json_object(path: str, owner: int | None = None) -> dict[str, t.Any]:
 
 
 def pid(path: str, owner: int | None = None) -> int:
-    """The PID in a PID file, of that owner if one is given; 0 where there is none."""
+    """Return the PID in a PID file; 0 where there is none, or the file is not that owner's if one is given."""
     try:
         found = int(content(path, owner))
     except (OSError, ValueError):
@@ -55,9 +55,9 @@ def pid(path: str, owner: int | None = None) -> int:
 
 
 def asked_as(uid: int, work: t.Callable[[], t.Any]) -> t.Any:
-    """What work returns (anything that JSON has), in a process of that user's and with little time and memory.
+    """Call work in a process of that user, with little time and memory. Return its result, which JSON must be able to hold.
 
-    For libraries that read what the user can write: nothing in it leads where the user could not go. Raises OSError.
+    This is for libraries that read files that the user can write: no such file leads where the user could not go. Raise OSError.
     """
     group = pwd.getpwuid(uid).pw_gid
     reading, writing = os.pipe()
@@ -73,7 +73,7 @@ def asked_as(uid: int, work: t.Callable[[], t.Any]) -> t.Any:
             with open(writing, "w", encoding="utf-8") as stream:
                 json.dump(work(), stream)
             os._exit(0)
-        finally:  # whatever it raises is not the caller's
+        finally:  # an exception of work must not reach the caller's code in this process
             os._exit(1)
     os.close(writing)
     answer = b""
@@ -81,8 +81,8 @@ def asked_as(uid: int, work: t.Callable[[], t.Any]) -> t.Any:
         answer = _received(reading)
     finally:
         os.close(reading)
-        os.kill(child, signal.SIGKILL)  # ours until it is waited for
-        os.waitpid(child, 0 if answer else os.WNOHANG)  # what the kernel keeps busy, with a network's file system say, goes when we go
+        os.kill(child, signal.SIGKILL)  # the PID is the child's until we wait for it
+        os.waitpid(child, 0 if answer else os.WNOHANG)  # a child stuck in the kernel (a network file system) goes when we go
     try:
         return json.loads(answer)
     except ValueError as error:
@@ -90,7 +90,7 @@ def asked_as(uid: int, work: t.Callable[[], t.Any]) -> t.Any:
 
 
 def _received(fd: int) -> bytes:
-    """What comes until the end, or until it is too late or too much."""
+    """Return the data up to its end; b"" when it takes too long or is too large."""
     deadline = time.monotonic() + _SECONDS
     found = bytearray()
     poller = select.poll()

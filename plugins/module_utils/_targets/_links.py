@@ -13,17 +13,17 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import D
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
 Link = dict[str, t.Any]
-# Kinds that come in pairs: IFLA_LINK of the one end is the number of the other. netkit came with Linux 6.7.
+# Kinds of links that exist in pairs: IFLA_LINK of one end is the ifindex of the other. netkit came with Linux 6.7.
 PAIRS = ("veth", "netkit")
 _RTM_GETNSID = 90  # linux/rtnetlink.h
 
 
 def interfaces(namespaces: t.Sequence[_netns.Namespace]) -> list[list[Link]]:
-    """The interfaces of each namespace, as container_network_info returns them.
+    """Return the interfaces of each namespace, as container_network_info returns them.
 
-    host_peer comes from IFLA_LINK and IFLA_LINK_NETNSID (linux/if_link.h): the peer's ifindex counts only in the
+    host_peer comes from IFLA_LINK and IFLA_LINK_NETNSID (linux/if_link.h). The peer's ifindex is valid only in the
     namespace that the netnsid names, and only for PAIRS (macvlan and ipvlan show their parent there).
-    Raises DependencyError, NamespaceError.
+    Raise DependencyError, NamespaceError.
     """
     with _Host() as host:
         return [_interfaces(namespace, host) for namespace in namespaces]
@@ -33,7 +33,7 @@ def _interfaces(namespace: _netns.Namespace, host: _Host) -> list[Link]:
     with connect(namespace.fd) as netlink:
         addresses: dict[int, list[str]] = {}
         for message in netlink.get_addr():
-            # Of a point-to-point address IFA_ADDRESS is the other side; IFA_LOCAL (IPv4 only, else absent) is ours.
+            # In a point-to-point address, IFA_ADDRESS is the other side's, and IFA_LOCAL (IPv4 only, else absent) is ours.
             address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
             addresses.setdefault(message["index"], []).append(f"{address}/{message['prefixlen']}")
         found = []
@@ -50,10 +50,10 @@ def _interfaces(namespace: _netns.Namespace, host: _Host) -> list[Link]:
 
 
 def _netnsid(netlink: t.Any, fd: int) -> int:
-    """The number by which the namespace of the socket knows the namespace behind fd; -1 if it does not know it."""
+    """Return the number by which the namespace of the socket knows the namespace behind fd; -1 if it does not know it."""
     if hasattr(netlink, "get_netnsid"):
         return t.cast("int", netlink.get_netnsid(fd=fd)["nsid"])
-    # pyroute2 before 0.6.5, as in Debian 11, EPEL 9 and Ubuntu 22.04: it knows the message, but no method sends it.
+    # pyroute2 before 0.6.5, as in Debian 11, EPEL 9 and Ubuntu 22.04, knows the message but has no method that sends it.
     from pyroute2.netlink import NLM_F_REQUEST
     from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
@@ -93,7 +93,7 @@ class _Host:
         self._stack.close()
 
     def peer(self, link: Link) -> dict[str, t.Any] | None:
-        """The host's end of a pair whose netnsid is the host's; it must point back."""
+        """Return the host's end of a pair whose netnsid is the host's; None unless that end points back."""
         if self._links is None:
             with connect(self.fd) as netlink:
                 self._links = {message["index"]: (_describe(message), message.get_attr("IFLA_MASTER")) for message in netlink.get_links()}
@@ -106,9 +106,9 @@ class _Host:
 
 @contextlib.contextmanager
 def connect(fd: int) -> t.Iterator[t.Any]:
-    """A netlink socket in the namespace of fd, for the block; it stays there when we have left. Raises DependencyError, NamespaceError."""
+    """Open a netlink socket in the namespace of fd, for the block. It stays in that namespace after we have left. Raise DependencyError, NamespaceError."""
     try:
-        from pyroute2 import IPRoute, NetlinkError  # 0.10 to 0.15 s: only paid where links are asked for
+        from pyroute2 import IPRoute, NetlinkError  # takes 0.10 to 0.15 s, so it is imported only where links are read
     except ImportError as error:
         raise DependencyError(f"pyroute2 (python3-pyroute2, or pip install pyroute2) is missing on the host: {error}.") from error
     try:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Target options to open, verified network namespaces: the start of every module's way of the data."""
+"""Targets: from the target options to open, verified network namespaces. Every module starts here."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _TRIES = 5  # looks at a container that keeps restarting
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A container (or a process or namespace that no engine knows) and its open network namespace."""
+    """A container (or a process or namespace that no runtime knows) and its open network namespace."""
 
     container: Container
     namespace: _netns.Namespace
 
     @property
     def host_network(self) -> bool:
-        """Whether it shares the host's network namespace."""
+        """Return whether the target shares the host's network namespace."""
         return self.namespace.host
 
     def describe(self) -> dict[str, t.Any]:
-        """The fields that every module returns of a target."""
+        """Return the fields that every module returns for a target."""
         return {
             "runtime": self.container.runtime,
             "id": self.container.id,
@@ -51,9 +51,9 @@ class Target:
 
 @contextlib.contextmanager
 def resolved(options: t.Mapping[str, t.Any]) -> t.Iterator[list[Target]]:
-    """The targets that the options name, in the order of their names, open for the length of the block.
+    """Yield the targets that the options name, in the order of their names, open for the block.
 
-    options holds the keys of _arguments._target.TARGET. Raises TargetError, EngineError or NamespaceError.
+    options holds the keys of _arguments._target.TARGET. Raise TargetError, EngineError or NamespaceError.
     """
     with contextlib.ExitStack() as stack:
         targets = []
@@ -77,10 +77,10 @@ def _open_all(options: t.Mapping[str, t.Any]) -> t.Iterator[Target]:
 
 
 def _open_unknown(options: t.Mapping[str, t.Any]) -> Target:
-    """What no engine knows."""
+    """Open the namespace or process that the options name, which no runtime has to know. Raise NamespaceError."""
     if options.get("netns"):
         namespace = _netns.open_path(options["netns"])
-        # The path is the identity: the same name again is the same target.
+        # The path is the identity: a namespace of the same name, made again, is the same target.
         return Target(Container(runtime="netns", id=options["netns"], name=options["netns"].rpartition("/")[2]), namespace)
     namespace = _netns.open_process(options["pid"])
     return Target(Container(runtime="process", id=f"{namespace.pid}-{namespace.started}", name=f"pid-{namespace.pid}", pid=options["pid"]), namespace)
@@ -105,8 +105,10 @@ def _open_containers(options: t.Mapping[str, t.Any]) -> t.Iterator[Target]:
 
 
 def _unique(known: t.Sequence[tuple[Runtime, Container]]) -> list[tuple[Runtime, Container]]:
-    """Each ID once: an engine may be asked in two ways (Podman over a Docker socket too). What a user has told comes last,
-    so that nobody hides another's container by claiming its ID."""
+    """Return each ID once: a runtime may be found in two ways (Podman also over a Docker socket).
+
+    Containers that only a user's own files describe come last, so that no user hides another's container by claiming its ID.
+    """
     found: dict[str, tuple[Runtime, Container]] = {}
     for entry in sorted(known, key=lambda entry: entry[1].told_by_user):
         found.setdefault(entry[1].id, entry)
@@ -114,7 +116,10 @@ def _unique(known: t.Sequence[tuple[Runtime, Container]]) -> list[tuple[Runtime,
 
 
 def _open_container(engine: Runtime, container: Container, named: bool) -> Target | None:
-    """Opens one container. One that stops between look-up and entry is an error if it was named, else it is simply not running."""
+    """Open one container. If it stops between look-up and entry, raise TargetError if it was named, else return None: it does not run.
+
+    Raise EngineError, NamespaceError.
+    """
     problem: NamespaceError | None = None
     for _try in range(_TRIES):
         found = engine.inspect(container)
@@ -127,7 +132,7 @@ def _open_container(engine: Runtime, container: Container, named: bool) -> Targe
             again = engine.inspect(container)
             if again is None or not again.running:
                 break
-            # It runs, and yet cannot be entered: that must be known, unless a user has but claimed it.
+            # The container runs, and yet cannot be entered. The user must learn of that, unless only another user's files claim the container.
             if found is not None and again.pid == found.pid and (named or not container.told_by_user):
                 raise
     if named:
@@ -137,11 +142,11 @@ def _open_container(engine: Runtime, container: Container, named: bool) -> Targe
 
 
 def select(containers: t.Sequence[Container], options: t.Mapping[str, t.Any]) -> dict[tuple[str, str], bool]:
-    """Which containers the options choose: (runtime, id) to whether it was named (not just matched by a glob or labels).
+    """Return the containers that the options choose: (runtime, id) to whether it was named (not only matched by a glob or labels).
 
-    Pure: options as in resolved(). Raises TargetError that names what was looked for, where, and the nearest names.
+    This function is pure. options are as in resolved(). Raise TargetError with the name looked for, the host, and the nearest names.
     """
-    # Labels are text in every engine; YAML has made true and 2 of some.
+    # Labels are text in every runtime. YAML may have made a boolean or a number of one.
     labels = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in (options.get("labels") or {}).items()}
     chosen: dict[tuple[str, str], bool] = {}
     pods = options.get("pod")
@@ -160,9 +165,10 @@ def select(containers: t.Sequence[Container], options: t.Mapping[str, t.Any]) ->
 
 
 def _match(pattern: str, containers: t.Sequence[Container]) -> tuple[list[Container], bool]:
-    """Name before ID before unique ID prefix before glob, as engines do.
+    """Return the containers that match a pattern, and whether it names them: by name, else by ID, else by unique ID prefix, else by glob.
 
-    What a user alone has told of is asked last, for a user may name a container as somebody else's is named.
+    Runtimes follow this order, too. Containers that only a user's own files describe are looked at last, because a user
+    may give a container the name of another user's. Raise TargetError for a prefix of several IDs.
     """
     trusted = [container for container in containers if not container.told_by_user]
     for some in (trusted, containers):
@@ -178,13 +184,16 @@ def _match(pattern: str, containers: t.Sequence[Container]) -> tuple[list[Contai
         if prefixed:
             return prefixed, True
     if any(character in pattern for character in _GLOB):
-        # A sandbox is no container that anybody has asked for: it has the network of the others of its pod.
+        # A glob does not mean a sandbox: its network is that of the other containers of its pod.
         return [container for container in containers if fnmatch.fnmatchcase(container.name, pattern) and not container.sandbox], False
     return [], True
 
 
 def _match_pod(pattern: str, containers: t.Sequence[Container]) -> tuple[list[Container], bool]:
-    """NAMESPACE/NAME is all of a pod, NAMESPACE/NAME/CONTAINER one of it; each part may be a glob. A user's pod does not join another's of that name."""
+    """Return the containers that match NAMESPACE/NAME (all of a pod) or NAMESPACE/NAME/CONTAINER (one of it), and whether it has no glob.
+
+    Each part may be a glob. A pod that only a user's own files describe does not join another pod of that name. Raise TargetError.
+    """
     parts = pattern.split("/")
     if len(parts) not in (2, 3) or not all(parts):
         raise TargetError(f"{pattern!r} names no pod: give NAMESPACE/NAME or NAMESPACE/NAME/CONTAINER.")
@@ -199,7 +208,10 @@ def _match_pod(pattern: str, containers: t.Sequence[Container]) -> tuple[list[Co
 
 
 def _holders(running: t.Sequence[Container]) -> list[Container]:
-    """One container of each pod, whose namespace is that of them all: its sandbox, which stays when others restart. CRI-O may have no process for it."""
+    """Return one container of each pod, whose namespace is that of all its containers.
+
+    This is the pod's sandbox, which stays when others restart. CRI-O may have no process for it: then it is another container.
+    """
     found: dict[tuple[str, str | None], Container] = {}
     for container in sorted(running, key=lambda container: (not container.sandbox, container.name, container.id)):
         found.setdefault((container.runtime, container.pod), container)
@@ -220,5 +232,5 @@ def _nothing(pattern: str, labels: t.Mapping[str, str], containers: t.Sequence[C
 
 
 def _unprivileged() -> str:
-    """What somebody may have forgotten who finds nothing."""
+    """Return a hint at missing root rights for a user whose look-up found nothing; "" for root."""
     return " Only root sees the containers of Podman, containerd and CRI-O: use become: true." if os.geteuid() else ""

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the action plugins that ask the Kubernetes API share: they do so through the modules of kubernetes.core."""
+"""The base of the action plugins that ask the Kubernetes API, through the modules of kubernetes.core."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes impo
 
 
 class _TimedOut(Exception):
-    """An API that took our connection, or not even that, and did not answer."""
+    """The lack of an answer from the API in time, whether or not it accepted our connection."""
 
 
 class KubernetesAction(ActionBase):  # type: ignore[misc]  # Ansible ships no types
-    """Runs in a worker process of the controller, which is where the API is asked."""
+    """An action that asks the API, in a worker process of the controller."""
 
     _requires_connection = True
     _supports_async = False
@@ -31,7 +31,10 @@ class KubernetesAction(ActionBase):  # type: ignore[misc]  # Ansible ships no ty
     task_vars: dict[str, t.Any]
 
     def ask(self, module: str, doing: str, right: str, **args: t.Any) -> dict[str, t.Any]:
-        """Runs a module of kubernetes.core; what fails becomes one sentence of what it was `doing` and which `right` that takes."""
+        """Run a module of kubernetes.core. Return its result.
+
+        Raise AnsibleActionFail with one sentence, which names what the module was `doing` and which `right` that needs.
+        """
         args = {**self.access(), **args}
         try:
             with self.in_time(doing, len(args.get("definition", []))):
@@ -49,16 +52,16 @@ class KubernetesAction(ActionBase):  # type: ignore[misc]  # Ansible ships no ty
         raise AnsibleActionFail(_pods.explain(result, doing, right))
 
     def access(self) -> dict[str, str]:
-        """The options kubeconfig and context, as far as they are given."""
+        """Return the options kubeconfig and context, where they are given."""
         given = {name: self._task.args[name] for name in ("kubeconfig", "context") if self._task.args.get(name)}
         if "kubeconfig" in given:
-            # As for kubectl, from the folder that the user is in: kubernetes.core looks into those of roles and playbooks.
+            # As kubectl does, start from the user's current folder: kubernetes.core looks into those of roles and playbooks.
             given["kubeconfig"] = os.path.abspath(os.path.expanduser(given["kubeconfig"]))
         return given
 
     @contextlib.contextmanager
     def in_time(self, doing: str, objects: int = 1) -> t.Iterator[None]:
-        """Fails when what asks the API in the block takes longer than api_timeout for each of the objects."""
+        """Limit the questions to the API in the block to api_timeout (seconds) for each of the objects. Raise AnsibleActionFail at the limit."""
         seconds = int(self._task.args.get("api_timeout") or KUBERNETES["api_timeout"]["default"]) * max(1, objects)
         try:
             with _at_most(seconds):
@@ -69,21 +72,24 @@ class KubernetesAction(ActionBase):  # type: ignore[misc]  # Ansible ships no ty
             ) from None
 
     def pods(self, doing: str, namespace: str | None = None, labels: t.Sequence[str] = (), fields: t.Sequence[str] = ()) -> list[dict[str, t.Any]]:
-        """Pods of a namespace, or of all."""
+        """Return the pods of a namespace, or of all namespaces, that match the labels and fields. Raise AnsibleActionFail."""
         asked = {"kind": "Pod", "namespace": namespace or None, "label_selectors": list(labels), "field_selectors": list(fields)}
         return list(self.ask("k8s_info", doing, "the verb list on pods", **asked)["resources"])
 
 
 @contextlib.contextmanager
 def _at_most(seconds: float) -> t.Iterator[None]:
-    """Raises _TimedOut when the block takes longer, for the Kubernetes client has no limit of its own; what it has started ends with it."""
+    """Raise _TimedOut when the block takes longer, because the Kubernetes client has no limit of its own.
+
+    When the block fails, end the processes that it has started.
+    """
 
     def late(*_arguments: object) -> None:
         raise _TimedOut
 
-    # What runs already, such as the guard of the helper pods, is none of the block's.
+    # Processes that run already, such as the guard of the helper pods, do not belong to the block.
     others, began = _exit_guard.children(os.getpid()), time.monotonic()
-    # The only alarm there is may be set, for the task's own `timeout`. The one that is due first stays, and its handler.
+    # A process has only one alarm, and the task's own `timeout` may have set it. Of the two, the one due first is kept, with its handler.
     due, _interval = signal.setitimer(signal.ITIMER_REAL, 0)
     before = signal.getsignal(signal.SIGALRM)
     if not 0 < due <= seconds:

@@ -1,10 +1,11 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs a command once a run of Ansible has ended, however it ends: an interrupted run has no `always`, a killed one nothing at all.
+"""The guard that runs a command once a run of Ansible has ended, however it ends.
 
-As a program: _exit_guard.py PID MESSAGE COMMAND [ARGUMENT...]. It waits for the process and for its children, which
-after SIGTERM still stop and fetch captures while their parent is gone; it sends them one if nobody else did.
+An interrupted run of Ansible runs no `always` section, and a killed one runs nothing at all.
+As a program: _exit_guard.py PID MESSAGE COMMAND [ARGUMENT...]. It waits for the process and for its children. After SIGTERM,
+these still stop and fetch captures when their parent is gone. The guard sends them SIGTERM in case no one else did.
 """
 
 from __future__ import annotations
@@ -17,32 +18,32 @@ import subprocess
 import sys
 import typing as t
 
-_LOOK = 0.5  # seconds between looks for new children: workers that matter live longer
+_LOOK = 0.5  # seconds between looks for new children: workers that have to be waited for live longer
 _PATIENCE = 600  # seconds for children to finish
 
 
 def arm(pid: int, message: str, command: list[str], env: t.Mapping[str, str]) -> int | None:
-    """Starts the guard of a process, with env added to the environment, and returns its PID.
+    """Start the guard of a process, with env added to the environment. Return its PID.
 
-    None where the system cannot tell of a process's end (pidfd_open(2)).
+    Return None where the system cannot report the end of a process (pidfd_open(2)).
     """
     if not hasattr(os, "pidfd_open"):
         return None
     with contextlib.ExitStack() as stack:
-        # What it has to say is for those who read what the run has printed. It may be a file, or closed.
+        # The guard's messages go to the standard error of the run, for its readers. That may be a file, or closed.
         said = stack.enter_context(open(os.devnull, "wb"))
         with contextlib.suppress(OSError):
             said = stack.enter_context(open(f"/proc/{pid}/fd/2", "ab"))
-        process = subprocess.Popen(  # it outlives us; pylint: disable=consider-using-with
+        process = subprocess.Popen(  # the guard outlives us; pylint: disable=consider-using-with
             [sys.executable, os.path.abspath(__file__), str(pid), message, *command],
             stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True, env={**os.environ, **env},
         )
-    process.returncode = 0  # not ours to wait for: no warning that it still runs
+    process.returncode = 0  # we do not wait for it: Python must not warn that it still runs
     return process.pid
 
 
 def disarm(pid: int) -> None:
-    """Ends a guard, which is not needed any more. A PID that is no guard's (any more) is left alone."""
+    """End a guard that is not needed any more. Do nothing to a process that is no guard, or is no guard any more."""
     with contextlib.suppress(OSError):
         guard = os.pidfd_open(pid)
         try:
@@ -54,7 +55,7 @@ def disarm(pid: int) -> None:
 
 
 def wait(pid: int) -> None:
-    """Returns when the process and the children that it had at last have ended, which they are told to do when it has."""
+    """Wait until the process has ended, and then the children that it had at its end, which get SIGTERM."""
     running: dict[int, int] = {}
     with contextlib.suppress(ProcessLookupError):
         guarded = os.pidfd_open(pid)
@@ -65,7 +66,7 @@ def wait(pid: int) -> None:
             for child in [child for child, descriptor in running.items() if _ended(descriptor, 0)]:
                 os.close(running.pop(child))
         for descriptor in running.values():
-            # Of a parent's SIGKILL they know nothing. Told to end, they stop and fetch what they wait for.
+            # The children do not learn of their parent's SIGKILL. At SIGTERM, they stop and fetch the sessions for which they wait.
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(descriptor, signal.SIGTERM)
         for descriptor in running.values():
@@ -77,7 +78,7 @@ def _ended(descriptor: int, patience: float) -> bool:
 
 
 def children(pid: int) -> set[int]:
-    """PIDs of the children of a process; the kernel's own list (/proc/PID/task/TID/children) is not in every kernel."""
+    """Return the PIDs of the children of a process. Not every kernel has its own list of them (/proc/PID/task/TID/children)."""
     found = set()
     for name in os.listdir("/proc"):
         with contextlib.suppress(OSError):
@@ -89,7 +90,7 @@ def children(pid: int) -> set[int]:
 
 
 def main(pid: int, message: str, command: list[str]) -> None:
-    """Waits, then runs the command; its words are told only when it fails."""
+    """Wait, then run the command. Print its output only when it fails."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     wait(pid)

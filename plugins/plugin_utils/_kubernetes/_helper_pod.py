@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Helper pods: what they are made of, and to which run of Ansible they belong."""
+"""Helper pods: their manifest, and the run of Ansible to which they belong."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ CONTAINER = "helper"
 
 
 def manifest(name: str, namespace: str, node: str, run: str, owner: str, options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """The pod. options: image, deadline (seconds), image_pull_policy, image_pull_secrets (names), service_account.
+    """Return the manifest of a pod. options: image, deadline (seconds), image_pull_policy, image_pull_secrets (names), service_account.
 
-    In the host's network and PID namespaces and privileged it sees what root on the node sees of containers: their processes,
-    cgroups, namespaces and veth peers. /run has the engines' sockets and state. But not systemd: a supervisor that
-    moved into a scope of the node would outlive the pod.
+    The pod is privileged and in the host's network and PID namespaces. So it sees as much of containers as root on the node: their
+    processes, cgroups, namespaces and veth peers. /run has the sockets and the state of the runtimes. systemd is hidden from the
+    pod: a supervisor that moved into a scope of the node would outlive the pod.
     """
     return {
         "apiVersion": "v1",
@@ -34,7 +34,7 @@ def manifest(name: str, namespace: str, node: str, run: str, owner: str, options
             "annotations": {ANNOTATION_OWNER: owner},
         },
         "spec": {
-            # Past the scheduler: it must be this node, also one that is cordoned or tainted.
+            # nodeName bypasses the scheduler: the pod must run on this node, even if it is cordoned or tainted.
             "nodeName": node,
             "tolerations": [{"operator": "Exists"}],
             "hostPID": True,
@@ -70,16 +70,16 @@ def manifest(name: str, namespace: str, node: str, run: str, owner: str, options
 
 
 def owner(pid: int) -> str:
-    """What tells the process `pid` from every other, also on other machines: boot, PID namespace, PID and start time."""
+    """Return a text that distinguishes the process `pid` from every other, also on other machines: boot, PID namespace, PID and start time."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
         boot = stream.read().strip()
     return f"{boot} {os.readlink('/proc/self/ns/pid')} {pid} {_start_time(pid)}"
 
 
 def orphaned(pod: Object) -> bool:
-    """Whether nobody needs a helper pod any more: it has ended, or the run that made it has, as far as can be seen from here.
+    """Return whether no run needs a helper pod any more: the pod has ended, or the run that made it has, as far as this machine can see.
 
-    A run on another machine cannot be seen: its pods end by their deadline.
+    A run on another machine cannot be seen: its pods end at their deadline.
     """
     if (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
         return True
@@ -91,7 +91,7 @@ def orphaned(pod: Object) -> bool:
 
 
 def _start_time(pid: int) -> str:
-    """Clock ticks from boot to the start of a process, see proc(5); empty when it is gone."""
+    """Return the clock ticks from boot to the start of a process, see proc(5); "" when it is gone."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
             return stream.read().rpartition(")")[2].split()[19]

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kubernetes objects as they matter here: why a pod cannot be captured, on which host it runs, and what an API error means."""
+"""Facts from Kubernetes objects: why a pod cannot be captured, on which host it runs, and what an API error means."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import TargetError
 
-Object = t.Mapping[str, t.Any]  # an object of the API, as JSON has it
+Object = t.Mapping[str, t.Any]  # an object of the API, as its JSON holds it
 
-# Reasons of a waiting container with which the kubelet goes on trying, but which only a person can remedy.
+# Reasons of a waiting container for which the kubelet keeps trying, but which only a person can remedy.
 _PULL_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable")
 _START_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff")
-# How urllib3 and the kernel say that nobody answers.
+# Messages of urllib3 and the kernel for an API that does not answer.
 _UNREACHABLE = re.compile(
     r"Max retries exceeded|NewConnectionError|ConnectTimeout|ReadTimeout|NameResolutionError|Connection refused|Connection aborted|No route to host",
     re.IGNORECASE,
@@ -27,9 +27,9 @@ _UNREACHABLE = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """Which pods are wanted: named ones (NAMESPACE/NAME or NAMESPACE/NAME/CONTAINER), or all that a selection has brought.
+    """The wanted pods: named ones (NAMESPACE/NAME or NAMESPACE/NAME/CONTAINER), or all that a selection has found.
 
-    containers narrows a selection to the containers of these names.
+    containers narrows a selection to the containers of these names. selection describes it in errors.
     """
 
     names: t.Sequence[str] = ()
@@ -39,7 +39,7 @@ class Wanted:
 
 @dataclasses.dataclass
 class Node:
-    """A node of the cluster, its address, and the pods on it as the target option `pod` takes them."""
+    """A node of the cluster: its address, the pods on it as the target option `pod` takes them, and its inventory host."""
 
     name: str
     address: str
@@ -48,12 +48,12 @@ class Node:
 
 
 def pod_name(pod: Object) -> str:
-    """NAMESPACE/NAME."""
+    """Return NAMESPACE/NAME of a pod."""
     return f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
 
 
 def selectors(selector: Object) -> list[str]:
-    """A LabelSelector of the API (matchLabels, matchExpressions) as the expressions that a query takes."""
+    """Return a LabelSelector of the API (matchLabels, matchExpressions) as the expressions that a query takes."""
     wanted = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
     for expression in selector.get("matchExpressions") or []:
         key, operator, values = expression["key"], expression["operator"], ",".join(expression.get("values") or [])
@@ -62,9 +62,9 @@ def selectors(selector: Object) -> list[str]:
 
 
 def nodes(pods: t.Sequence[Object], wanted: Wanted) -> tuple[list[Node], list[str]]:
-    """The nodes that the wanted pods run on, and a warning for each pod that was passed over.
+    """Return the nodes on which the wanted pods run, and a warning for each pod that was passed over.
 
-    A pod that is named must run. Of those that a selection brings, some may not, but not all. Raises TargetError.
+    A named pod must run. Of the pods that a selection finds, at least one must run. Raise TargetError.
     """
     chosen = _named(pods, wanted) if wanted.names else [(pod, container) for pod in pods for container in _containers(pod, wanted)]
     if not chosen:
@@ -114,7 +114,7 @@ def _containers(pod: Object, wanted: Wanted) -> list[str]:
 
 
 def why_not_running(pod: Object) -> str:
-    """Half a sentence that says what keeps a pod from running; empty when it runs."""
+    """Return half a sentence that says what keeps a pod from running; "" when it runs."""
     phase, name = (pod.get("status") or {}).get("phase", "Unknown"), pod_name(pod)
     if pod["metadata"].get("deletionTimestamp"):
         return f"Pod {name} is being deleted"
@@ -132,7 +132,7 @@ def why_not_running(pod: Object) -> str:
 
 
 def failure(pod: Object) -> str:
-    """What the kubelet says of a pod that will not run by itself any more; empty for one that runs or may yet."""
+    """Return what the kubelet says about a pod that will not run by itself any more; "" for a pod that runs or may still run."""
     status = pod.get("status") or {}
     for container in status.get("containerStatuses") or []:
         waiting = (container.get("state") or {}).get("waiting") or {}
@@ -142,7 +142,7 @@ def failure(pod: Object) -> str:
 
 
 def pull_failed(pod: Object) -> bool:
-    """Whether what failure() says is about the image."""
+    """Return whether the failure() of a pod is about its image."""
     return failure(pod).startswith(_PULL_REASONS)
 
 
@@ -152,9 +152,9 @@ def _reason(state: Object) -> str:
 
 
 def place(found: t.Sequence[Node], hosts: t.Mapping[str, t.Mapping[str, t.Any]], variable: str) -> None:
-    """Sets the inventory host of each node: the one whose `variable` names it, or of its name, or with its address.
+    """Set the inventory host of each node: the host whose `variable` names the node, else the host of its name, else the host with its address.
 
-    hosts maps each host of the inventory to its variables. Raises TargetError.
+    hosts maps each host of the inventory to its variables. Raise TargetError.
     """
     for node in found:
         ways: list[t.Callable[[str, t.Mapping[str, t.Any]], bool]] = [
@@ -179,7 +179,10 @@ def place(found: t.Sequence[Node], hosts: t.Mapping[str, t.Mapping[str, t.Any]],
 
 
 def explain(result: t.Mapping[str, t.Any], doing: str, right: str) -> str:
-    """One sentence from the failed result of a kubernetes.core module; `doing` is what it was to do, `right` what that takes."""
+    """Return one sentence that explains the failed result of a kubernetes.core module.
+
+    `doing` is what the module was to do, `right` the right that this needs.
+    """
     text = " ".join(str(result.get(key) or "") for key in ("msg", "exception", "module_stderr"))
     said = _status_message(text)
     if "Reason: Forbidden" in text or "is forbidden:" in text or "(403)" in text:
@@ -198,9 +201,9 @@ def explain(result: t.Mapping[str, t.Any], doing: str, right: str) -> str:
 
 
 def _status_message(text: str) -> str:
-    """The message of the API's Status object inside of an error text; empty when there is none."""
+    """Return the message of the API's Status object inside an error text; "" when there is none."""
     for start in (match.start() for match in re.finditer(r'\{\\?"', text)):
-        # The client shows it as Python shows bytes or text.
+        # The client prints the object as Python prints bytes or text.
         for candidate in (text[start:], text[start:].replace('\\"', '"').replace("\\\\", "\\")):
             try:
                 status, _end = json.JSONDecoder().raw_decode(candidate)

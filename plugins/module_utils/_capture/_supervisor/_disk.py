@@ -14,7 +14,7 @@ INTERVAL = 1.0  # seconds; file systems send no event when they fill up
 
 
 class Disk:
-    """Looks after the free space of the session's folder; full is called when no more than least_free bytes are left."""
+    """The free space of the session's folder. full is called when no more than least_free bytes are left."""
 
     def __init__(self, loop: Loop, directory: str, least_free: int, full: t.Callable[[], None]) -> None:
         self._loop = loop
@@ -23,9 +23,9 @@ class Disk:
         self._full = full
 
     def guard(self) -> None:
-        """Look now, and again until it is full."""
+        """Look at the free space now, and again until too little is left."""
         figures = os.statvfs(self._directory)
-        # Not <: with min_free 0 a full disk has to end it too, for tcpdump itself does not notice that its writes fail.
+        # Not <: with min_free 0, too, a full disk must end the session, because tcpdump does not notice that its writes fail.
         if figures.f_bavail * figures.f_frsize <= self._least_free:
             self._full()
         else:

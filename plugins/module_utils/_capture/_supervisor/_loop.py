@@ -13,27 +13,27 @@ import typing as t
 
 
 class Loop:
-    """Calls an action when its descriptor is readable or its time has come."""
+    """The actions that wait for a descriptor to be readable, or for their time."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[float, int, t.Callable[[], None]]] = []
-        self._order = itertools.count()  # of timers for the same instant
+        self._order = itertools.count()  # orders timers for the same instant
 
     def watch(self, fd: int, action: t.Callable[[], None]) -> None:
         """Call an action whenever the descriptor is readable."""
         self._selector.register(fd, selectors.EVENT_READ, action)
 
     def forget(self, fd: int) -> None:
-        """Watch a descriptor no more; the caller closes it."""
+        """Stop watching a descriptor. The caller closes it."""
         self._selector.unregister(fd)
 
     def after(self, delay: float, action: t.Callable[[], None]) -> None:
-        """Call an action once, after so many seconds."""
+        """Call an action once, after delay seconds."""
         heapq.heappush(self._timers, (time.monotonic() + delay, next(self._order), action))
 
     def step(self) -> None:
-        """Wait for what comes next, and do it."""
+        """Wait until a descriptor is readable or a timer is due, and call the actions for it."""
         delay = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
         for key, _mask in self._selector.select(delay):
             key.data()

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The supervisor: the program of a process that outlives the task, and guards one session until it has ended.
 
-_launch.py starts it in an interpreter of its own with nothing of Ansible in it. It holds the namespaces open that the task
+_launch.py starts it in an interpreter of its own, without any of Ansible's code. It holds open the namespaces that the task
 has verified, and waits on descriptors and timers only (_loop.py). _session.py decides when the capture begins and stops.
 """
 
@@ -21,7 +21,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 
 
 def main() -> None:
-    """Run the assignment in standard input; with the argument taps, be the child that reads the host's links."""
+    """Run the assignment from standard input. With the argument taps, be the child process that reads the host's links."""
     if sys.argv[1] == "taps":
         print_taps()
         return

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Containers that stop and come back: a restarted container is tapped again in its new namespace."""
+"""Containers that stop and come back: the session captures a restarted container again, in its new namespace."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import C
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns, _process, _program
 
 RETURN_INTERVAL = 0.1  # seconds between looks for a restarted container: cgroups send no event when they appear
-SETTLE_INTERVAL = 0.05  # seconds for which a process must have been there to be the restarted container's
-RETURN_GRACE = 60.0  # seconds to wait for a container of which no record tells whether its engine still knows it
+SETTLE_INTERVAL = 0.05  # seconds for which a process must be seen to count as the restarted container's
+RETURN_GRACE = 60.0  # seconds to wait for a container without a record that shows whether its runtime still knows it
 INTERFACE_GRACE = 10.0  # seconds for a restarted container's interface to appear
-TAPS_SECONDS = 30.0  # for the child that reads the host's links
+TAPS_SECONDS = 30.0  # seconds for the child process that reads the host's links
 MOST_RETURNS = 100  # a container that crashes in a loop must not fill the disk with segments
 
 
 class Restarts:
-    """Watches the containers of a session.
+    """The containers of a session, watched for their end and their return.
 
-    gone is called when one has ended, returned with the places to listen at when it runs again. active tells whether the
-    session captures: before it has begun, and once it ends, nobody waits for a return.
+    gone is called when a container has ended, returned when it runs again, with the places to listen at. active returns
+    whether the session captures: before it has begun, and once it ends, no return is waited for.
     """
 
     def __init__(self, loop: Loop, session: Session, gone: t.Callable[[Watched], None], returned: t.Callable[[Watched, list[_plan.Tap]], None],
@@ -60,8 +60,11 @@ class Restarts:
             self._look_for(container, container.gone_at)
 
     def _look_for(self, container: Watched, since: float) -> None:
-        """A restarted container is back when its cgroup holds a process in a network namespace of its own, twice the same:
-        its old processes are still ending at first, and those by which an engine enters (runc's) come and go."""
+        """Look whether a container is back, until it is or is gone for good. since is when it stopped, in monotonic seconds.
+
+        A container is back when its cgroup holds a process in a network namespace of its own, and the same one at the next look.
+        At first its old processes are still ending, and the processes with which a runtime enters it (runc's) come and go.
+        """
         if not self._active():
             return
         now = time.monotonic()
@@ -86,16 +89,16 @@ class Restarts:
         for pid in container.processes():
             with contextlib.suppress(NamespaceError):
                 namespace = _netns.open_process(pid, container.identity)
-                if namespace.host == container.host:  # else an engine's own process that is still on its way in
+                if namespace.host == container.host:  # else it is a process of the runtime that is still on its way in
                     return namespace
                 namespace.close()
         return None
 
     def _resume(self, container: Watched, namespace: _netns.Namespace, deadline: float) -> None:
-        """Has the new namespace tapped as the old one was; its interfaces may be yet to come."""
+        """Have the new namespace captured as the old one was. Its interfaces may appear later: wait for them until the deadline."""
         if not self._active():
             return
-        if container.pidfd is not None and _process.has_ended(container.pidfd):  # it has stopped again
+        if container.pidfd is not None and _process.has_ended(container.pidfd):  # the container has stopped again
             os.close(container.pidfd)
             container.pidfd = None
             self._look_for(container, time.monotonic())
@@ -106,7 +109,7 @@ class Restarts:
             if time.monotonic() < deadline:
                 self._loop.after(RETURN_INTERVAL, lambda: self._resume(container, namespace, deadline))
                 return
-            # The places of before, so that tcpdump says in each segment what is wrong with it.
+            # Take the places of before, so that tcpdump reports in each segment what is wrong with it.
             old = [segment for segment in self._session.segments if segment.id == container.id]
             places = list(dict.fromkeys(_plan.Tap(segment.interface, segment.vantage, segment.device) for segment in old))
         container.gone_at = None
@@ -117,7 +120,7 @@ class Restarts:
         request = self._session.request
         if request.vantage == "container":
             return _plan.taps(container.name, namespace, request)
-        # The host's peers are read with pyroute2, which would double this process's memory for good: a child reads them.
+        # A child process reads the host's peers, with pyroute2: it would double the memory of this process for good.
         done = _program.run(
             [sys.executable, "-I", sys.path[0], "taps"], CaptureError, TAPS_SECONDS, "the interfaces are looked for again",
             json.dumps([container.name, namespace.fd, dataclasses.asdict(request)]), [namespace.fd, int(os.path.basename(sys.path[0]))],
@@ -128,7 +131,7 @@ class Restarts:
 
 
 def print_taps() -> None:
-    """Be that child: standard input holds its question, standard output gets the places as JSON."""
+    """Be the child process that reads the host's links: read the question from standard input, write the places to standard output as JSON."""
     name, fd, request = json.load(sys.stdin)
     try:
         places = _plan.taps(name, _netns.Namespace(fd, name), Request.of(request))

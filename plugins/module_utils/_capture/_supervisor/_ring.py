@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rings: a ring's oldest file is removed when tcpdump begins its newest, so that it never has to empty one.
+"""Rings: the supervisor removes a ring's oldest file when tcpdump begins the newest, so that tcpdump never has to empty one.
 
-ext4 writes a file that was emptied and filled again to the disk when it is closed (auto_da_alloc, ext4(5)): tcpdump would
-wait for the disk at each turn, and drop packets meanwhile.
+When a file that was emptied and filled again is closed, ext4 writes it to the disk (auto_da_alloc, ext4(5)). tcpdump would
+wait for the disk at each turn, and the kernel would drop packets meanwhile.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 
 
 class Rings:
-    """The rings of the segments that run now, which running gives."""
+    """The rings of the segments that run now; running() returns these."""
 
     def __init__(self, directory: str, request: Request, running: t.Callable[[], t.Iterable[Segment]]) -> None:
         self._directory = directory
@@ -30,9 +30,9 @@ class Rings:
         self._running = running
 
     def watch(self, loop: Loop) -> None:
-        """Remove files from now on."""
+        """Remove the oldest files from now on."""
         if self._request.file_size:
-            with contextlib.suppress(NettapError):  # without, tcpdump empties them itself
+            with contextlib.suppress(NettapError):  # without inotify, tcpdump empties the oldest files itself
                 made = _inotify.NewFiles(self._directory)
                 loop.watch(made.fd, lambda: self._remove_oldest(made.names()))
 
@@ -43,6 +43,6 @@ class Rings:
                 count = self._request.file_count
                 oldest = _session.output(self._directory, segment) + str((int(number) + _tcpdump.SPARE) % (count + _tcpdump.SPARE)).zfill(len(number))
                 with contextlib.suppress(FileNotFoundError):
-                    # If it is not full, we are so late that tcpdump has come to it and is writing it.
+                    # If the file is not full, we are so late that tcpdump has come to its name and is writing it.
                     if os.stat(oldest).st_size >= self._request.file_size * 1_000_000:
                         os.unlink(oldest)

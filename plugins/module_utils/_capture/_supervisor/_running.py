@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A running tcpdump: how it is started in its namespace, and ended without losing what the kernel still holds for it."""
+"""A running tcpdump: how it is started in its namespace, and ended without losing packets that the kernel still holds for it."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from ansible_collections.nettap.containers.plugins.module_utils._capture._superv
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns, _process
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-STOP_TIMEOUT = 10.0  # seconds from SIGTERM to SIGKILL: what tcpdump still buffers is written out in far less
-# Seconds until the kernel has handed over all that had arrived: a block of its ring that is not full only after tcpdump's read timeout
-# of 1 s, by a timer that may be 0.08 s late (8 ticks at 100 Hz, kernel/time/timer.c). A tcpdump that is ended before loses it.
+STOP_TIMEOUT = 10.0  # seconds from SIGTERM to SIGKILL: tcpdump writes out its buffer in far less
+# Seconds until the kernel has handed over all packets that had arrived. It hands over a block of its ring that is not full only after
+# tcpdump's read timeout of 1 s, by a timer that may be 0.08 s late (8 ticks at 100 Hz, kernel/time/timer.c). A tcpdump that is ended
+# before that loses these packets.
 DRAIN_TIMEOUT = 1.2
-DRAIN_GRACE = 3.0  # more seconds, for a tcpdump that has not come to run, or that is still reading
+DRAIN_GRACE = 3.0  # more seconds, for a tcpdump that did not get the processor yet, or that is still reading
 DRAIN_INTERVAL = 0.02
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Running:
-    """A tcpdump with the segment it writes.
+    """A tcpdump with the segment that it writes.
 
-    ready tells that its socket is open, reason why it was asked to end (None: it was not).
+    ready is whether its socket is open. reason is why it was asked to end, None if it was not.
     """
 
     def __init__(self, loop: Loop, directory: str, segment: Segment, container: Watched, host_fd: int) -> None:
-        """Start it. Raises NettapError, OSError."""
+        """Start tcpdump. Raise NettapError, OSError."""
         self._loop = loop
         self._directory = directory
         self.segment = segment
@@ -52,7 +53,7 @@ class Running:
         parent = os.getpid()
 
         def die_with_parent() -> None:
-            # Nothing else would end a capture of a killed supervisor, nor guard its disk. tcpdump then writes out what it has.
+            # Nothing else would end the capture of a killed supervisor, or guard its disk. At SIGTERM, tcpdump writes out its buffer.
             _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() != parent:
                 os._exit(1)
@@ -72,30 +73,30 @@ class Running:
             os.close(log)
 
     def when_ended(self, action: t.Callable[[], None]) -> None:
-        """Call an action when it has ended, asked to or not."""
+        """Call an action when tcpdump has ended, whether it was asked to or not."""
         self._loop.watch(self._pidfd, action)
 
     def links(self) -> dict[int, str]:
-        """Return the names of the links in its namespace, by index."""
+        """Return the names of the links in tcpdump's namespace, by index."""
         return _plan.link_names(self._fd)
 
     def report(self) -> _tcpdump.Report:
-        """Return what it has said so far."""
+        """Return tcpdump's messages so far."""
         return _tcpdump.read(_session.log(self._directory, self.segment))
 
     def wait(self) -> int:
-        """Let go of a tcpdump that has ended; return its exit code, or minus the signal that ended it."""
+        """Reap a tcpdump that has ended. Return its exit code, or minus the number of the signal that ended it."""
         self._loop.forget(self._pidfd)
         self._over = True
         return self._process.wait()
 
     def close(self) -> None:
-        """Close its descriptors."""
+        """Close the descriptors."""
         os.close(self._pidfd)
         os.close(self._fd)
 
     def stop(self, reason: str) -> None:
-        """End it; the first reason stays."""
+        """End tcpdump. The first reason stays."""
         if self.reason is not None:
             return
         self.reason = reason
@@ -105,10 +106,11 @@ class Running:
             self._drain(time.monotonic() + DRAIN_TIMEOUT)
 
     def _drain(self, deadline: float, goal: int | None = None, answers: int = -1, before: int = -1) -> None:
-        """Ends a tcpdump once it has read all the packets (goal) that its socket had taken in when it was to end.
+        """End tcpdump once it has read all packets that its socket had taken in when it was asked to end; goal is their number.
 
-        After the deadline also when it has read none since it last answered (before) and sleeps, so that nothing was handed over that it
-        has yet to read: where the kernel counts packets that tcpdump skips, as the first sight of those that loop back, the goal is never reached.
+        After the deadline, end it also when it has read no packet since its last answer (before is the count of then) and sleeps: then the
+        kernel has handed over none that tcpdump has yet to read. The goal is never reached where the kernel counts packets that tcpdump
+        skips, such as the first sight of packets that loop back.
         """
         if self._over:
             return
@@ -124,7 +126,7 @@ class Running:
             self._terminate()
             return
         if report.answers > answers:
-            self._process.send_signal(signal.SIGUSR1)  # prints the counts
+            self._process.send_signal(signal.SIGUSR1)  # makes tcpdump print its counts
         self._loop.after(DRAIN_INTERVAL, lambda: self._drain(deadline, goal, report.answers, before))
 
     def _terminate(self) -> None:

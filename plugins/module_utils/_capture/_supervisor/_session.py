@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A session from its first tcpdump to its final figures: when it begins, and when and why it and each of its tcpdumps end.
+"""A session from its first tcpdump to its final figures: when it begins, and when and why the session and each tcpdump end.
 
-It ends when its tcpdumps have (by packet_count, or with their container or interface), at its duration, when the disk is
-full, or when a task asks it to (SIGTERM).
+A session ends when all its tcpdumps have ended (by packet_count, or with their container or interface), after its duration,
+when the disk is full, or when a task asks for it (SIGTERM).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ START_TIMEOUT = 30.0  # seconds for all tcpdumps to open their sockets
 
 
 class Supervisor:
-    """One session. ending is why it ends, None while it goes on."""
+    """One session. ending is the reason why it ends, None while it goes on."""
 
     def __init__(self, assignment: Assignment) -> None:
         self.directory = assignment.directory
@@ -50,7 +50,7 @@ class Supervisor:
         self.restarts = Restarts(self.loop, self.session, self._gone, self._returned, lambda: self.begun and self.ending is None)
 
     def run(self) -> None:
-        """Returns when the session has ended and session.json says how."""
+        """Run the session until it has ended and session.json holds how."""
         woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -71,7 +71,7 @@ class Supervisor:
             self.loop.step()
         error = self.session.error
         for segment in self.session.segments:
-            if segment.status == "running":  # never begun
+            if segment.status == "running":  # its tcpdump was never started
                 _session.finish(self.directory, segment, self.ending or "container_gone")
         _session.conclude(self.session, error)
         _storage.save(self.directory, self.session)
@@ -83,9 +83,9 @@ class Supervisor:
         return self.ending is not None or self.begun and not any(container.gone_at is not None for container in self.containers.values())
 
     def tell_task(self, error: str | None) -> None:
-        """Answers it, once, that the capture has begun or will, or why it cannot.
+        """Answer the task, once: the capture has begun or will begin (None), or why it cannot.
 
-        The task may be gone by then, and its connection with it: the session goes on.
+        The task may have ended by then, with its connection: the session goes on.
         """
         if self.ready >= 0:
             with contextlib.suppress(OSError):
@@ -94,14 +94,14 @@ class Supervisor:
             self.ready = -1
 
     def _save(self) -> None:
-        """On a full disk only the end is sure to be recorded; until then this process knows."""
+        """Save the session if the disk has room. Only the end is sure to be recorded on a full disk; until then this process holds the state."""
         with contextlib.suppress(StorageError):
             _storage.save(self.directory, self.session)
 
     # --- beginning
 
     def _begin_at(self, instant: float) -> None:
-        """Waits for start_at by the wall clock, which may be set meanwhile."""
+        """Wait for start_at by the wall clock, which may be set meanwhile."""
         left = instant - time.time()
         if left > 0:
             self.loop.after(min(left, 1.0), lambda: self._begin_at(instant))
@@ -119,8 +119,10 @@ class Supervisor:
         self._await_ready(time.monotonic() + START_TIMEOUT)
 
     def _await_ready(self, deadline: float) -> None:
-        """Ready means that every tcpdump has said that it listens. Their logs are files, so this looks again and again,
-        for the few milliseconds that it takes."""
+        """Wait until every tcpdump has reported that it listens. Then record the start, answer the task, and start duration and disk check.
+
+        The logs are files, which send no event: look at them again and again, for the few milliseconds that it takes.
+        """
         if self.ending is not None:
             return
         waiting = [running for running in self.running if not running.ready]
@@ -144,7 +146,7 @@ class Supervisor:
         Disk(self.loop, self.directory, self.session.least_free, lambda: self._end("disk")).guard()
 
     def _fail(self, segment: Segment, words: str) -> None:
-        """A session starts whole or not at all."""
+        """End the session because one segment could not start: a session starts whole or not at all."""
         place = f"{segment.container} ({segment.device}, vantage {segment.vantage})"
         self.session.error = f"The capture of {place} could not start: {words.rstrip('.')}."
         segment.fail(words)
@@ -162,14 +164,14 @@ class Supervisor:
         self._end("user")
 
     def _end(self, reason: str) -> None:
-        """Ends the session; the first reason stays."""
+        """End the session. The first reason stays."""
         if self.ending is None:
             self.ending = reason
             for running in self.running:
                 running.stop(reason)
 
     def _ended(self, running: Running) -> None:
-        """A tcpdump has ended, asked to or not."""
+        """Record the end of a tcpdump, whether it was asked to end or not."""
         code = running.wait()
         self.running.remove(running)
         segment, report = running.segment, running.report()
@@ -181,7 +183,7 @@ class Supervisor:
         elif reason is None or reason == "error":
             ending = f"tcpdump was ended by {signal.Signals(-code).name}" if code < 0 else f"tcpdump ended with code {code}"
             reason, error = "error", report.complaint or ending
-        with contextlib.suppress(NettapError):  # interfaces that came later
+        with contextlib.suppress(NettapError):  # adds the interfaces that appeared after the start
             segment.links = {**segment.links, **running.links()}
         segment.link_type = report.link_type
         if self.ready >= 0 and self.ending is None and not report.ready:
@@ -192,13 +194,13 @@ class Supervisor:
         self._save()
 
     def _gone(self, container: Watched) -> None:
-        """A container has ended."""
+        """Stop the tcpdumps of a container that has ended."""
         for running in self.running:
             if running.container is container:
                 running.stop("container_gone")
 
     def _returned(self, container: Watched, places: t.Sequence[_plan.Tap]) -> None:
-        """A container is back: each place is a new segment."""
+        """Capture a container that is back: each place becomes a new segment."""
         for tap in places:
             segment = self._segment(container, tap)
             try:

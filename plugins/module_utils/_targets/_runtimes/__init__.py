@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The container engines that targets are looked up in, by the name of the O(runtime) option."""
+"""The runtimes that targets are looked up in, by their name in the O(runtime) option."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets._runtim
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._docker import Docker
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._podman import Podman
 
-# Each is made with the address of the Docker engine, if one is given.
+# Each is called with the address of Docker, None where none is given.
 RUNTIMES: dict[str, t.Callable[[str | None], Runtime]] = {
     "docker": Docker,
     "podman": lambda _docker_host: Podman(),

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reading of bbolt databases (containerd's meta.db, Podman's bolt_state.db) while their runtime uses them.
+"""Reading bbolt databases (containerd's meta.db, Podman's bolt_state.db) while their runtime uses them.
 
-The format is that of go.etcd.io/bbolt (page.go, db.go, bucket.go): pages in a B+ tree, the newest of two meta pages
-naming its root, all numbers in the byte order of the machine.
+The format is that of go.etcd.io/bbolt (page.go, db.go, bucket.go). The pages form a B+ tree, and the newer of two meta pages
+names its root. All numbers are in the byte order of the machine.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _ATTEMPTS = 20
 
 
 def read(path: str, choose: t.Callable[[Bucket], Tree]) -> Tree:
-    """What choose takes out of the database: it is given the root bucket, perhaps more than once. Raises EngineError.
+    """Return the tree that choose takes out of the database. choose gets the root bucket, perhaps more than once. Raise EngineError.
 
-    The runtime holds the file's lock for as long as it runs, so none is taken. What a transaction wrote is overwritten by
-    the second after it at the earliest: what was read is whole if no transaction has ended meanwhile; else it is read again.
+    The runtime holds the file's lock for as long as it runs, so take no lock. The pages that a transaction wrote are overwritten
+    by the second transaction after it at the earliest: a result is consistent if no transaction has ended meanwhile. Else read again.
     """
     problem = "it is being written all the time"
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:  # a pipe keeps nobody waiting
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:  # O_NONBLOCK: does not wait on a pipe
             for _attempt in range(_ATTEMPTS):
                 with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
                     try:
@@ -59,7 +59,7 @@ def read(path: str, choose: t.Callable[[Bucket], Tree]) -> Tree:
 
 
 def _newest(data: mmap.mmap) -> tuple[int, ...]:
-    """The valid meta page of the newest transaction; the second is at the start of the second page."""
+    """Return the valid meta page of the newest transaction. The second meta page is at the start of the second page. Raise ValueError."""
     first = _META.unpack_from(data, _PAGE.size)
     size = first[2] if first[0] == _MAGIC else os.sysconf("SC_PAGESIZE")
     found = [meta for meta in (first, _META.unpack_from(data, size + _PAGE.size)) if meta[:2] == (_MAGIC, _VERSION) and meta[9] == _checksum(meta)]
@@ -69,7 +69,7 @@ def _newest(data: mmap.mmap) -> tuple[int, ...]:
 
 
 def _checksum(meta: tuple[int, ...]) -> int:
-    """FNV-1a, 64 bits, of the meta page before its checksum."""
+    """Return the FNV-1a hash, 64 bits, of the meta page up to its checksum."""
     value = 0xCBF29CE484222325
     for byte in _META.pack(*meta)[:-8]:
         value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
@@ -86,7 +86,7 @@ class Bucket:
         self._inline = inline
 
     def items(self) -> t.Iterator[tuple[bytes, bytes | Bucket]]:
-        """Every key with its value or, for a bucket in this one, that bucket."""
+        """Yield every key with its value or, for a bucket in this one, that bucket. Raise ValueError when the bucket is damaged."""
         pages: list[tuple[t.Any, int]] = [(self._inline, 0) if self._inline else (self._data, self._root * self._size)]
         visited = 0
         while pages:
@@ -112,12 +112,12 @@ class Bucket:
                     yield key, value
 
     def bucket(self, *names: str) -> Bucket | None:
-        """The bucket under these names, one in another; None when there is none."""
+        """Return the bucket under these names, each inside the one before; None when there is none."""
         found: Bucket | None = self
         for name in names:
             found = next((value for key, value in found.items() if key == name.encode() and isinstance(value, Bucket)), None) if found else None
         return found
 
     def tree(self) -> Tree:
-        """All of it."""
+        """Return the whole content of the bucket."""
         return {key: value.tree() if isinstance(value, Bucket) else value for key, value in self.items()}

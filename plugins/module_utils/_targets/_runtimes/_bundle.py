@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an OCI bundle (config.json of the OCI runtime specification) and a PID file tell of a container."""
+"""The facts about a container in its OCI bundle (config.json of the OCI runtime specification) and its PID file."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from ansible_collections.nettap.containers.plugins.module_utils._system._identit
 
 
 class Bundle:
-    """config.json of a container; of one that was never started there may be none."""
+    """The config.json of a container. A container that was never started may have none."""
 
     def __init__(self, path: str) -> None:
         self._config = _untrusted.json_object(path)
 
     @property
     def annotations(self) -> dict[str, str]:
-        """Its annotations."""
+        """Return the container's annotations."""
         found = self._config.get("annotations")
         return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
 
     @property
     def isolated(self) -> bool:
-        """Whether it has a network namespace of its own: with a path it may be that of another container, so the host's."""
+        """Return whether the container has a network namespace of its own. One with a path below /proc may be another container's, so the host's."""
         linux = self._config.get("linux")
         namespaces = linux.get("namespaces") if isinstance(linux, dict) else None
         network = [one for one in namespaces if isinstance(one, dict) and one.get("type") == "network"] if isinstance(namespaces, list) else []
@@ -36,17 +36,17 @@ class Bundle:
 
 
 def state(pid: int, identity: Identity) -> str:
-    """State of a container whose runtime recorded this PID (0: none): a PID that is another's by now means that it has ended."""
+    """Return the state of a container whose runtime recorded this PID (0: none). If another process has the PID by now, the container has ended."""
     if not pid:
         return "created"
     started, host = _process.start_time(pid), False
-    with contextlib.suppress(OSError):  # it has ended, or we are not root
+    with contextlib.suppress(OSError):  # the process has ended, or we are not root
         host = os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat(_netns.host_path()).st_ino
     return "running" if started is not None and not identity.doubt(pid, started, _cgroup.paths(pid), host) else "exited"
 
 
 def folders(path: str, what: str) -> list[str]:
-    """Names in a folder that a runtime keeps, [] where it has none. Raises EngineError."""
+    """Return the names in a folder of a runtime; [] where there is no such folder. what is its name in errors. Raise EngineError."""
     try:
         return sorted(os.listdir(path))
     except (FileNotFoundError, NotADirectoryError):
@@ -56,5 +56,5 @@ def folders(path: str, what: str) -> list[str]:
 
 
 def labels(found: t.Any) -> dict[str, str]:
-    """Labels as a runtime has stored them, made sure of."""
+    """Return the labels that a runtime has stored, as texts; {} where they are no mapping."""
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""containerd, plain and under Kubernetes, by its state on disk: the tasks' OCI bundles, and labels and images from its metadata."""
+"""containerd, plain and under Kubernetes, read from its state on disk: OCI bundles from its tasks, labels and images from its metadata."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets._runtim
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container
 
 CONFIGURATION = "/etc/containerd/config.toml"
-STATE, ROOT = "/run/containerd", "/var/lib/containerd"  # unless the configuration has others
-# State folder, and root folders of those who share it: k3s's and RKE2's, MicroK8s's.
+STATE, ROOT = "/run/containerd", "/var/lib/containerd"  # unless the configuration names others
+# State folders, each with the root folders of the distributions that use it: k3s and RKE2, MicroK8s.
 PLACES = {
     "/run/k3s/containerd": ["/var/lib/rancher/k3s/agent/containerd", "/var/lib/rancher/rke2/agent/containerd"],
     "/var/snap/microk8s/common/run/containerd": ["/var/snap/microk8s/common/var/lib/containerd"],
 }
 TASKS = "io.containerd.runtime.v2.task"  # STATE/TASKS/NAMESPACE/ID: the bundle, with init.pid
 METADATA = "io.containerd.metadata.v1.bolt/meta.db"  # in the root folder; its buckets: containerd's metadata/buckets.go
-FOREIGN = ("moby", "plugins.moby")  # Docker's containers, which Docker is asked for
+FOREIGN = ("moby", "plugins.moby")  # Docker's containers, which the runtime docker returns
 _SETTING = re.compile(r"^(root|state)\s*=\s*[\"']([^\"']+)[\"']", re.MULTILINE)  # containerd-config.toml(5)
 
 Key = tuple[str, str]  # namespace of containerd, ID
@@ -39,14 +39,14 @@ class Containerd:
     address = STATE
 
     def __init__(self) -> None:
-        self._bundles: dict[str, tuple[str, str]] = {}  # ID as we give it, to the folder of the bundle and containerd's own ID
+        self._bundles: dict[str, tuple[str, str]] = {}  # ID as we return it, to the folder of the bundle and containerd's own ID
 
     def present(self) -> bool:
         """See Runtime."""
         return any(os.path.isdir(os.path.join(state, TASKS)) for state in _places())
 
     def containers(self) -> list[Container]:
-        """See Runtime. One that has no task is known to the metadata alone."""
+        """See Runtime. A container without a task is in the metadata only."""
         known: dict[tuple[str, str, str], tuple[str | None, dict[str, str]]] = {}  # state folder, namespace and ID to image and labels
         for state, roots in _places().items():
             tasks = os.path.join(state, TASKS)
@@ -58,7 +58,7 @@ class Containerd:
             for root in roots if os.path.isdir(tasks) else []:
                 stored.update(_stored(os.path.join(root, METADATA)))
             known.update(((state, *key), stored.get(key, (None, {}))) for key in [*running, *stored])
-        # IDs are unique in a namespace of one containerd only.
+        # An ID is unique only within one namespace of one containerd.
         names = collections.Counter(name for _state, _namespace, name in known)
         pairs = collections.Counter((namespace, name) for _state, namespace, name in known)
         found = []
@@ -93,7 +93,7 @@ class Containerd:
 
 
 def _places() -> dict[str, list[str]]:
-    """State folders with the root folders that go with them."""
+    """Return the state folders, each with the root folders that belong to it."""
     own = {"state": STATE, "root": ROOT}
     with contextlib.suppress(OSError):
         own.update(_SETTING.findall(_untrusted.content(CONFIGURATION).decode(errors="replace").split("\n[")[0]))
@@ -101,7 +101,7 @@ def _places() -> dict[str, list[str]]:
 
 
 def _stored(path: str) -> dict[Key, tuple[str | None, dict[str, str]]]:
-    """Image and labels of each container in containerd's metadata. Raises EngineError."""
+    """Return the image and the labels of each container in containerd's metadata. Raise EngineError."""
     if not os.path.exists(path):
         return {}
 

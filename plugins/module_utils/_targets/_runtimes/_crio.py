@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""CRI-O, by containers/storage: each container's OCI bundle and PID file, with what the CRI said of it as annotations."""
+"""CRI-O, read from containers/storage: each container's OCI bundle, whose annotations hold the facts from the CRI, and its PID file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._system._identit
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import _bundle, _pod
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container
 
-# CONTAINERS/ID/userdata/{config.json,pidfile}; the storage driver is overlay wherever CRI-O is supported.
+# Files: CONTAINERS/ID/userdata/{config.json,pidfile}. The storage driver is overlay wherever CRI-O is supported.
 CONTAINERS = "/run/containers/storage/overlay-containers"
 MANAGER, NAME = "io.container.manager", "cri-o"  # Podman keeps its containers in the same storage, as libpod
 

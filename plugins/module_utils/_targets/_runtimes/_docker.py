@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Docker, through its SDK over the engine's socket."""
+"""Docker, asked through its SDK, over the socket of its daemon."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets._runtim
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
-TIMEOUT = 20  # seconds for one answer: a hung engine must not hang the play
+TIMEOUT = 20  # seconds for one answer: a hung Docker must not hang the play
 
 
 class Docker:
-    """A Docker engine. address is its socket; DOCKER_HOST is honoured, with its TLS variables for tcp://."""
+    """One Docker. address is its socket. DOCKER_HOST is honoured, with its TLS variables for tcp://."""
 
     name = "docker"
 
@@ -29,11 +29,11 @@ class Docker:
         self._connected: t.Any = None
 
     def present(self) -> bool:
-        """An engine that was named is taken to be there, so that its absence is an error and not an empty result."""
+        """See Runtime. Treat a Docker whose address was given as present, so that its absence is an error and not an empty result."""
         if self.explicit:
             return True
         path = self.address[len("unix://"):]
-        # podman-docker has a link to Podman's socket there; Podman is asked for itself.
+        # podman-docker puts a link to Podman's socket there. The runtime podman returns Podman's containers.
         return os.path.exists(path) and os.path.basename(os.path.realpath(path)) != "podman.sock"
 
     def containers(self) -> list[Container]:
@@ -42,7 +42,7 @@ class Docker:
             Container(
                 runtime=self.name,
                 id=item["Id"],
-                # A container linked to by others (--link) has further names with a slash inside.
+                # A container that others link to (--link) has further names, with a slash inside.
                 name=next((name[1:] for name in item["Names"] or [] if "/" not in name[1:]), item["Id"][:12]),
                 image=item["Image"],
                 **_pod.of(item["Labels"] or {}),
@@ -57,7 +57,7 @@ class Docker:
         answer = self._ask(lambda client: client.inspect_container(container.id), missing=None)
         if answer is None:
             return None
-        # The engine keeps these files in the container's own folder, from its creation to its removal.
+        # Docker keeps these files in the container's own folder, from its creation to its removal.
         folder = os.path.dirname(answer.get("HostnamePath") or answer.get("ResolvConfPath") or "")
         mode = answer["HostConfig"]["NetworkMode"]
         return dataclasses.replace(
@@ -70,9 +70,12 @@ class Docker:
         )
 
     def _ask(self, question: t.Callable[[t.Any], t.Any], missing: t.Any = ...) -> t.Any:
-        """Asks the engine one thing; every way in which that fails becomes an EngineError."""
+        """Ask Docker one question. Raise EngineError for every failure, DependencyError when the SDK is missing or does not work.
+
+        Where missing is given, return it when Docker does not know the object of the question.
+        """
         try:
-            import docker  # 0.1 to 0.3 s: only paid where Docker is asked
+            import docker  # takes 0.1 to 0.3 s, so it is imported only where Docker is asked
             import docker.errors
             import docker.utils
             import requests
@@ -91,7 +94,7 @@ class Docker:
                 return missing
             raise EngineError(f"Docker at {self.address} does not know what was asked: {error.explanation}.") from error
         except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
-            # An SDK before 6.1 meets urllib3 2, or one before 7.1 requests 2.32, which something else has brought (pip, as a rule).
+            # An SDK before 6.1 meets urllib3 2, or an SDK before 7.1 meets requests 2.32, which something else has installed (usually pip).
             if "Not supported URL scheme http+docker" in str(error) or "unexpected keyword argument 'chunked'" in str(error):
                 import urllib3
 
@@ -102,7 +105,7 @@ class Docker:
             raise EngineError(f"Docker at {self.address} {self._reason(error)}") from error
 
     def _reason(self, error: BaseException) -> str:
-        """What the innermost cause of a failed request means to the person who reads it."""
+        """Return the end of an error sentence that explains the innermost cause of a failed request."""
         chain: list[BaseException] = []
         todo: list[t.Any] = [error]
         while todo:

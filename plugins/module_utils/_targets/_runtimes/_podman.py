@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Podman, root's and every user's, by its database and the OCI bundles: no service need run and no library is needed."""
+"""Podman, root's and every user's, read from its database and the OCI bundles. No service has to run, and no library is needed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STORAGE = "/var/lib/containers/storage"
 USER_STORAGE = ".local/share/containers/storage"  # in the user's home
 CONFIGURATIONS = ("/usr/share/containers/storage.conf", "/etc/containers/storage.conf")
 USER_CONFIGURATION = ".config/containers/storage.conf"
-# In the storage: that of Podman before 4.8, which newer ones go on with where it is, and theirs.
+# Databases in the storage: that of Podman before 4.8, which newer releases keep using where it exists, and that of newer releases.
 BOLT, SQLITE = "libpod/bolt_state.db", "db.sql"
 STATES = ("unknown", "configured", "created", "running", "stopped", "paused", "exited", "removing", "stopping")  # libpod/define/containerstate.go
 ALIVE = ("running", "paused", "stopping")
@@ -33,16 +33,16 @@ _BUSY_SECONDS = 5
 
 
 class Podman:
-    """Every Podman of the host: that of root and those of the users who have processes, since a running container is one.
+    """Every Podman of the host: root's, and those of the users who have processes, because a running container has one.
 
-    All that a user's Podman tells is the user's to write. So it is read as that user.
+    A user can write all the files of their own Podman. So they are read as that user.
     """
 
     name = "podman"
     address = f"{STORAGE} and {USER_STORAGE} of users"
 
     def __init__(self) -> None:
-        self._users: dict[str, int] = {}  # container's ID to its user
+        self._users: dict[str, int] = {}  # UID of the user by the container's ID
 
     def present(self) -> bool:
         """See Runtime."""
@@ -52,7 +52,7 @@ class Podman:
         """See Runtime."""
         found = []
         for uid in _owners():
-            # A user's damaged database, or one that is made to look so, must not keep anybody from all other containers.
+            # A user's database that is damaged, or made to look so, must not keep the task from all other containers.
             with contextlib.suppress(*([EngineError] if uid else [])):
                 for facts in _told(uid):
                     found.append(self._describe(uid, facts))
@@ -70,7 +70,7 @@ class Podman:
         name = facts["id"]
         identity = Identity(name, records=tuple(facts["records"]), owner=uid or None, isolated=facts["isolated"], pid_file=facts["pid_file"])
         told = STATES[facts["state"]]
-        if told in ALIVE:  # so it was when Podman last looked, which may be before a crash or the start of the host
+        if told in ALIVE:  # the state when Podman last looked, which may be before a crash or the start of the host
             alive = _bundle.state(facts["pid"], identity) == "running"
             told = "exited" if not alive else "paused" if told == "paused" else "running"
         pod = _pod.of(facts["labels"])
@@ -89,18 +89,18 @@ class Podman:
 
 
 def _owners() -> t.Iterator[int]:
-    """Whose Podman there may be: root's, and those of users who have processes and a place for it."""
+    """Yield the UIDs of the users who may have a Podman: root, and users who have processes and a folder or configuration for it."""
     if any(_databases(_storage(0))):
         yield 0
     for uid in sorted(_users() - {0}):
-        with contextlib.suppress(KeyError):  # a user of a container, not of the host
+        with contextlib.suppress(KeyError):  # the user exists in a container only, not on the host
             home = pwd.getpwuid(uid).pw_dir
             if os.path.lexists(os.path.join(home, USER_CONFIGURATION)) or os.path.isdir(_storage(uid, own=False)):
                 yield uid
 
 
 def _users() -> set[int]:
-    """Who has processes. Not everybody who exists: to look into every home could wake an automounter for each."""
+    """Return the UIDs of the users who have processes. Not of all users: to look into every home could wake an automounter for each."""
     found = set()
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
@@ -109,7 +109,7 @@ def _users() -> set[int]:
 
 
 def _storage(uid: int, own: bool = True) -> str:
-    """The folder of a user's storage; own: as the user's configuration has it, which is to be read as that user."""
+    """Return the folder of a user's storage. With own, honour the user's own configuration; then call this as that user."""
     found = _settings(CONFIGURATIONS)
     if uid == 0:
         return found.get("graphroot") or STORAGE
@@ -134,7 +134,7 @@ def _databases(storage: str) -> list[str]:
 
 
 def _told(uid: int, only: str | None = None) -> list[dict[str, t.Any]]:
-    """What a user's databases tell of each container, or of the one with that ID. Raises EngineError."""
+    """Return the facts in a user's databases about each container, or about the one with that ID. Raise EngineError."""
 
     def read() -> list[dict[str, t.Any]]:
         return [_facts(*entry) for path in _databases(_storage(uid)) for entry in _entries(path, only)]
@@ -148,7 +148,7 @@ def _told(uid: int, only: str | None = None) -> list[dict[str, t.Any]]:
 
 
 def _facts(config: dict[str, t.Any], state: dict[str, t.Any], run: str) -> dict[str, t.Any]:
-    """Of a container's configuration and state what a Container is made of; run is the folder of the user's run-time state."""
+    """Return the facts for a Container, from a container's configuration and state. run is the folder of the user's run-time state."""
     name, static, number, pid = str(config.get("id")), str(config.get("staticDir")), state.get("state"), state.get("pid")
     return {
         "id": name,
@@ -166,7 +166,7 @@ def _facts(config: dict[str, t.Any], state: dict[str, t.Any], run: str) -> dict[
 
 
 def _entries(path: str, only: str | None) -> list[tuple[dict[str, t.Any], dict[str, t.Any], str]]:
-    """Configuration and state of the containers in a database, and the folder of the user's run-time state. Raises EngineError."""
+    """Return the configuration and the state of the containers in a database, each with the folder of the user's run-time state. Raise EngineError."""
     try:
         rows, temporary = (_sqlite if path.endswith(SQLITE) else _bbolt)(path)
         found = [(json.loads(config), json.loads(state), temporary.rpartition("/libpod")[0]) for name, config, state in rows if only in (None, name)]
@@ -186,7 +186,7 @@ def _bbolt(path: str) -> tuple[list[tuple[str, bytes, bytes]], str]:
 
 def _sqlite(path: str) -> tuple[list[tuple[str, bytes, bytes]], str]:
     try:
-        import sqlite3  # only here: not every Python has it, and only Podman 4.8 and newer needs it
+        import sqlite3  # imported only here: not every Python has it, and only Podman 4.8 and newer needs it
     except ImportError as error:
         raise DependencyError("Podman keeps its containers in SQLite here, and this host's Python has no module sqlite3: install it "
                               "(SUSE: python3), or set ansible_python_interpreter to one that has it.") from error
