@@ -117,8 +117,9 @@ def test_ring_of_a_supervisor_that_comes_late(captures, container, megabytes):
     sent = flood(where, megabytes)
     captures.until(lambda capture: only(capture)["packets_captured"] == len(sent))
     os.kill(pid, signal.SIGCONT)
-    found = lengths(*only(captures.stop())["files"])
-    assert found == sent[-len(found) :] and len(found) * 1200 > 2_000_000
+    files = only(captures.stop())["files"]
+    found = lengths(*files)
+    assert found == sent[-len(found) :] and len(found) * 1200 > 2_000_000 and len(files) == 3
 
 
 def test_interfaces_are_segments_of_their_own(captures, container):

@@ -36,6 +36,16 @@ class Rings:
                 made = _inotify.NewFiles(self._directory)
                 loop.watch(made.fd, lambda: self._remove_oldest(made.names()))
 
+    def trim(self, segment: Segment) -> None:
+        """Remove the oldest files of a segment whose tcpdump has ended, if there are more than file_count.
+
+        On a busy machine the supervisor reads of several new files at once, and removes one.
+        """
+        if self._request.file_size:
+            for path in _session.files(self._directory, segment)[: -self._request.file_count]:
+                with contextlib.suppress(OSError):  # a file too many loses nothing
+                    os.unlink(path)
+
     def _remove_oldest(self, names: list[str]) -> None:
         for segment in self._running():
             number = next((name[len(segment.file):] for name in reversed(names) if name.startswith(segment.file)), "")

@@ -47,6 +47,7 @@ class Supervisor:
         self.ending: str | None = None
         self.begun = False
         self.loop = Loop()
+        self.rings = Rings(self.directory, self.request, lambda: [running.segment for running in self.running])
         self.restarts = Restarts(self.loop, self.session, self._gone, self._returned, lambda: self.begun and self.ending is None)
 
     def run(self) -> None:
@@ -59,7 +60,7 @@ class Supervisor:
         self.loop.watch(woken, lambda: self._asked_to_stop(woken))
         for container in self.containers.values():
             self.restarts.watch(container)
-        Rings(self.directory, self.request, lambda: [running.segment for running in self.running]).watch(self.loop)
+        self.rings.watch(self.loop)
         _storage.reserve(self.directory, len(self.session.segments))
         _storage.save(self.directory, self.session)
         if self.start_at is not None and self.start_at > time.time():
@@ -186,6 +187,7 @@ class Supervisor:
         with contextlib.suppress(NettapError):  # adds the interfaces that appeared after the start
             segment.links = {**segment.links, **running.links()}
         segment.link_type = report.link_type
+        self.rings.trim(segment)
         if self.ready >= 0 and self.ending is None and not report.ready:
             self._fail(segment, error or f"tcpdump ended at once ({reason})")
         elif segment.status != "failed":
