@@ -186,7 +186,7 @@ kept:
   type: str
   sample: default.20260131T030000Z
 reason:
-  description: Why the module changed something, or would in check mode.
+  description: Why a change was made, or would be in check mode; it describes the state that was found.
   returned: changed
   type: str
   sample: There was no session default.
