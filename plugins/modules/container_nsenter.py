@@ -192,10 +192,10 @@ def main() -> None:
         module.fail_json(msg=f"command cannot be split into arguments ({error}): {module.params['command']}")
     if not argv:
         module.fail_json(msg="There is no program to run: argv or command is empty.")
-    if not module.params["namespaces"]:  # from an empty variable, say: never run it on the host instead
+    if not module.params["namespaces"]:  # such as from an empty variable: never run the program on the host instead
         module.fail_json(msg="namespaces is empty: name at least one to run the program in.", cmd=argv)
     for name, value in (module.params["env"] or {}).items():
-        if not isinstance(value, str):  # as YAML reads it, 010 would be 8 and on would be True
+        if not isinstance(value, str):  # YAML reads 010 as 8 and on as True
             module.fail_json(msg=f"env must give {name} as a string, not {value!r}: put it in quotes, and add '| string' to a template.", cmd=argv)
     try:
         result = run(module, argv)

@@ -76,7 +76,7 @@ options:
     default: nettap
   ipv6:
     description:
-      - What happens with IPv6. V(drop) prevents that traffic evades, over IPv6, an engine that cannot read it.
+      - What happens with IPv6. V(drop) prevents IPv6 traffic from evading an engine that cannot read it.
     type: str
     choices: [steer, bypass, drop]
     default: steer
@@ -221,7 +221,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets import 
 
 
 def run(module: AnsibleModule) -> SteeringOutcome:
-    """Bring the targets into the wanted state, and return what was done. Raise NettapError."""
+    """Bring the targets into the wanted state, and return the outcome. Raise NettapError."""
     params = module.params
     request = _control.Request(
         dataplane=params["dataplane_netns"], topology=params["topology"], mode=params["mode"], interface=params["interface"], ipv6=params["ipv6"],
@@ -237,7 +237,7 @@ def run(module: AnsibleModule) -> SteeringOutcome:
     with _target.resolved({**params, "allow_missing": True}) as targets:
         outcome = act(targets, patterns, request, module.check_mode)
     if not targets and not outcome.interfaces and not params["allow_missing"]:
-        with _target.resolved(params):  # says what was looked for, where, and the nearest names
+        with _target.resolved(params):  # raises an error with the searched names, the places, and the nearest names
             raise TargetError("Nothing that the target options match is there any more.")
     return outcome
 

@@ -222,7 +222,7 @@ RULE = {
 
 
 def run(module: AnsibleModule) -> _dp.ConfigurationOutcome:
-    """Bring dp to the requested state, and return what was done. Raise NettapError."""
+    """Bring dp to the requested state, and return the outcome. Raise NettapError."""
     params = module.params
     path, timeout = params["socket"], params["timeout"]
     if params["state"] == "absent":

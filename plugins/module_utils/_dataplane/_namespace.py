@@ -80,7 +80,7 @@ class Dataplane:
 
 
 def planned(name: str, topology: str, mode: str, mtu: int | None = None) -> dict[str, t.Any]:
-    """Return what describe() will return for a dataplane that is to be made. The kernel's numbers, which are not known yet, are None."""
+    """Return a dataplane that is to be made, in the form that describe() returns. The kernel's numbers, which are not known yet, are None."""
     return {
         "name": name, "netns": {"path": os.path.join(_netns.NAMED, checked(name)), "inode": None}, "topology": topology, "mode": mode,
         "mtu": mtu or _DEFAULT_MTU[mode],

@@ -127,7 +127,7 @@ class _Change:
         self._doubt = self._deviation()
 
     def reach(self, store: Store, check: bool) -> ConfigurationOutcome:
-        """Make the change, unless dp has the configuration already. Return what was done. Raise DataplaneError."""
+        """Make the change, unless dp has the configuration already. Return the outcome. Raise DataplaneError."""
         record, config = self._record, self._config
         outcome = ConfigurationOutcome(self._reason(), {**record.config, "in_force": not self._doubt},
                           {**config, "in_force": True}, self._session.namespace.pid)

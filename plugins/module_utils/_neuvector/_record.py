@@ -56,7 +56,7 @@ class Store:
 
     @contextlib.contextmanager
     def locked(self) -> t.Iterator[None]:
-        """Hold the lock of all records, because dp loses the batches of two tasks if they mix. Make the folder (0700). Raise DataplaneError."""
+        """Hold the lock of all records, because dp loses the batches of two tasks if they mix. Make the folder (0700). Raise DataplaneError or StorageError."""
         busy = DataplaneError(f"Another task has been configuring a dataplane for {_PATIENCE:.0f} s: wait for it.")
         with _files.held(self._root, _PATIENCE, busy):
             self._sweep()

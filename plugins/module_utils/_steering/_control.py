@@ -277,7 +277,7 @@ def _steered(bench: Bench, targets: t.Sequence[Target], patterns: t.Sequence[str
 
 
 def _collect_gone(bench: Bench, check: bool) -> None:
-    """Undo what is left of containers that have ended and of tasks that were killed, except in check mode."""
+    """Undo the remaining steering of containers that have ended and of tasks that were killed, except in check mode."""
     if not check:
         bench.undo([record for record in bench.journal.records() if record.status in ("applying", "restoring") or bench.gone(record)])
 

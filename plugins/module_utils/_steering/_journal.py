@@ -122,7 +122,7 @@ class Journal:
     def locked(self, patience: float = PATIENCE) -> t.Iterator[None]:
         """Hold the dataplane's lock, for which tasks and the watchdog take turns. Make the folder (0700).
 
-        Raise Busy, a SteeringError, if the lock is not free after patience seconds.
+        Raise Busy, a SteeringError, if the lock is not free after patience seconds, or StorageError.
         """
         busy = Busy(f"Another task has been steering by {os.path.basename(self.path)} for {patience:.0f} s: wait for it.")
         with _files.held(self.path, patience, busy):

@@ -101,7 +101,7 @@ def alert(event: Event, moment: float, names: Names) -> Event:
 
 
 def _application(event: Event) -> Event:
-    """Return what the engine read of the application's protocol: its name, and the request."""
+    """Return the application's protocol and request, as the engine read them."""
     protocol = event.get("app_proto")
     if not isinstance(protocol, str) or protocol == "failed":
         return {}

@@ -29,7 +29,7 @@ def interface(netlink: Netlink, name: str, mtu: int) -> str | None:
 
 
 def kernel(mode: str, ipv6: str) -> str | None:
-    """Return what the kernel lacks, and the option that does not need it; None when nothing is missing. This takes some 5 ms, because it is tried."""
+    """Return the missing kernel features, and the option that needs none of them; None when nothing is missing. This takes some 5 ms, because it is tried."""
     lacking = _u32.missing(tag=mode == "tag", drop=ipv6 == "drop")
     instead = {"act_gact": "ipv6 steer or bypass, or topology inplace"}
     if mode == "tag":

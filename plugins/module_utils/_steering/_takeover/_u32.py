@@ -94,7 +94,7 @@ def _action(kind: str, parameters: bytes) -> bytes:
 
 
 def described(one: Filter) -> dict[str, t.Any]:
-    """Return what decode will return for a filter in the kernel, without handle and counters."""
+    """Return a filter in the form that decode returns, without handle and counters."""
     actions: list[dict[str, t.Any]] = [{"kind": "pedit", "keys": list(one.rewrite)}] if one.rewrite else []
     actions.append({"kind": "drop"} if one.redirect is None else {"kind": "mirred", "action": "redirect", "ifindex": one.redirect})
     return {"pref": one.pref, "protocol": PROTOCOLS[one.protocol], "matches": list(one.matches or ((0, 0, 0),)), "actions": actions}

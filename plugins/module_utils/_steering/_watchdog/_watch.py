@@ -22,7 +22,7 @@ _READY_SECONDS = 60.0
 
 
 def start(name: str, control: str | None) -> None:
-    """Make sure that the watchdog runs with this code, and return once it watches. Raise SteeringError. The caller holds the journal's lock.
+    """Make sure that the watchdog runs with this code, and return once it watches. Raise NettapError. The caller holds the journal's lock.
 
     A watchdog ends only while it holds that lock itself. So one that is alive now will read the caller's records.
     """
@@ -45,7 +45,7 @@ def start(name: str, control: str | None) -> None:
 def renew(name: str) -> None:
     """Restart a watchdog that runs with another release's code with this one, because it may be unable to read the records of this release.
 
-    The caller holds the journal's lock. Raise SteeringError.
+    The caller holds the journal's lock. Raise NettapError.
     """
     argv = _service.Service(f"watchdog-{name}").argv_running()
     if argv is not None:
