@@ -141,7 +141,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 steering:
-  description: The steered interfaces of the containers.
+  description: The interfaces of the containers that the task steered, bypassed or released.
   returned: always
   type: list
   elements: dict
