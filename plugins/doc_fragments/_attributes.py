@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """What each attribute means; every module says how far it supports it."""
+    """The meaning of each attribute; every module documents how far it supports it."""
 
     DOCUMENTATION = r"""
 options: {}
@@ -26,7 +26,7 @@ attributes:
     platforms: linux
 """
 
-    # Attributes of what consists of a module and an action plugin.
+    # Attributes of modules that have an action plugin.
     ACTION = r"""
 options: {}
 attributes:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this doc fragment is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""Where a NeuVector dp is asked."""
+"""The options of the modules that ask a NeuVector dp."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class ModuleDocFragment:
 options:
   socket:
     description:
-      - The socket on which C(dp) listens. Where it runs in a file system of its own, in a container say, give
-        C(/proc/PID/root/tmp/dp_listen.sock) with its PID as the host sees it.
+      - The socket on which C(dp) listens. If C(dp) has a file system of its own, such as in a container, give
+        C(/proc/PID/root/tmp/dp_listen.sock) with the PID of C(dp) as the host sees it.
     type: path
     default: /tmp/dp_listen.sock
   timeout:
     description:
-      - Seconds that C(dp) gets to answer. It can honestly take four to forget a workload.
+      - Seconds within which C(dp) must answer. It can take four seconds to remove a workload.
     type: float
     default: 10
 """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this doc fragment is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""Which packets are captured, and how much of each."""
+"""The options that select the packets to capture, and the part of each to keep."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ options:
     default: ""
   snaplen:
     description:
-      - Bytes to keep of each packet; V(0) is all of them.
+      - Bytes to keep of each packet; V(0) means all of them.
     type: int
     default: 0
   packet_count:
     description:
-      - Ends capturing on an interface after so many packets; V(0) is without limit.
+      - Number of packets after which capturing on an interface ends; V(0) means without limit.
     type: int
     default: 0
   promiscuous:
     description:
-      - Whether to capture packets too that are not for the interface.
+      - Whether to capture also packets that are not for the interface.
     type: bool
     default: false
 """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this doc fragment is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""Which capture session a module works on."""
+"""The options that name the capture session."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this doc fragment is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The target options, the same in every module that looks into containers."""
+"""The options that select the targets, the same in every module that looks into containers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ options:
   container:
     description:
       - Running containers, each by its name, its ID, the unique start of its ID, or a glob over names (V(web-*)).
-      - V(*) is every running container. Globs leave out the sandboxes of pods, which share the network of the pod's containers.
-      - A container of Kubernetes under containerd or CRI-O is called NAMESPACE/POD/CONTAINER, as in O(pod).
-      - Together with O(labels), both must match.
+      - V(*) means every running container. Globs do not match the sandboxes of pods, which share the network of the pod's containers.
+      - The name of a Kubernetes container under containerd or CRI-O is NAMESPACE/POD/CONTAINER, as in O(pod).
+      - If O(labels) is given too, both must match.
     type: list
     elements: str
     aliases: [containers]
@@ -29,9 +29,9 @@ options:
   pod:
     description:
       - Pods of Kubernetes that run on the host, each as NAMESPACE/NAME or NAMESPACE/NAME/CONTAINER; each part may be a glob (V(default/web-*)).
-      - They are found through the labels and annotations that the runtime keeps, without the Kubernetes API.
-      - V(NAMESPACE/NAME) is one target for the whole pod, its sandbox, whose network namespace all containers of the pod share and
-        which stays while they restart.
+      - The module finds them through the labels and annotations that the runtime keeps, without the Kubernetes API.
+      - V(NAMESPACE/NAME) is one target for the whole pod, its sandbox. All containers of the pod share the sandbox's network namespace, and the sandbox
+        stays while they restart.
       - Use O(allow_missing) in a play over all nodes, of which only one runs the pod.
       - Mutually exclusive with O(container), O(pid) and O(netns).
     type: list
@@ -40,33 +40,33 @@ options:
     version_added: 0.2.0
   pid:
     description:
-      - For what no engine knows, a process in whose network namespace to look.
+      - For a target that no runtime knows, the PID of a process in its network namespace.
       - Mutually exclusive with O(container), O(labels), O(pod) and O(netns).
     type: int
   netns:
     description:
-      - For what no engine knows, a network namespace, by its name (see C(ip netns list)) or path.
+      - For a target that no runtime knows, its network namespace, by name (see C(ip netns list)) or path.
       - Mutually exclusive with O(container), O(labels), O(pod) and O(pid).
     type: str
   runtime:
     description:
       - The container runtime to ask. V(auto) asks every one that is found on the host.
-      - V(docker) is asked over its socket. Of the others the state on disk is read, so that neither a client nor a service of theirs is needed.
-      - V(podman) is root's and that of every user who has processes. What a user's tells is read as that user, and asked last, so that
-        nobody's container is taken for another of that name.
-      - V(containerd) is also that of k3s, RKE2 and MicroK8s.
+      - V(docker) is asked over its socket. For the others the module reads the state on disk, so it needs neither their client nor their service.
+      - V(podman) means root's Podman and that of every user who has processes. A user's Podman is read as that user, and asked last, so that
+        the module does not take a user's container for another one of that name.
+      - V(containerd) includes the containerd of k3s, RKE2 and MicroK8s.
       - V(podman), V(containerd) and V(crio) were added in nettap.containers 0.2.0.
     type: str
     choices: [auto, containerd, crio, docker, podman]
     default: auto
   docker_host:
     description:
-      - Address of the Docker engine. The engine must run on the host that the task runs on.
-      - If it is not set, the environment variable E(DOCKER_HOST) of the task is honoured, then V(unix:///var/run/docker.sock) is used.
+      - Address of the Docker daemon. The daemon must run on the host that the task runs on.
+      - If it is not set, the environment variable E(DOCKER_HOST) of the task is used, or if that is not set either, V(unix:///var/run/docker.sock).
     type: str
   allow_missing:
     description:
-      - Makes a target that matches nothing an empty result instead of an error, so that one play can run on every node of a cluster.
+      - Whether target options that match nothing give an empty result instead of an error, so that one play can run on every node of a cluster.
     type: bool
     default: false
 requirements:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one family of exceptions: each message is a sentence that says what failed, on what, and what to do."""
+"""The one family of exceptions. Each message is a sentence that says what failed, on what object, and what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typing as t
 
 
 class NettapError(Exception):
-    """Anything a user, a host or the network can cause; modules report it without a traceback."""
+    """An error that a user, a host or the network can cause. Modules report it without a traceback."""
 
 
 class DependencyError(NettapError):
@@ -18,15 +18,15 @@ class DependencyError(NettapError):
 
 
 class EngineError(NettapError):
-    """A container engine that does not answer, or answers with an error."""
+    """A container runtime that does not answer, or answers with an error."""
 
 
 class TargetError(NettapError):
-    """Target options that match nothing, too much, or something that cannot be used."""
+    """Target options that match nothing, too much, or an unusable target."""
 
 
 class NamespaceError(NettapError):
-    """A namespace that cannot be opened or is not the one that was asked for."""
+    """A namespace that cannot be opened or is not the requested one."""
 
 
 class MissingError(NamespaceError):
@@ -50,12 +50,12 @@ class DataplaneError(NettapError):
 
 
 class SteeringError(NettapError):
-    """Steering that is refused, cannot be put in or cannot be taken out."""
+    """Steering that is refused, cannot be applied or cannot be undone."""
 
 
 @contextlib.contextmanager
 def refused_as(kind: type[NettapError], what: str, remedy: str) -> t.Iterator[None]:
-    """Turn what the system refuses in the block (an OSError) into one sentence of the family: what failed, on what, why; and what to do."""
+    """Turn an OSError of the block into an error of the family, whose sentence says what failed, on what object, why, and what to do."""
     try:
         yield
     except OSError as error:

@@ -40,97 +40,98 @@ attributes:
   idempotent:
     support: partial
     details:
-      - A session that runs with the same arguments is left alone. One that has ended is started anew; what it had
-        captured is kept under the name that RV(kept) tells.
+      - A session that runs with the same arguments is left alone. One that has ended is started again; its earlier
+        captures are kept under the name in RV(kept).
 options:
   state:
     description:
-      - V(started) sees to it that the session is capturing. The task returns when every C(tcpdump) has its socket open.
-      - V(stopped) ends it and keeps its captures.
-      - V(absent) ends it and deletes its captures.
+      - V(started) starts the session unless it is capturing already. The task returns when every C(tcpdump) has its socket open.
+      - V(stopped) ends the session and keeps its captures.
+      - V(absent) ends the session and deletes its captures.
     type: str
     choices: [started, stopped, absent]
     default: started
   interface:
     description:
-      - The container's interfaces to capture on, each by a C(tcpdump) of its own. V(any) is all of them in one file, its
-        loopback included; a named interface costs less.
-      - When a container stops, the kernel takes a named interface away with what C(tcpdump) has not read yet, up to a second of
-        packets; of these, only RV(nettap.containers.container_capture_info#module:captures[].segments[].packets_received) tells. With V(any) nothing is lost.
+      - The container's interfaces to capture on, each by a C(tcpdump) of its own. V(any) captures on all of them in one file, the
+        loopback interface included; a named interface costs less.
+      - When a container stops, the kernel removes a named interface together with the packets that C(tcpdump) has not read yet, up to a second of
+        them. Only RV(nettap.containers.container_capture_info#module:captures[].segments[].packets_received) counts these. With V(any) nothing is lost.
     type: list
     elements: str
     default: [any]
   vantage:
     description:
-      - Where to listen, V(container) inside the container's namespace, V(host) on the host's end of the veth or netkit, or V(both).
+      - Where to listen. V(container) is inside the container's namespace, V(host) is at the host's end of the veth or netkit, V(both) is at both.
     type: str
     choices: [container, host, both]
     default: container
   duration:
     description:
-      - Ends the session after so many seconds, whether packets come or not; V(0) is until stopped.
+      - Seconds after which the session ends, whether packets come or not. With V(0) it runs until it is stopped.
     type: float
     default: 0
   file_size:
     description:
-      - Size of one ring file in MB (1,000,000 bytes); V(0) is one file without limit.
+      - Size of one ring file in MB (1,000,000 bytes). V(0) means one file without limit.
     type: int
     default: 100
   file_count:
     description:
-      - Number of ring files of a segment. When all are full the oldest is overwritten.
+      - Number of ring files of a segment. When all are full, the oldest is overwritten.
     type: int
     default: 10
   buffer_size:
     description:
       - Kernel buffer of a segment in KiB.
-      - By default 65536, and less (but at least 4096) where all segments of the session would take more than a 32nd of the available memory.
-      - It holds what arrives while C(tcpdump) waits for the disk or for a processor. 65536 are enough for 0.4 seconds of 120000 packets of 1400 bytes
-        a second, 262144 for 1.5 seconds. A capture begins when the kernel has found the memory, which takes up to 2 milliseconds for each 1024.
+      - The default is 65536. It is less (but at least 4096) where all segments of the session would take more than a 32nd of the available memory.
+      - The buffer holds the packets that arrive while C(tcpdump) waits for the disk or for a processor. At 120000 packets of 1400 bytes a second, 65536 is
+        enough for 0.4 seconds, and 262144 for 1.5 seconds. A capture begins when the kernel has found the memory, which takes up to 2 milliseconds
+        for each 1024.
     type: int
   live:
     description:
       - Whether to write each packet to its file at once, for M(nettap.containers.container_capture_stream) to follow the session within 2 seconds.
         Otherwise C(tcpdump) writes packets in blocks of some KiB, and the last ones when it ends.
-      - It costs a system call a packet, so the rate at which packets begin to be dropped is lower.
+      - This costs a system call for each packet, so the kernel begins to drop packets at a lower rate.
     type: bool
     default: false
     version_added: 0.2.0
   start_at:
     description:
       - The instant at which to start, the same on every host, as ISO 8601 time (UTC unless it has a zone) or seconds since the epoch.
-      - For an instant to come, the task returns when all is checked and the supervisor waits for it. An instant that has
-        passed is now.
+      - If the instant is in the future, the task returns when everything is checked and the supervisor waits for the instant. If it has
+        passed, the session starts at once.
     type: str
   on_restart:
     description:
-      - What to do when a container stops, V(follow) it when it is started again, as new segments, or V(stop) capturing from it.
+      - What to do when a container stops. V(follow) captures from it again, in new segments, when it is started again. V(stop) ends capturing from it.
     type: str
     choices: [follow, stop]
     default: follow
   min_free:
     description:
-      - Ends the session before less than this is free on the file system of O(path), such as V(1GiB), V(500M) or V(5%).
-      - By default V(1GiB) or V(5%), whichever is less.
+      - Space to keep free on the file system of O(path), such as V(1GiB), V(500M) or V(5%). The session ends before less than this is free.
+      - The default is V(1GiB) or V(5%), whichever is less.
     type: str
   max_drop_percent:
     description:
-      - Fails the task that sees the end of the session (O(wait=true) or O(state=stopped)) when the kernel dropped more than
-        this share of a segment's packets. The captures are kept.
+      - Largest share of a segment's packets that the kernel may drop. If it dropped more, the task that sees the end of the session
+        (O(wait=true) or O(state=stopped)) fails. The captures are kept.
     type: float
   wait:
     description:
-      - Whether to return at the end of the session only, with the final figures. Needs O(duration) or O(packet_count).
+      - Whether the task waits for the end of the session and returns its final figures. Needs O(duration) or O(packet_count).
     type: bool
     default: false
   force:
     description:
-      - Restarts a running session that has other arguments, which is an error otherwise. What it has captured is kept.
+      - Whether to restart a running session that has other arguments. Otherwise such a session is an error. Its earlier captures are kept.
     type: bool
     default: false
   allow_host_network:
     description:
-      - Whether to capture from a container that shares the host's network. Such a capture holds the host's whole traffic.
+      - Whether to capture from a container that shares the host's network. Such a capture holds all of the host's traffic.
     type: bool
     default: false
 seealso:
@@ -147,7 +148,7 @@ EXAMPLES = r"""
     duration: 30
     wait: true
 
-- name: Capture from all containers of an application until told to stop, at most 5 files of 20 MB each
+- name: Capture from all containers of an application until the session is stopped, in at most 5 files of 20 MB each
   nettap.containers.container_capture:
     name: shop
     labels:
@@ -155,7 +156,7 @@ EXAMPLES = r"""
     file_size: 20
     file_count: 5
 
-- name: Where does the packet get lost? Listen at both ends of the veth
+- name: Find where a packet gets lost, by listening at both ends of the veth
   nettap.containers.container_capture:
     name: loss
     container: web
@@ -163,12 +164,12 @@ EXAMPLES = r"""
     vantage: both
     filter: icmp
 
-- name: Stop it
+- name: Stop the session
   nettap.containers.container_capture:
     name: shop
     state: stopped
 
-- name: Delete it with its captures
+- name: Delete the session with its captures
   nettap.containers.container_capture:
     name: shop
     state: absent
@@ -176,16 +177,16 @@ EXAMPLES = r"""
 
 RETURN = r"""
 capture:
-  description: The session, as RV(nettap.containers.container_capture_info#module:captures) has it; null when it is absent.
+  description: The session, as in RV(nettap.containers.container_capture_info#module:captures); null when it is absent.
   returned: success, and when O(max_drop_percent) is exceeded
   type: dict
 kept:
-  description: The name under which the ended capture is kept that this session takes the place of.
+  description: The name under which the ended session that this one replaces is kept.
   returned: when there was one
   type: str
   sample: default.20260131T030000Z
 reason:
-  description: Why something was changed, or would be in check mode, as it was found.
+  description: Why a change was made, or would be in check mode; it describes the state that was found.
   returned: changed
   type: str
   sample: There was no session default.
@@ -226,7 +227,7 @@ ARGUMENTS = {
 
 
 def start(sessions: _control.Sessions, module: AnsibleModule) -> _control.CaptureOutcome:
-    """state: started."""
+    """Bring the session to state: started. Raise NettapError."""
     params = module.params
     request = Request.of(params)
     if params["wait"] and request.endless():

@@ -10,13 +10,13 @@ DOCUMENTATION = r"""
 module: container_capture_fetch
 short_description: Fetch the packets of a capture session to the controller
 description:
-  - Brings the captures of a session to the controller, as one pcapng of the host or one pcap of each segment, for
+  - Brings the captures of a session to the controller, as one pcapng for the host or one pcap for each segment, for
     Wireshark, tshark or tcpdump.
   - Ring files are joined in the order of their packets. With O(merge=host), the packets of all containers are in the order
-    of time, and each container is an interface named C(HOST/CONTAINER/INTERFACE) that carries the container's ID, image
+    of time. Each container is then an interface named C(HOST/CONTAINER/INTERFACE), with the container's ID, image
     and filter as comments.
-  - The files are streamed through the connection, also under C(become), so memory stays flat. They are verified by SHA-256
-    and put into place whole; a broken transfer leaves what was there. Files that are there already are not sent again.
+  - The files are streamed through the connection, also under C(become), so memory use stays flat. They are verified by SHA-256
+    and put into place whole; a broken transfer leaves the earlier files as they were. Files that are there already are not sent again.
   - On the host, the files are staged in the login user's temporary folder (C(ansible_remote_tmp)), which needs as much
     space as they take. A running session can be fetched too, as far as its packets are on the disk.
 version_added: 0.1.0
@@ -44,24 +44,25 @@ options:
   dest:
     description:
       - Folder on the controller, relative to the current working directory. It is made (C(0700)) where it is missing.
-      - The files are named by host, session and the time at which the session started, so that no capture takes the place of another.
+      - The files are named by host, session and the time at which the session started, so that no capture replaces another.
     type: str
     default: captures
   merge:
     description:
-      - V(segment) fetches a pcap of each segment, V(host) one pcapng of all.
-      - C(tcpdump -r) reads a merged file only if its interfaces share one link type, so not V(any) beside a named one; Wireshark and tshark read all.
+      - V(segment) fetches a pcap for each segment, V(host) one pcapng for all.
+      - C(tcpdump -r) reads a merged file only if its interfaces share one link type. V(any) and a named interface do not. Wireshark and tshark
+        read all of them.
     type: str
     choices: [segment, host]
     default: host
   compress:
     description:
-      - Whether to compress with gzip, which Wireshark and tshark read as it is.
+      - Whether to compress the files with gzip. Wireshark and tshark read such files directly.
     type: bool
     default: false
   remove:
     description:
-      - Whether to delete the session on the host once its files are on the controller and verified. It must have ended.
+      - Whether to delete the session on the host once its files are on the controller and verified. The session must have ended.
     type: bool
     default: false
   stage_in:
@@ -70,21 +71,21 @@ options:
     type: path
   stage_as:
     description:
-      - The name that the files give the host. Set by the action plugin; not for use in a task.
+      - The name of the host in the files. Set by the action plugin; not for use in a task.
     type: str
 seealso:
   - module: nettap.containers.container_capture
 """
 
 EXAMPLES = r"""
-- name: Fetch what was captured, as one file a host
+- name: Fetch the captures, as one file for each host
   nettap.containers.container_capture_fetch:
     name: shop
     dest: /srv/evidence
     remove: true
   register: fetched
 
-- name: Where is it?
+- name: Show how to open the file
   ansible.builtin.debug:
     msg: "wireshark {{ fetched.files[0].dest }}"
 """
@@ -101,19 +102,19 @@ files:
       type: str
       sample: /home/me/captures/node1/shop-20260131T030000Z.pcapng
     size:
-      description: Its size in bytes.
+      description: Size of the file in bytes.
       type: int
     sha256:
-      description: Its checksum.
+      description: SHA-256 checksum of the file.
       type: str
     packets:
-      description: Number of packets in it.
+      description: Number of packets in the file.
       type: int
     host:
-      description: The host that it comes from, by its name in the inventory.
+      description: The host that the file comes from, by its name in the inventory.
       type: str
     containers:
-      description: The containers whose packets are in it.
+      description: The containers whose packets are in the file.
       type: list
       elements: str
 removed:

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 module: container_capture_info
 short_description: List capture sessions with their live figures
 description:
-  - Lists the capture sessions of a host, running and ended ones, with figures that are read from C(tcpdump) at that moment.
+  - Lists the capture sessions of a host, running and ended ones, with figures that the module reads from C(tcpdump) at that moment.
 version_added: 0.1.0
 author:
   - The nettap.containers authors (@nettap)
@@ -37,7 +37,7 @@ attributes:
 options:
   name:
     description:
-      - The session to show. By default all are listed.
+      - The session to show. By default all sessions are listed.
     type: str
   path:
     description:
@@ -49,18 +49,18 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Which captures are on these hosts?
+- name: List the captures on these hosts
   nettap.containers.container_capture_info:
   register: found
 
-- name: How far is this one?
+- name: Show the progress of one session
   nettap.containers.container_capture_info:
     name: shop
 """
 
 RETURN = r"""
 captures:
-  description: The sessions, in the order of their names; empty when there is none, or none of that O(name).
+  description: The sessions, in the order of their names; empty when there is no session, or none with that O(name).
   returned: success
   type: list
   elements: dict
@@ -75,10 +75,10 @@ captures:
       description: Folder of the session on the host.
       type: str
     started_at:
-      description: When every tcpdump had its socket open, UTC; null before.
+      description: Time at which every tcpdump had its socket open, UTC; null before.
       type: str
     stopped_at:
-      description: When the session ended, UTC; null before.
+      description: Time at which the session ended, UTC; null before.
       type: str
     error:
       description: Why the session as a whole failed.
@@ -93,16 +93,16 @@ captures:
       description: The filter expression.
       type: str
     duration:
-      description: Seconds that were asked for; 0 is until stopped.
+      description: Requested duration in seconds; 0 means until the session is stopped.
       type: float
     live:
-      description: Whether each packet is written to its file at once.
+      description: Whether tcpdump writes each packet to its file at once.
       type: bool
     buffer_size:
       description: Kernel buffer of each segment in KiB.
       type: int
     segments:
-      description: One entry for each container, interface and vantage; a container that was restarted has further ones.
+      description: One entry for each container, interface and vantage; a restarted container has further entries.
       type: list
       elements: dict
       contains:
@@ -122,7 +122,7 @@ captures:
           description: The link that tcpdump opened; for the vantage V(host) the interface's peer on the host.
           type: str
         pid:
-          description: Process of tcpdump on the host; null before RV(captures[].started_at).
+          description: PID of tcpdump on the host; null before RV(captures[].started_at).
           type: int
         argv:
           description: The command line of tcpdump.
@@ -133,20 +133,20 @@ captures:
           type: str
         stop_reason:
           description:
-            - Why it ended, one of V(user), V(duration), V(packet_count), V(disk), V(container_gone), V(interface_gone) and V(error).
+            - Why the segment ended, one of V(user), V(duration), V(packet_count), V(disk), V(container_gone), V(interface_gone) and V(error).
           type: str
         error:
-          description: What went wrong, in tcpdump's own words where it spoke.
+          description: The error of the segment, as tcpdump reported it where it did.
           type: str
         files:
-          description: Its capture files on the host, in the order of their packets.
+          description: The segment's capture files on the host, in the order of their packets.
           type: list
           elements: str
         bytes:
-          description: Size of these files.
+          description: Size of these files in bytes.
           type: int
         packets_captured:
-          description: Packets that tcpdump has read; those of a ring that was overwritten are counted too.
+          description: Packets that tcpdump has read, including those in ring files that were overwritten since.
           type: int
         packets_received:
           description: Packets that passed the filter, as the kernel counts them, dropped ones included.
@@ -155,7 +155,7 @@ captures:
           description: Packets that passed the filter and were lost because the kernel's buffer was full.
           type: int
         packets_dropped_by_interface:
-          description: Packets that the interface dropped, where it tells.
+          description: Packets that the interface dropped, where it reports them.
           type: int
         first_packet:
           description: Time of the first packet in the files, UTC.

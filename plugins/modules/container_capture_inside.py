@@ -2,23 +2,23 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Documentation of an action plugin; nothing of it runs on the host but a shell."""
+"""Documentation of an action plugin, which runs only a shell in the container."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: container_capture_inside
-short_description: Capture packets from inside of a container, over any connection
+short_description: Capture packets from inside a container, over any connection
 description:
-  - For where the container's host cannot be reached. Runs C(tcpdump) inside of the container that the task's connection leads to
+  - For containers whose host cannot be reached. Runs C(tcpdump) inside the container that the task's connection leads to
     (such as C(community.docker.docker), C(containers.podman.podman) or C(kubernetes.core.kubectl)), and brings the capture
     to the controller. Where the host can be reached, M(nettap.containers.container_capture) needs nothing in the container.
-  - The container needs neither Python nor C(tcpdump). A C(tcpdump) is brought along, by default the controller's own with its loader and libraries, some
-    10 MB. It needs a shell and C(mkdir), C(rm), C(chmod), C(sleep), as in any busybox, and whatever the connection itself needs to transfer files. Where
-    the task becomes another user, it needs C(chown) and C(id), too.
-  - When the task ends, nothing of it is left in the container, neither files nor processes. When it is killed or cut off, what runs in the container notices
-    within 15 seconds, ends the capture and removes everything, the packets too.
-  - The capture lies in the container's file system until it is fetched, and it is one file without limit; O(filter), O(snaplen) and O(packet_count)
+  - The container needs neither Python nor C(tcpdump). The module brings a C(tcpdump) along, by default the controller's own with its loader and libraries,
+    some 10 MB. The container needs a shell and C(mkdir), C(rm), C(chmod), C(sleep), as in any busybox, and the programs that the connection itself needs to
+    transfer files. Where the task becomes another user, it also needs C(chown) and C(id).
+  - When the task ends, neither files nor processes of it are left in the container. When the task is killed or cut off, its processes in the container notice
+    within 15 seconds, end the capture and remove everything, the packets too.
+  - The capture stays in the container's file system until it is fetched. It is one file without limit; O(filter), O(snaplen) and O(packet_count)
     keep it small.
 version_added: 0.2.0
 author:
@@ -35,7 +35,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - In check mode the container is not touched.
+      - In check mode nothing is done in the container.
   diff_mode:
     support: none
   idempotent:
@@ -46,17 +46,17 @@ options:
   dest:
     description:
       - Folder on the controller, relative to the current working directory. It is made (C(0700)) where it is missing.
-      - The file is named by host and by the time at which the capture started.
+      - The file is named by host and by the start time of the capture.
     type: str
     default: captures
   interface:
     description:
-      - The interface to capture on; V(any) is all of them.
+      - The interface to capture on; V(any) means all of them.
     type: str
     default: any
   duration:
     description:
-      - Ends the capture after so many seconds, whether packets come or not; V(0) is without limit, and needs O(packet_count).
+      - Seconds after which the capture ends, whether packets come or not. V(0) means without limit, and needs O(packet_count).
     type: float
     default: 30
   buffer_size:
@@ -66,12 +66,13 @@ options:
     default: 4096
   tcpdump:
     description:
-      - Path of the C(tcpdump) on the controller that is brought along. It must be for the container's architecture, and then is best a static one.
-      - By default the one that is installed on the controller.
+      - Path on the controller of the C(tcpdump) to bring along. It must be for the container's architecture. A static one is best if that
+        is not the controller's.
+      - The default is the one that is installed on the controller.
     type: str
   upload_to:
     description:
-      - Folders in the container, of which the first is used in which files can be made and run.
+      - Folders in the container. The module uses the first one in which it can make and run files.
     type: list
     elements: str
     default: [/tmp, /var/tmp, /run, /dev/shm, /]
@@ -80,7 +81,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Capture inside of a container of a Docker engine
+- name: Capture inside a container of Docker
   hosts: web
   gather_facts: false
   vars:
@@ -92,11 +93,11 @@ EXAMPLES = r"""
         duration: 10
       register: inside
 
-    - name: Where is it?
+    - name: Show how to open the file
       ansible.builtin.debug:
         msg: "wireshark {{ inside.files[0].dest }}"
 
-- name: Capture inside of a pod on nodes of another architecture
+- name: Capture inside a pod on nodes of another architecture
   hosts: shop_pods
   gather_facts: false
   vars:
@@ -121,19 +122,19 @@ files:
       type: str
       sample: /home/me/captures/web/inside-20260131T030000Z.pcap
     size:
-      description: Its size in bytes.
+      description: Size of the file in bytes.
       type: int
     sha256:
-      description: Its checksum.
+      description: SHA-256 checksum of the file.
       type: str
     packets:
-      description: Number of packets in it.
+      description: Number of packets in the file.
       type: int
     host:
-      description: The host that it comes from, by its name in the inventory.
+      description: The host that the file comes from, by its name in the inventory.
       type: str
 capture:
-  description: How it went; in check mode, what is not known is null.
+  description: The result of the capture; in check mode, values that are not known are null.
   returned: success
   type: dict
   contains:
@@ -147,7 +148,7 @@ capture:
       description: V(duration) or V(packet_count).
       type: str
     started_at:
-      description: Time at which it was capturing, UTC.
+      description: Time at which tcpdump was capturing, UTC.
       type: str
       sample: "2026-01-31T03:00:00.000123Z"
     packets_captured:
@@ -167,7 +168,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._arguments._cont
 
 
 def main() -> None:
-    """Fail: the work is the action plugin's."""
+    """Fail, because the action plugin does the work."""
     module = AnsibleModule(**SPEC, supports_check_mode=True)
     module.fail_json(msg="Its action plugin, which does the capturing, was not run: call it by its full name, nettap.containers.container_capture_inside.")
 

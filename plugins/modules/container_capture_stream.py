@@ -12,15 +12,15 @@ short_description: Follow a running capture session live, into a file, a FIFO or
 description:
   - Brings the packets of a session to the controller while they are captured, as one stream that Wireshark, tshark and C(tcpdump -r -) read.
     The task ends when the capture ends or the reader closes its end; the latter is no error.
-  - A session that has ended is streamed as far as it is on the disk.
-  - Packets are at most 2 seconds behind when the session was started with O(nettap.containers.container_capture#module:live=true), of which up to one
-    second is the kernel's, which hands packets to C(tcpdump) in blocks.
-  - Works over any connection and under C(become). The host is asked for the next packets again and again; a connection that breaks
-    is tried again, and nothing is lost meanwhile that the session's ring holds.
-  - Each container, interface and vantage is an interface of the stream, named as M(nettap.containers.container_capture_fetch) does. Containers that
-    come back are further interfaces. Packets of different interfaces may be up to a second out of order; fetched ones are not.
-  - Packets whose ring file was overwritten before they could be read are told of by a warning at once, in RV(lost), and by number in RV(missed).
-  - Memory is flat on the controller and on the host. On the host no packet is staged and nothing keeps running between two questions.
+  - A session that has ended is streamed as far as its packets are on the disk.
+  - Packets are at most 2 seconds behind when the session was started with O(nettap.containers.container_capture#module:live=true). Up to one
+    second of this is the kernel's, which gives packets to C(tcpdump) in blocks.
+  - Works over any connection and under C(become). The controller asks the host for the next packets again and again. It retries a connection that
+    breaks; meanwhile no packet is lost that the session's ring holds.
+  - Each container, interface and vantage is an interface of the stream, named as M(nettap.containers.container_capture_fetch) does. Restarted
+    containers are further interfaces. Packets of different interfaces may be up to a second out of order; fetched ones are not.
+  - For packets whose ring file was overwritten before they could be read there is a warning at once. RV(lost) returns their places, RV(missed) their number.
+  - Memory use is flat on the controller and on the host. On the host no packet is staged, and no process keeps running between two requests.
 version_added: 0.2.0
 author:
   - The nettap.containers authors (@nettap)
@@ -39,7 +39,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - In check mode there may be no session; the task returns at once, changed where it writes O(dest) or O(on_close) ends the session.
+      - In check mode there may be no session. The task returns at once; it is changed where it would write O(dest) or O(on_close) would end the session.
   diff_mode:
     support: none
   idempotent:
@@ -49,40 +49,40 @@ attributes:
 options:
   dest:
     description:
-      - A file or FIFO on the controller, relative to the current working directory. A file is made (C(0600)) or emptied; for a FIFO
-        the task waits until somebody reads from it.
-      - One of O(dest) and O(argv) is needed. With several hosts, each needs one of its own.
+      - A file or FIFO on the controller, relative to the current working directory. A file is made (C(0600)) or emptied. With a FIFO,
+        the task waits until a program reads from it.
+      - One of O(dest) and O(argv) is needed. With several hosts, each host needs one of its own.
     type: str
   argv:
     description:
-      - A program on the controller and its arguments, which gets the stream on its standard input. It is run without a shell.
-      - What it prints is shown as it comes, with the host's name in front. The task ends when the program has ended, and fails if the program did.
+      - A program on the controller and its arguments. It gets the stream on its standard input, and is run without a shell.
+      - Its output is shown as it comes, with the host's name in front. The task ends when the program has ended, and fails if the program failed.
     type: list
     elements: str
   format:
     description:
-      - V(pcapng) tells of each packet from which container and interface it is. C(tcpdump -r) reads it only if all its interfaces share one link type.
+      - V(pcapng) names the container and interface of each packet. C(tcpdump -r) reads it only if all its interfaces share one link type.
       - V(pcap) is for a session that captures in one place only.
     type: str
     choices: [pcapng, pcap]
     default: pcapng
   from_start:
     description:
-      - Whether to begin with what the session has on the disk already, or with what comes from now on.
+      - Whether to begin with the packets that the session has on the disk already. Otherwise the stream begins with the packets that come from now on.
     type: bool
     default: true
   on_close:
     description:
-      - What to do with the session when its reader has closed, it has ended or the play is interrupted. V(keep) leaves it as it is,
-        capturing if it has not ended; V(stop) stops it and keeps its captures; V(remove) deletes it.
-      - It is done too when the connection has broken for longer than O(patience) or O(dest) cannot be written any more, if the host can be reached then;
-        but not when the stream cannot begin, or the host has another session of that name by now.
+      - What to do with the session when its reader has closed, the session has ended or the play is interrupted. V(keep) leaves the session as it is,
+        capturing if it has not ended. V(stop) stops it and keeps its captures. V(remove) deletes it.
+      - This is also done when the connection was broken for longer than O(patience) or O(dest) cannot be written any more, if the host can be reached then.
+        It is not done when the stream cannot begin, or when the host has another session of that name by now.
     type: str
     choices: [keep, stop, remove]
     default: keep
   patience:
     description:
-      - Seconds for which an unreachable host is tried again before the task fails.
+      - Seconds for which the task retries an unreachable host before it fails.
     type: float
     default: 120
   stage_in:
@@ -103,7 +103,7 @@ EXAMPLES = r"""
     file_size: 20
     file_count: 5
 
-- name: Look at it in Wireshark until its window is closed, then end the capture and delete it
+- name: View the packets in Wireshark until its window is closed, then end the session and delete it
   nettap.containers.container_capture_stream:
     name: live
     argv: [wireshark, -k, -i, "-"]
@@ -114,7 +114,7 @@ EXAMPLES = r"""
     name: live
     argv: [tshark, -l, -n, -r, "-", -Y, http.request]
 
-- name: Into a FIFO, of which another program reads
+- name: Write to a FIFO from which another program reads
   nettap.containers.container_capture_stream:
     name: live
     dest: /tmp/live.fifo
@@ -126,21 +126,21 @@ packets:
   returned: success
   type: int
 size:
-  description: Bytes that were written.
+  description: Bytes written.
   returned: success
   type: int
 ended_by:
-  description: What ended the stream, the end of the V(capture) or the V(reader), which has closed; null in check mode.
+  description: What ended the stream, V(capture) (the capture ended) or V(reader) (the reader closed its end); null in check mode.
   returned: success
   type: str
   sample: capture
 lost:
-  description: Places (container and interface) of which packets were overwritten on the host before they could be read.
+  description: Places (container and interface) whose packets were overwritten on the host before they could be read.
   returned: success
   type: list
   elements: str
 missed:
-  description: Number of captured packets that are not in the stream, exact; null for a stream that ended before its capture or did not begin at its start.
+  description: Exact number of captured packets that are not in the stream; null if the stream ended before the capture or did not begin at its start.
   returned: success
   type: int
 dest:
@@ -152,7 +152,7 @@ rc:
   returned: with O(argv)
   type: int
 capture:
-  description: The session as M(nettap.containers.container_capture_info) returns it; with its final figures if it has ended; null in check mode.
+  description: The session, as M(nettap.containers.container_capture_info) returns it, with its final figures if it has ended; null in check mode.
   returned: success
   type: dict
 """

@@ -2,7 +2,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Documentation of an action plugin; nothing of it runs on the host but container_capture_info."""
+"""Documentation of an action plugin, which runs only container_capture_info on the host."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ DOCUMENTATION = r"""
 module: container_capture_wait
 short_description: Wait for the end of a capture session and show its progress
 description:
-  - Waits until a capture session has ended, and shows meanwhile how many packets and bytes of each container were captured
+  - Waits until a capture session has ended. Meanwhile it shows how many packets and bytes of each container were captured
     and how many packets were dropped.
-  - A connection that breaks meanwhile is tried again; the capture goes on without it.
-  - When the play is interrupted (C(Ctrl-C), or the job cancelled), the session is stopped and, with O(fetch_on_interrupt),
+  - The task retries a connection that breaks; the capture goes on without it.
+  - When the play is interrupted (C(Ctrl-C), or a cancelled job), the session is stopped and, with O(fetch_on_interrupt),
     fetched before the play ends.
 version_added: 0.1.0
 author:
@@ -42,18 +42,18 @@ attributes:
 options:
   interval:
     description:
-      - Seconds between two looks, and so between two lines of progress.
+      - Seconds between two queries, and so between two lines of progress.
     type: float
     default: 5
   patience:
     description:
-      - Seconds for which an unreachable host is tried again before the task fails.
+      - Seconds for which the task retries an unreachable host before it fails.
     type: float
     default: 120
   fetch_on_interrupt:
     description:
-      - Options of M(nettap.containers.container_capture_fetch) with which the session is fetched when the play is
-        interrupted. If it is not set, the session is stopped and stays on the host.
+      - Options of M(nettap.containers.container_capture_fetch) with which to fetch the session when the play is
+        interrupted. If this is not set, the session is stopped and stays on the host.
     type: dict
     suboptions:
       dest:
@@ -63,13 +63,13 @@ options:
         default: captures
       merge:
         description:
-          - One pcap of each segment or one pcapng of the host.
+          - Whether to fetch one pcap for each segment or one pcapng for the host.
         type: str
         choices: [segment, host]
         default: host
       compress:
         description:
-          - Whether to compress with gzip.
+          - Whether to compress the files with gzip.
         type: bool
         default: false
       remove:
@@ -82,7 +82,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Wait for the end of the capture, which is fetched even if the play is interrupted
+- name: Wait for the end of the capture, and fetch it if the play is interrupted
   nettap.containers.container_capture_wait:
     name: shop
     fetch_on_interrupt:
@@ -102,7 +102,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._arguments._cont
 
 
 def main() -> None:
-    """Fail: the work is the action plugin's."""
+    """Fail, because the action plugin does the work."""
     module = AnsibleModule(**SPEC, supports_check_mode=True)
     module.fail_json(msg="Its action plugin, which does the waiting, was not run: call it by its full name, nettap.containers.container_capture_wait.")
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: container_dataplane
-short_description: Make or remove the dataplane that steered containers go through
+short_description: Make or remove the dataplane that steered traffic passes through
 description:
-  - A dataplane is a named network namespace with service links, on which an inline engine such as Suricata reads
-    packets and gives them back. M(nettap.containers.container_steering) sends containers' packets there.
-  - In O(mode=bridge) there are two service links, V(vth0) (on the containers' side) and V(vth1) (on the network's side), and the engine copies what it
-    lets pass from one to the other. In O(mode=tag) there is one, V(vth), and the engine gives each frame back where it came from.
-  - The engine can be run by this module, as a systemd unit where systemd runs and by a process that starts it again elsewhere, or
-    be started in the namespace by other means (C(ip netns exec)).
-  - A reboot removes all of it.
+  - A dataplane is a named network namespace with service links, on which an engine such as Suricata reads
+    packets and returns them. M(nettap.containers.container_steering) redirects containers' packets to it.
+  - In O(mode=bridge) there are two service links, V(vth0) (on the containers' side) and V(vth1) (on the network's side). The engine copies the frames
+    that it lets pass from one to the other. In O(mode=tag) there is one, V(vth), and the engine returns each frame on it.
+  - This module can run the engine, as a systemd unit where systemd runs, and elsewhere by a keeper, a process that starts the engine again when it ends.
+    Or the engine is started in the namespace by other means (C(ip netns exec)).
+  - A reboot removes the whole dataplane.
 version_added: 0.2.0
 author:
   - The nettap.containers authors (@nettap)
@@ -41,9 +41,9 @@ attributes:
 options:
   state:
     description:
-      - V(present) makes what is missing and runs O(engine), if it is given. When the engine does not come to forward, it is stopped, and what was made
-        is removed.
-      - V(absent) stops the engine and removes links and namespace. It is refused while containers are steered.
+      - V(present) makes the missing parts and runs O(engine), if it is given. When the engine does not forward in time, it is stopped, and the parts
+        that were made are removed.
+      - V(absent) stops the engine and removes links and namespace. The module refuses this while containers are steered.
     type: str
     choices: [present, absent]
     default: present
@@ -55,43 +55,43 @@ options:
     aliases: [dataplane_netns]
   topology:
     description:
-      - What the service links are for; see O(nettap.containers.container_steering#module:topology).
+      - The topology that the service links serve; see O(nettap.containers.container_steering#module:topology).
     type: str
     choices: [inplace, takeover]
     default: inplace
   mode:
     description:
-      - How the engine reads and gives back; see O(nettap.containers.container_steering#module:mode).
+      - How the engine forwards; see O(nettap.containers.container_steering#module:mode).
     type: str
     choices: [bridge, tag]
     default: bridge
   mtu:
     description:
-      - MTU of the service links, in bytes. Interfaces with a larger one cannot be steered.
-      - By default 9216 in O(mode=bridge), and 2048 in O(mode=tag), which is what NeuVector's dp handles in its fast path.
-      - It counts when the links are made.
+      - MTU of the service links, in bytes. Interfaces with a larger MTU cannot be steered.
+      - The default is 9216 in O(mode=bridge), and 2048 in O(mode=tag), which NeuVector's dp handles in its fast path.
+      - It takes effect only when the links are made.
     type: int
   engine:
     description:
-      - The engine's program and its arguments. It stays in the foreground and is started again when it ends.
-      - If this is not given, an engine that runs is left as it is.
+      - The engine's program and its arguments. The program must stay in the foreground. It is started again when it ends.
+      - If this is not given, a running engine is left as it is.
     type: list
     elements: str
   restart:
     description:
-      - Starts O(engine) anew though it runs, as after a change of its configuration.
+      - Whether to start O(engine) again even if it runs, such as after a change of its configuration.
     type: bool
     default: false
   engine_timeout:
     description:
-      - Seconds to wait, once O(engine) was started, until frames come through it; V(0) does not wait.
-      - In O(mode=tag) an engine forwards only what it was told of, so there only its process is waited for.
+      - Seconds to wait, once O(engine) was started, until frames come through it. V(0) does not wait.
+      - In O(mode=tag) an engine forwards only for the containers that it was configured for, so the module waits only for its process.
     type: float
     default: 60
   engine_socket:
     description:
-      - Path of NeuVector dp's control socket. If it is given, O(engine) is up once dp answers there, for it reads the service link only when
-        M(nettap.containers.neuvector_dataplane) has told it to.
+      - Path of NeuVector dp's control socket. If it is given, O(engine) is up once dp answers there, because dp reads the service link only when
+        M(nettap.containers.neuvector_dataplane) has configured it.
     type: path
 seealso:
   - module: nettap.containers.container_steering
@@ -103,34 +103,34 @@ EXAMPLES = r"""
   nettap.containers.container_dataplane:
     engine: [suricata, -c, /etc/nettap/suricata/nettap/suricata.yaml, --af-packet]
 
-- name: Remove it
+- name: Remove the dataplane
   nettap.containers.container_dataplane:
     state: absent
 """
 
 RETURN = r"""
 dataplane:
-  description: The dataplane, empty where there is none (any more).
+  description: The dataplane; empty where there is none (any more).
   returned: always
   type: dict
   contains:
     name:
-      description: Its name.
+      description: Name of the dataplane.
       type: str
     netns:
       description: Path and inode number of its network namespace; the number is null in check mode if the namespace is to be made.
       type: dict
     topology:
-      description: What the service links are for.
+      description: The topology that the service links serve.
       type: str
     mode:
-      description: How the engine reads and gives back.
+      description: How the engine forwards.
       type: str
     mtu:
       description: MTU of the service links in bytes.
       type: int
     links:
-      description: The service links, that on the containers' side first, with the names and ifindices of both ends; indices are null
+      description: The service links, the one on the containers' side first, with the names and indices of both ends; indices are null
         in check mode if the links are to be made.
       type: list
       elements: dict
@@ -143,10 +143,10 @@ dataplane:
       type: list
       elements: int
     log:
-      description: Where the engine's output is.
+      description: The place of the engine's output.
       type: str
 reason:
-  description: Why something was changed, or would be in check mode, as it was found.
+  description: Why a change was made, or would be in check mode; it describes the state that was found.
   returned: changed
   type: str
   sample: There was no dataplane nettap.

@@ -10,8 +10,8 @@ DOCUMENTATION = r"""
 module: container_network_info
 short_description: Show the network namespaces, interfaces and host peers of containers
 description:
-  - Finds the process and the network namespace of running containers, and reads the links in it over netlink.
-  - For each veth and netkit it finds the peer on the host, by C(iflink) and C(link-netnsid), and the bridge that the peer belongs to.
+  - Finds the process and the network namespace of running containers, and reads the links in that namespace over netlink.
+  - For each veth and netkit, it finds the peer on the host, by C(iflink) and C(link-netnsid), and the bridge that the peer belongs to.
   - Nothing is needed in the container's image.
 version_added: 0.1.0
 author:
@@ -41,22 +41,22 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Where is the web container's traffic on the host?
+- name: Find the web container's interfaces and their peers on the host
   nettap.containers.container_network_info:
     container: web
   register: web
 
-- name: Show the host's end of its eth0
+- name: Show the host's end of the container's eth0
   ansible.builtin.debug:
     msg: "{{ web.containers[0].interfaces | selectattr('name', 'eq', 'eth0') | map(attribute='host_peer.name') | first }}"
 
-- name: Every container of one application, on whichever hosts it runs
+- name: Show every container of one application, on all hosts where it runs
   nettap.containers.container_network_info:
     labels:
       app: shop
     allow_missing: true
 
-- name: A network namespace that no engine knows
+- name: Show a network namespace that no runtime knows
   nettap.containers.container_network_info:
     netns: blue
 """
@@ -69,7 +69,7 @@ containers:
   elements: dict
   contains:
     runtime:
-      description: The runtime that knows it; V(process) or V(netns) for what was named by O(pid) or O(netns).
+      description: The runtime that knows the container; V(process) or V(netns) for a target that was named by O(pid) or O(netns).
       type: str
       sample: docker
     id:
@@ -81,30 +81,30 @@ containers:
       type: str
       sample: web
     image:
-      description: The image that it was made from.
+      description: The image that the container was made from.
       type: str
       sample: nginx:1.27
     pod:
-      description: The pod that it belongs to, if any.
+      description: The pod that the container belongs to, if any.
       type: str
     labels:
-      description: Its labels.
+      description: The container's labels.
       type: dict
     pid:
-      description: The process that holds its namespaces, as the host sees it; null for a namespace that was named by O(netns).
+      description: PID, as the host sees it, of the process that holds the container's namespaces; null for a namespace that was named by O(netns).
       type: int
       sample: 8931
     host_network:
-      description: Whether it shares the host's network namespace.
+      description: Whether the container shares the host's network namespace.
       type: bool
     netns:
-      description: Its network namespace.
+      description: The container's network namespace.
       type: dict
       sample:
         path: /proc/8931/ns/net
         inode: 4026532184
     interfaces:
-      description: The links in its network namespace.
+      description: The links in the container's network namespace.
       type: list
       elements: dict
       contains:
@@ -113,7 +113,7 @@ containers:
           type: str
           sample: eth0
         ifindex:
-          description: Its index in the container's namespace.
+          description: Index of the interface in the container's namespace.
           type: int
         kind:
           description: Kind of link, such as V(veth), V(netkit), V(macvlan), V(ipvlan), V(loopback) or V(physical).
@@ -133,10 +133,10 @@ containers:
           elements: str
           sample: [172.17.0.2/16]
         iflink:
-          description: Index of the peer (veth, netkit) or of the parent (macvlan, ipvlan), in that one's namespace.
+          description: Index of the peer (veth, netkit) or of the parent (macvlan, ipvlan), in the namespace of that link.
           type: int
         host_peer:
-          description: The host's end of a veth or netkit; null for every other kind, and for one that leads elsewhere.
+          description: The host's end of a veth or netkit; null for every other kind, and where the peer is not on the host.
           type: dict
           contains:
             name:
@@ -144,10 +144,10 @@ containers:
               type: str
               sample: veth9ba8694
             ifindex:
-              description: Its index on the host.
+              description: Index of that link on the host.
               type: int
             master:
-              description: The bridge or other device that it is a port of, if any.
+              description: The bridge or other device that the link is a port of, if any.
               type: str
               sample: docker0
 """

@@ -11,7 +11,7 @@ module: container_nsenter
 short_description: Run a program of the host in a container's namespaces
 description:
   - Runs a program of the host, such as C(ss), C(ip), C(ethtool) or C(conntrack), in namespaces of a running container.
-    By default that is the network namespace alone, so that the host's files and tools are there and the container's network.
+    By default it enters the network namespace alone. The program then has the host's files and tools, and the container's network.
   - The program is run as it is given, without a shell.
 version_added: 0.1.0
 author:
@@ -29,7 +29,7 @@ attributes:
   check_mode:
     support: none
     details:
-      - What a program would do cannot be known; in check mode the task is skipped.
+      - The module cannot know what a program would do, so the task is skipped in check mode.
   diff_mode:
     support: none
   idempotent:
@@ -45,19 +45,19 @@ options:
     elements: str
   command:
     description:
-      - The program and its arguments in one string, which is split as a shell would, but not given to one.
+      - The program and its arguments in one string. The module splits it as a shell would, but runs no shell.
       - Exactly one of O(argv) or O(command) must be specified.
     type: str
   env:
     description:
       - Environment variables for the program, in addition to those of the task; C(nsenter) gets them too.
-      - With V(mnt) in O(namespaces), the program is looked up in the folders of C(PATH) as it is set here or on the host.
-      - Values that YAML takes for numbers or booleans must be quoted, and templates need the filter C(string).
+      - With V(mnt) in O(namespaces), the program is looked up in the folders of C(PATH), as it is set here or else on the host.
+      - Values that YAML reads as numbers or booleans must be quoted, and templates need the filter C(string).
     type: dict
     version_added: 0.2.0
   namespaces:
     description:
-      - The namespaces to enter; the host's are kept for all others.
+      - The namespaces of the container to enter. For all others, the program runs in the host's.
       - With V(mnt), the program is looked up in the container's file system, not in the host's.
     type: list
     elements: str
@@ -65,11 +65,11 @@ options:
     default: [net]
   chdir:
     description:
-      - Folder to run in; with V(mnt) in O(namespaces), a folder of the container.
+      - Folder to run the program in; with V(mnt) in O(namespaces), a folder of the container.
     type: str
   stdin:
     description:
-      - What the program gets on its standard input.
+      - Standard input of the program.
     type: str
   stdin_add_newline:
     description:
@@ -85,7 +85,7 @@ options:
     version_added: 0.2.0
   timeout:
     description:
-      - Seconds after which the program is killed and the task fails; V(0) is never.
+      - Seconds after which the program is killed and the task fails; V(0) means never.
     type: float
     default: 0
 seealso:
@@ -93,14 +93,14 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Which sockets listen in the web container?
+- name: List the listening sockets of the web container
   nettap.containers.container_nsenter:
     container: web
     argv: [ss, -ltnp]
   register: sockets
   changed_when: false
 
-- name: Reach a database as the container does
+- name: Check that the container can reach a database
   nettap.containers.container_nsenter:
     container: web
     command: nc -zv -w 3 db 5432
@@ -125,20 +125,20 @@ rc:
   returned: when it ran
   type: int
 stdout:
-  description: Its standard output.
+  description: Standard output of the program.
   returned: when it ran
   type: str
 stdout_lines:
-  description: Its standard output, in lines.
+  description: Standard output of the program, in lines.
   returned: when it ran
   type: list
   elements: str
 stderr:
-  description: Its standard error.
+  description: Standard error of the program.
   returned: when it ran
   type: str
 stderr_lines:
-  description: Its standard error, in lines.
+  description: Standard error of the program, in lines.
   returned: when it ran
   type: list
   elements: str
@@ -155,7 +155,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets import 
 
 
 def run(module: AnsibleModule, argv: list[str]) -> dict[str, object]:
-    """Runs the program in the one target."""
+    """Run the program in the one target, and return its exit code and output. Raise NettapError."""
     params = module.params
     with _target.resolved(params) as targets:
         if len(targets) != 1:
@@ -192,10 +192,10 @@ def main() -> None:
         module.fail_json(msg=f"command cannot be split into arguments ({error}): {module.params['command']}")
     if not argv:
         module.fail_json(msg="There is no program to run: argv or command is empty.")
-    if not module.params["namespaces"]:  # from an empty variable, say: never run it on the host instead
+    if not module.params["namespaces"]:  # such as from an empty variable: never run the program on the host instead
         module.fail_json(msg="namespaces is empty: name at least one to run the program in.", cmd=argv)
     for name, value in (module.params["env"] or {}).items():
-        if not isinstance(value, str):  # as YAML reads it, 010 would be 8 and on would be True
+        if not isinstance(value, str):  # YAML reads 010 as 8 and on as True
             module.fail_json(msg=f"env must give {name} as a string, not {value!r}: put it in quotes, and add '| string' to a template.", cmd=argv)
     try:
         result = run(module, argv)

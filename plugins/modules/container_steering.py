@@ -2,19 +2,19 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Module: containers behind an inline dataplane, and out of it again."""
+"""Module: steering of running containers through a dataplane, and its undoing."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: container_steering
-short_description: Put running containers behind an inline engine, and take them out again
+short_description: Steer running containers through an inline engine, and undo it
 description:
-  - Redirects a running container's traffic with C(tc) through an inline dataplane, such as Suricata, and undoes it. The container is not
+  - Redirects a running container's traffic with C(tc) through a dataplane with an engine, such as Suricata, and undoes this. The container is not
     restarted, no connection is lost, and the network plugin (CNI) does not matter.
-  - Only unicast IP is redirected; ARP, broadcast and multicast go their own way.
-  - All that is done is written down first, read back from the kernel afterwards, and undone on any error. Only own filters are touched.
-  - A watchdog bypasses an engine that has died or hangs (O(fail_mode)), and undoes what nobody has confirmed (O(confirm_timeout)).
+  - Only unicast IP is redirected. ARP, broadcast and multicast keep their original path.
+  - Every change is written to a journal first, read back from the kernel afterwards, and undone on any error. The module changes only its own filters.
+  - A watchdog bypasses an engine that has died or hangs (O(fail_mode)), and undoes steering that was not confirmed (O(confirm_timeout)).
   - Steering ends with the container, and with a reboot.
 version_added: 0.2.0
 author:
@@ -42,8 +42,8 @@ options:
   state:
     description:
       - V(present) sends the containers' traffic through the dataplane, whose engine must forward already.
-      - V(bypassed) takes the redirecting filters out, so that the traffic takes its old way until V(present) is run again.
-      - V(absent) gives everything back as it was, from whatever state it is in, also when the dataplane is dead or an earlier run was killed.
+      - V(bypassed) removes the redirecting filters, so that the traffic takes its original path until V(present) is run again.
+      - V(absent) restores everything as it was, from any state, also when the dataplane is dead or an earlier run was killed.
     type: str
     choices: [present, absent, bypassed]
     default: present
@@ -54,18 +54,18 @@ options:
     elements: str
   topology:
     description:
-      - V(inplace) puts BPF filters on the host's end of the container's veth or netkit. Nothing in the container changes, and at most a
-        packet or two is lost, when the link's first qdisc comes and its last goes.
-      - V(takeover) moves the container's interface into the dataplane's namespace and gives the container a new one like it. For kernels without
-        C(cls_bpf), and for interfaces without a peer on the host (macvlan, SR-IOV). The container is off the network when it is put in, and
-        again when it is taken out, for up to about a second, because the kernel may report a carrier that is back no sooner.
+      - V(inplace) puts BPF filters on the host's end of the container's veth or netkit. Nothing in the container changes. At most a
+        packet or two is lost, when the link's first qdisc is added and when its last one is removed.
+      - V(takeover) moves the container's interface into the dataplane's namespace and gives the container a new one like it. It is for kernels without
+        C(cls_bpf), and for interfaces without a peer on the host (macvlan, SR-IOV). The container is off the network for up to about a second when steering
+        starts, and again when it is undone, because the kernel may take that long to report that the carrier is back.
     type: str
     choices: [inplace, takeover]
     default: inplace
   mode:
     description:
-      - V(bridge) has two service links; the engine copies frames from one to the other, as Suricata does.
-      - V(tag) has one service link, and the container's MAC is replaced by a tag on it, as NeuVector's dp wants it.
+      - V(bridge) has two service links. The engine copies frames from one to the other, as Suricata does.
+      - V(tag) has one service link. On it a tag replaces the container's MAC, as NeuVector's dp requires.
     type: str
     choices: [bridge, tag]
     default: bridge
@@ -76,19 +76,20 @@ options:
     default: nettap
   ipv6:
     description:
-      - What happens with IPv6. V(drop) keeps it from being a way around an engine that cannot read it.
+      - What happens with IPv6. V(drop) prevents IPv6 traffic from evading an engine that cannot read it.
     type: str
     choices: [steer, bypass, drop]
     default: steer
   fail_mode:
     description:
-      - What happens when the engine is dead or hangs. With V(open) traffic takes its old way until the engine is back; with V(closed) none passes.
+      - What happens when the engine is dead or hangs. With V(open), traffic takes its original path until the engine is back. With V(closed), none passes.
     type: str
     choices: [open, closed]
     default: open
   confirm_timeout:
     description:
-      - Seconds after which all is undone, unless a task with O(state=present) and O(confirm_timeout=0) for the same containers has confirmed it.
+      - Seconds after which the watchdog undoes the steering, unless a task with O(state=present) and O(confirm_timeout=0) for the same containers has
+        confirmed it.
       - A confirmed interface stays confirmed.
     type: float
     default: 0
@@ -99,38 +100,39 @@ options:
     default: 5
   verify:
     description:
-      - Pings the interfaces' addresses from the host, before and after. What answered before must answer through the engine, or all is undone.
+      - Whether to ping the interfaces' addresses from the host, before and after. Addresses that answered before must answer through the engine;
+        otherwise everything is undone.
       - Set it to V(false) where a rule drops pings.
     type: bool
     default: true
   engine_socket:
     description:
-      - Path of NeuVector dp's control socket. If it is given, the watchdog also asks there whether dp is alive (O(mode=tag)).
+      - Path of NeuVector dp's control socket. If it is given, the watchdog also asks dp there whether it is alive (O(mode=tag)).
     type: path
 notes:
-  - A frame with IP from the container whose source MAC is not the interface's is dropped while it is steered in place, for nothing may go past the engine.
-  - Interfaces whose MTU is larger than that of the dataplane's service links are refused.
+  - While a container is steered in place, its IP frames with a source MAC other than the interface's are dropped, because no packet may evade the engine.
+  - The module refuses interfaces whose MTU is larger than that of the dataplane's service links.
 seealso:
   - module: nettap.containers.container_dataplane
   - module: nettap.containers.container_steering_info
 """
 
 EXAMPLES = r"""
-- name: Put the web containers behind the engine, to be undone in two minutes
+- name: Steer the web containers through the engine, to be undone in two minutes
   nettap.containers.container_steering:
     container: web-*
     confirm_timeout: 120
 
-- name: The containers answer, so keep it
+- name: Confirm the steering, because the containers answer
   nettap.containers.container_steering:
     container: web-*
 
-- name: Let traffic go its old way for a while
+- name: Let the traffic take its original path for a while
   nettap.containers.container_steering:
     container: web-*
     state: bypassed
 
-- name: Take all containers out, also those that are gone by now
+- name: Undo the steering of all containers, also of those that are gone by now
   nettap.containers.container_steering:
     container: "*"
     state: absent
@@ -139,7 +141,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 steering:
-  description: The interfaces of the containers.
+  description: The interfaces of the containers that the task steered, bypassed or released.
   returned: always
   type: list
   elements: dict
@@ -148,32 +150,32 @@ steering:
       description: Name of the container.
       type: str
     id:
-      description: Its ID.
+      description: ID of the container.
       type: str
     runtime:
-      description: Its runtime.
+      description: Runtime of the container.
       type: str
     interface:
       description: Name of the interface in the container.
       type: str
     mac:
-      description: Its MAC.
+      description: MAC of the interface.
       type: str
     tag:
-      description: The MAC that stands for it on the service link, in O(mode=tag).
+      description: The MAC that replaces the interface's on the service link, in O(mode=tag).
       type: str
     host_peer:
-      description: Name of its peer on the host.
+      description: Name of the interface's peer on the host.
       type: str
     addresses:
       description: Addresses of the interface, with prefix length.
       type: list
       elements: str
     topology:
-      description: How it is steered.
+      description: How steering redirects the interface's traffic.
       type: str
     mode:
-      description: How the engine reads and gives back.
+      description: How the engine forwards.
       type: str
     ipv6:
       description: What happens with IPv6.
@@ -185,23 +187,23 @@ steering:
       description: V(steered), V(bypassed), or V(absent).
       type: str
     since:
-      description: When it was put in, UTC; in check mode, when it would have been.
+      description: Time at which steering started, UTC; in check mode, the time at which it would have started.
       type: str
       sample: "2026-01-31T03:00:00.000123Z"
     confirm_before:
-      description: When it is undone if it is not confirmed, UTC; null once it is confirmed.
+      description: Time at which the watchdog undoes the steering if it is not confirmed, UTC; null once it is confirmed.
       type: str
     counters:
       description:
-        - Packets of each direction, seen from the container, that were sent to the engine and that it returned. What was sent and not returned was
-          dropped by the engine. Segments of an offloaded packet count each. Empty in check mode, and where it is not steered.
+        - Packets of each direction, seen from the container, that were sent to the engine and that it returned. The engine dropped those that were
+          sent and not returned. Each segment of an offloaded packet counts. Empty in check mode, and where the interface is not steered.
       type: dict
     filters:
-      description: The own filters, read back from the kernel; in check mode those that would be there.
+      description: The collection's own filters, read back from the kernel; in check mode, those that would be there.
       type: list
       elements: dict
 reason:
-  description: Why something was changed, or would be in check mode, as it was found.
+  description: Why a change was made, or would be in check mode; it describes the state that was found.
   returned: changed
   type: str
   sample: "eth0 of web: not steered."
@@ -219,7 +221,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets import 
 
 
 def run(module: AnsibleModule) -> SteeringOutcome:
-    """Brings the targets into the wanted state."""
+    """Bring the targets into the wanted state, and return the outcome. Raise NettapError."""
     params = module.params
     request = _control.Request(
         dataplane=params["dataplane_netns"], topology=params["topology"], mode=params["mode"], interface=params["interface"], ipv6=params["ipv6"],
@@ -230,12 +232,12 @@ def run(module: AnsibleModule) -> SteeringOutcome:
         with _target.resolved(params) as targets:
             return _control.steer(targets, request, module.check_mode)
     act = _control.release if params["state"] == "absent" else _control.bypass
-    # What is steered may have ended since: then only the records know it.
+    # A steered container may have ended since: then only the records know it.
     patterns = params["container"] or params["pod"] or []
     with _target.resolved({**params, "allow_missing": True}) as targets:
         outcome = act(targets, patterns, request, module.check_mode)
     if not targets and not outcome.interfaces and not params["allow_missing"]:
-        with _target.resolved(params):  # says what was looked for, where, and the nearest names
+        with _target.resolved(params):  # raises an error with the searched names, the places, and the nearest names
             raise TargetError("Nothing that the target options match is there any more.")
     return outcome
 

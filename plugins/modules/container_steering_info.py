@@ -2,17 +2,17 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Module: what is steered on a host, and how it fares."""
+"""Module: the steered interfaces of a host and their state."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: container_steering_info
-short_description: Tell which containers are steered through a dataplane, and how they fare
+short_description: Show which containers are steered through a dataplane, and their state
 description:
-  - Tells of each steered interface whether its traffic goes through the engine or past it, and how many packets have gone each way, and of the
-    dataplane whether its engine forwards.
-  - Everything is read from the kernel when it is asked for.
+  - Returns for each steered interface whether its traffic passes through the engine or bypasses it, and how many packets have passed in each direction.
+  - Returns for the dataplane whether its engine forwards.
+  - Every value is read from the kernel when the task runs.
 version_added: 0.2.0
 author:
   - The nettap.containers authors (@nettap)
@@ -43,7 +43,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: How do the steered containers fare?
+- name: Show the state of the steered containers
   nettap.containers.container_steering_info:
   register: protected
 """
@@ -51,32 +51,32 @@ EXAMPLES = r"""
 RETURN = r"""
 steering:
   description:
-    - The steered interfaces, as RV(nettap.containers.container_steering#module:steering) has them.
-    - The status V(bypassed) is also that of an interface whose traffic the watchdog lets past a dead engine, V(gone) that of a container which has
-      ended and will be cleared up, V(lost) that of one whose dataplane was destroyed.
+    - The steered interfaces, as in RV(nettap.containers.container_steering#module:steering).
+    - The status V(bypassed) is also that of an interface for which the watchdog bypasses a dead engine. V(gone) means that the container has
+      ended and its record will be cleared up. V(lost) means that the dataplane was destroyed.
   returned: always
   type: list
   elements: dict
 dataplane:
-  description: The dataplane, as RV(nettap.containers.container_dataplane#module:dataplane) has it, empty where there is none.
+  description: The dataplane, as in RV(nettap.containers.container_dataplane#module:dataplane); empty where there is none.
   returned: always
   type: dict
 watchdog:
-  description: What the watchdog says; empty where nothing was steered yet.
+  description: State of the watchdog; empty where nothing was steered yet.
   returned: always
   type: dict
   contains:
     running:
-      description: Whether it watches.
+      description: Whether the watchdog runs.
       type: bool
     healthy:
       description: Whether the engine forwards.
       type: bool
     reason:
-      description: What it saw last.
+      description: The watchdog's last observation.
       type: str
     since:
-      description: When it saw it, UTC.
+      description: Time of that observation, UTC.
       type: str
       sample: "2026-01-31T03:00:00.000123Z"
 """

@@ -2,7 +2,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Documentation of an action plugin; nothing of it runs but the modules of kubernetes.core."""
+"""Documentation of an action plugin, which runs only modules of kubernetes.core."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ DOCUMENTATION = r"""
 module: kubernetes_helper_pod
 short_description: Make privileged helper pods on nodes of a Kubernetes cluster, and delete them
 description:
-  - A helper pod is privileged, in the node's network and PID namespaces, and has the node's C(/run). What runs in it, over the connection
-    C(kubernetes.core.kubectl), sees the node's containers as root on the node does.
+  - A helper pod is privileged, in the node's network and PID namespaces, and has the node's C(/run). Tasks that run in it, over the connection
+    C(kubernetes.core.kubectl), see the node's containers as root on the node does.
   - It ends by itself after O(deadline). Helper pods that have ended, or whose run of Ansible has ended on this same machine, are found
-    by label and told to end before new ones are made.
-  - When the run of Ansible ends before it has deleted its helper pods - interrupted, cancelled or killed - a process that was left behind
-    to watch over it deletes them, once tasks that still fetch captures are done. For this the controller must be a Linux machine, and
-    must itself go on - a container that is stopped with everything in it does not, and there remains O(deadline).
+    by label, and their deletion is requested before new ones are made.
+  - When the run of Ansible ends before it has deleted its helper pods (interrupted, cancelled or killed), a guard process on the controller
+    deletes them, once tasks that still fetch captures are done. For this the controller must be a Linux machine that goes on running. A container
+    that is stopped with all its processes does not, and only O(deadline) remains there.
   - Runs on the controller, C(localhost), through C(kubernetes.core.k8s) and C(kubernetes.core.k8s_info).
 version_added: 0.2.0
 author:
@@ -28,7 +28,7 @@ extends_documentation_fragment:
   - nettap.containers._kubernetes
 requirements:
   - kubectl on the controller
-  - C(python3) and C(tcpdump) in the image, and what else M(nettap.containers.container_capture) needs
+  - C(python3), C(tcpdump) and the other requirements of M(nettap.containers.container_capture) in the image
 attributes:
   action_group:
     membership:
@@ -40,12 +40,12 @@ attributes:
   idempotent:
     support: partial
     details:
-      - V(absent) is; V(present) makes new pods each time, since they belong to one run of Ansible.
+      - V(absent) is idempotent. V(present) makes new pods each time, since they belong to one run of Ansible.
 options:
   state:
     description:
-      - V(present) makes a helper pod on each O(node), and returns when all run and answer. When one cannot, none is left.
-      - V(absent) deletes the pod O(name), or all of O(run), or without either all that nobody needs any more.
+      - V(present) makes a helper pod on each O(node), and returns when all run and answer. When one cannot, all are deleted.
+      - V(absent) deletes the pod O(name), or all pods of O(run). Without either, it deletes all that are no longer needed.
     type: str
     choices: [present, absent]
     default: present
@@ -73,16 +73,16 @@ options:
     default: IfNotPresent
   image_pull_secrets:
     description:
-      - Names of secrets with which the image is pulled.
+      - Names of the secrets to pull the image with.
     type: list
     elements: str
   service_account:
     description:
-      - Service account of the pods, where one decides what they may be. None of its tokens is given to them.
+      - Service account of the pods, where the cluster admits privileged pods by account. The pods get none of its tokens.
     type: str
   python:
     description:
-      - Path of Python in the image. It is run once in each pod, so that a missing right or program is told at once.
+      - Path of Python in the image. It is run once in each pod, so that a missing right or program is reported at once.
     type: str
     default: /usr/bin/python3
   deadline:
@@ -92,20 +92,20 @@ options:
     default: 3600
   start_timeout:
     description:
-      - Seconds in which the helper pods must run.
+      - Seconds within which the helper pods must run.
     type: int
     default: 120
   name:
     description:
-      - For O(state=absent), the pod.
+      - For O(state=absent), the name of the pod.
     type: str
   run:
     description:
-      - For O(state=absent), the run as RV(run) told it.
+      - For O(state=absent), the run, as RV(run) returned it.
     type: str
   guard:
     description:
-      - For O(state=absent), the process as RV(guard) told it; it is ended with the last pod of the run.
+      - For O(state=absent), the guard process, as RV(guard) returned it. It is ended with the last pod of the run.
     type: int
 seealso:
   - module: nettap.containers.kubernetes_pods_info
@@ -119,7 +119,7 @@ EXAMPLES = r"""
   delegate_to: localhost
   register: helpers
 
-- name: Delete what earlier runs have left
+- name: Delete the helper pods that earlier runs have left
   nettap.containers.kubernetes_helper_pod:
     state: absent
   delegate_to: localhost
@@ -136,24 +136,24 @@ pods:
       description: The pod's name.
       type: str
     namespace:
-      description: Its namespace.
+      description: Namespace of the pod.
       type: str
     container:
-      description: Its container.
+      description: Container of the pod.
       type: str
     node:
-      description: Its node.
+      description: Node of the pod.
       type: str
 run:
-  description: What the pods of this run have in common, the value of their label C(nettap.containers/run).
+  description: The value of the label C(nettap.containers/run), which the pods of this run share.
   returned: O(state=present)
   type: str
 guard:
-  description: PID of the process that deletes the pods if this run of Ansible does not; null where there cannot be one, and in check mode.
+  description: PID of the process that deletes the pods if this run of Ansible does not; null where there can be no such process, and in check mode.
   returned: O(state=present)
   type: int
 orphans:
-  description: Helper pods of earlier runs that were told to end.
+  description: Helper pods of earlier runs whose deletion was requested.
   returned: O(state=present)
   type: list
   elements: str
@@ -170,7 +170,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._arguments._kube
 
 
 def main() -> None:
-    """Fail: the work is the action plugin's."""
+    """Fail, because the action plugin does the work."""
     module = AnsibleModule(**SPEC, supports_check_mode=True)
     module.fail_json(msg="Its action plugin, which asks the API, was not run: call it by its full name, nettap.containers.kubernetes_helper_pod.")
 

@@ -2,7 +2,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Documentation of an action plugin; nothing of it runs but kubernetes.core.k8s_info."""
+"""Documentation of an action plugin, which runs only kubernetes.core.k8s_info."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ DOCUMENTATION = r"""
 module: kubernetes_pods_info
 short_description: Find pods through the Kubernetes API, and the nodes and hosts that they run on
 description:
-  - Looks up pods by name, by labels or by their deployment, and tells for each node which of them run there, and which host of
+  - Looks up pods by name, by labels or by their deployment. Returns for each node which of them run there, and which host of
     the inventory that node is.
   - Runs on the controller, C(localhost), through C(kubernetes.core.k8s_info).
-  - Pods that are named must run. Of those that O(label_selectors) or O(deployment) bring, the ones that do not run are passed over
-    with a warning; it is an error if none runs.
+  - Named pods must run. Pods that O(label_selectors) or O(deployment) find and that do not run are skipped with a warning. It is an error if none
+    of them runs.
 version_added: 0.2.0
 author:
   - The nettap.containers authors (@nettap)
@@ -40,39 +40,39 @@ attributes:
 options:
   namespace:
     description:
-      - Namespace of the pods; V(*) is all of them.
+      - Namespace of the pods; V(*) means all namespaces.
     type: str
     default: default
   pod:
     description:
-      - Pods by name, each C(NAME), C(NAMESPACE/NAME) or C(NAMESPACE/NAME/CONTAINER).
+      - Names of the pods, each C(NAME), C(NAMESPACE/NAME) or C(NAMESPACE/NAME/CONTAINER).
       - Exactly one of O(pod), O(label_selectors) and O(deployment) is needed.
     type: list
     elements: str
   label_selectors:
     description:
-      - Selectors as C(kubectl get -l) takes them, which a pod must match all, such as V(app=web) or V(tier in (front, back\)).
+      - Selectors as C(kubectl get -l) takes them, such as V(app=web) or V(tier in (front, back\)). A pod must match all of them.
     type: list
     elements: str
   deployment:
     description:
-      - The deployment whose pods are wanted.
+      - The deployment whose pods to find.
     type: str
   container:
     description:
-      - With O(label_selectors) or O(deployment), only containers of these names. The containers of a pod share its network, so that
-        without this option nothing is missed.
+      - With O(label_selectors) or O(deployment), select only containers of these names. The containers of a pod share its network, so
+        nothing is missed without this option.
     type: list
     elements: str
   match_inventory:
     description:
       - Whether each node must be a host of the inventory. The host is the one whose variable O(node_variable) is the node's name, else
-        the one of that name, else the one with its address as name or as C(ansible_host).
+        the one with the node's name, else the one with the node's address as its name or as its C(ansible_host).
     type: bool
     default: true
   node_variable:
     description:
-      - The host variable that names a host's node, where their names and addresses differ.
+      - The host variable that holds the name of a host's node, where names and addresses of both differ.
     type: str
     default: kubernetes_node
 seealso:
@@ -81,7 +81,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Where do the pods of a deployment run
+- name: Find where the pods of a deployment run
   nettap.containers.kubernetes_pods_info:
     namespace: shop
     deployment: web
@@ -101,7 +101,7 @@ nodes:
       type: str
       sample: worker-1
     address:
-      description: Its address, as the pods tell it.
+      description: Address of the node, as the API returns it for its pods.
       type: str
       sample: 10.0.0.11
     host:
@@ -109,7 +109,7 @@ nodes:
       type: str
       sample: worker-1.example.org
     pods:
-      description: The pods on it, as the option O(nettap.containers.container_capture#module:pod) takes them.
+      description: The pods on the node, as the option O(nettap.containers.container_capture#module:pod) takes them.
       type: list
       elements: str
       sample: [shop/web-7d4b9c-x2x7p]
@@ -121,7 +121,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._arguments._kube
 
 
 def main() -> None:
-    """Fail: the work is the action plugin's."""
+    """Fail, because the action plugin does the work."""
     module = AnsibleModule(**SPEC, supports_check_mode=True)
     module.fail_json(msg="Its action plugin, which asks the API, was not run: call it by its full name, nettap.containers.kubernetes_pods_info.")
 

@@ -10,12 +10,13 @@ DOCUMENTATION = r"""
 module: neuvector_dataplane
 short_description: Configure a running NeuVector dataplane
 description:
-  - Brings a running C(dp), the dataplane of NeuVector, to a configuration, over its UNIX datagram socket and without any other
+  - Brings a running C(dp), NeuVector's engine, to a configuration, over its UNIX datagram socket and without any other
     part of NeuVector.
-  - C(dp) confirms no configuration and tells none. So every batch is closed by a keep-alive that C(dp) answers once it is
-    done; then its counters must show the workloads and rules, and the kernel the socket on the service link. What was told is recorded in
-    C(/run/nettap/dataplane) for that very process. A C(dp) that was started again, or that lost something, is told all anew.
-  - An option that is left out stays as it was; an empty list empties.
+  - C(dp) neither confirms nor shows a configuration. So the module closes every batch with a keep-alive, which C(dp) answers once the batch is
+    done. Then C(dp)'s counters must show the workloads and rules, and the kernel must show the socket on the service link. The module records the
+    configuration that it sent in C(/run/nettap/dataplane), for that very process. It sends the whole configuration again to a C(dp) that was
+    started again or that lost a part.
+  - An option that is left out keeps its earlier configuration. An empty list removes all entries.
 version_added: 0.2.0
 author:
   - The nettap.containers authors (@nettap)
@@ -30,7 +31,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - C(dp) must be running, it is asked for its counters.
+      - C(dp) must be running, because the module asks it for its counters.
   diff_mode:
     support: full
   idempotent:
@@ -39,36 +40,36 @@ options:
   state:
     description:
       - V(present) brings C(dp) to the configuration.
-      - V(absent) takes out the O(workloads), of which only the MAC address matters, or where they are left out everything. Where no C(dp)
-        runs there is nothing to take out.
+      - V(absent) removes the O(workloads), of which only the MAC address matters, or everything if O(workloads) is left out. Where no C(dp)
+        runs, there is nothing to remove.
     type: str
     choices: [present, absent]
     default: present
   internal_networks:
     description:
       - IPv4 networks of the workloads and their known peers, in CIDR notation. Without any, all addresses are internal.
-      - When O(default_action) is not V(allow), C(dp) leaves peers that it has never heard of open for a minute. To prevent it, the
-        addresses of networks up to a /22 are named to C(dp) one by one. With larger ones, or without any, tell O(workloads[].addresses);
-        where they are missing there is a warning.
+      - When O(default_action) is not V(allow), C(dp) lets peers that it does not know pass for a minute. To prevent this, the
+        module gives C(dp) the addresses of networks up to a /22 one by one. With larger networks, or without any, give O(workloads[].addresses);
+        where they are missing, there is a warning.
     type: list
     elements: str
   service_port:
     description:
-      - The link in the network namespace of C(dp) on which the frames of the workloads come and go, such as V(vth). It must exist.
-        An empty string closes it.
+      - The link in the network namespace of C(dp) on which C(dp) receives and sends the frames of the workloads, such as V(vth). The link must exist.
+        With an empty string, C(dp) closes the link.
     type: str
   jumbo_frames:
     description:
-      - Whether C(dp) reserves room for frames up to 16 KiB. Otherwise those over 2 KiB take a slow path; it takes 128 MiB of locked memory.
+      - Whether C(dp) reserves room for frames up to 16 KiB, which takes 128 MiB of locked memory. Otherwise frames over 2 KiB take a slow path.
     type: bool
   icmp_policy:
     description:
-      - Whether O(policy) and O(default_action) hold for ICMP too. Only newer releases know it. Without it C(dp) lets ICMP pass
-        unless a rule of O(policy[].protocol=icmp) says otherwise, and newer releases let it pass in any case.
+      - Whether O(policy) and O(default_action) hold for ICMP too. Only newer releases of C(dp) know this option. Without it, C(dp) lets ICMP pass
+        unless a rule of O(policy[].protocol=icmp) forbids it, and newer releases let it pass in any case.
     type: bool
   workloads:
     description:
-      - All containers' interfaces whose frames C(dp) gets. Others that were configured here before are taken out.
+      - All containers' interfaces whose frames C(dp) gets. Others that this module configured before are removed.
     type: list
     elements: dict
     suboptions:
@@ -78,10 +79,10 @@ options:
         required: true
       tag_mac:
         description:
-          - The address that stands for it on the service link, V(4e:65:75:56:HH:LL), different for each. Required with O(state=present).
+          - The address that replaces O(workloads[].mac) on the service link, V(4e:65:75:56:HH:LL), different for each. Required with O(state=present).
         type: str
       tap:
-        description: Whether C(dp) only listens. On this path it then forwards nothing, so the frames must reach their goal otherwise.
+        description: Whether C(dp) only listens. It then forwards nothing on this path, so the frames must reach their destination otherwise.
         type: bool
         default: false
       addresses:
@@ -96,28 +97,28 @@ options:
     elements: dict
     suboptions:
       action:
-        description: V(violate) lets pass and logs.
+        description: V(violate) lets the connection pass and logs it.
         type: str
         choices: [allow, deny, violate]
         required: true
       direction:
-        description: Of the connection, seen from the workload.
+        description: Direction of the connection, seen from the workload.
         type: str
         choices: [ingress, egress]
         default: ingress
       source:
         description:
-          - Who opens the connection. An address, a network in CIDR notation, a range V(FIRST-LAST) or V(any).
+          - The side that opens the connection, as an address, a network in CIDR notation, a range V(FIRST-LAST) or V(any).
           - C(dp) finds a rule by the workload's own address alone. Where the workload's side (the source of an egress rule) is
-            more than one address, the rule is made for each of O(workloads[].addresses) in it.
+            more than one address, the module makes the rule for each of O(workloads[].addresses) in it.
         type: str
         default: any
       destination:
-        description: To whom, likewise; the workload's side of an ingress rule.
+        description: The other side of the connection, in the same notation; it is the workload's side of an ingress rule.
         type: str
         default: any
       protocol:
-        description: V(any) is TCP and UDP, and ICMP with O(icmp_policy=true) only.
+        description: V(any) means TCP and UDP, and with O(icmp_policy=true) ICMP too.
         type: str
         choices: [any, tcp, udp, icmp]
         default: any
@@ -126,16 +127,16 @@ options:
         type: str
         default: any
       workloads:
-        description: MAC addresses of the workloads that the rule is for; without any, it is for all.
+        description: MAC addresses of the workloads that the rule is for; without any, the rule is for all.
         type: list
         elements: str
         default: []
       id:
-        description: The number by which C(dp) names the rule. By default, its place in the list (or the next that is free).
+        description: The number by which C(dp) names the rule. The default is the rule's place in the list (or the next free number).
         type: int
   default_action:
     description:
-      - What becomes of connections that no rule matches, in either direction. A C(dp) that has just been started lets them pass.
+      - Action for connections that no rule matches, in either direction. A C(dp) that has just been started lets them pass.
     type: str
     choices: [allow, deny, violate]
 seealso:
@@ -143,7 +144,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Let nobody but the proxy reach the web container's port 80
+- name: Let only the proxy reach the web container's port 80
   nettap.containers.neuvector_dataplane:
     internal_networks: [172.17.0.0/16]
     service_port: vth
@@ -156,14 +157,14 @@ EXAMPLES = r"""
       - {action: deny, port: 80, protocol: tcp}
     default_action: allow
 
-- name: Take everything out
+- name: Remove the whole configuration
   nettap.containers.neuvector_dataplane:
     state: absent
 """
 
 RETURN = r"""
 pid:
-  description: Process of C(dp), as the kernel vouches for it; null where none runs.
+  description: PID of C(dp), as the kernel confirms it; null where no C(dp) runs.
   returned: success
   type: int
 counters:
@@ -188,7 +189,7 @@ session_counts:
   returned: when dp runs
   type: dict
 reason:
-  description: Why something was changed, or would be in check mode, as it was found.
+  description: Why a change was made, or would be in check mode; it describes the state that was found.
   returned: changed
   type: str
   sample: "Not as asked for: policy, workloads."
@@ -221,7 +222,7 @@ RULE = {
 
 
 def run(module: AnsibleModule) -> _dp.ConfigurationOutcome:
-    """What the state asks for."""
+    """Bring dp to the requested state, and return the outcome. Raise NettapError."""
     params = module.params
     path, timeout = params["socket"], params["timeout"]
     if params["state"] == "absent":

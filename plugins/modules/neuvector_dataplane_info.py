@@ -2,7 +2,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Module: what a NeuVector dataplane counts."""
+"""Module: the figures of a NeuVector dataplane."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 module: neuvector_dataplane_info
 short_description: Show the workloads, counters and sessions of a running NeuVector dataplane
 description:
-  - Asks a running C(dp), the dataplane of NeuVector, for its figures, over its UNIX datagram socket.
+  - Asks a running C(dp), NeuVector's engine, for its figures, over its UNIX datagram socket.
 version_added: 0.2.0
 author:
   - The nettap.containers authors (@nettap)
@@ -43,24 +43,24 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: What has it seen?
+- name: Show the figures of dp
   nettap.containers.neuvector_dataplane_info:
   register: dp
 
-- name: Which sessions are there, and which rule let each pass?
+- name: List the sessions, and the rule that let each one pass
   nettap.containers.neuvector_dataplane_info:
     list_sessions: true
 """
 
 RETURN = r"""
 pid:
-  description: Process of C(dp), as the kernel vouches for it.
+  description: PID of C(dp), as the kernel confirms it.
   returned: success
   type: int
 counters:
   description:
-    - Packets, sessions and rules of C(dp) since its start. P(ansible.builtin.dict2items#filter) lists them; the number of rules in force is in
-      C(policy_exact_rules) and C(policy_range_rules).
+    - Packets, sessions and rules of C(dp) since its start. P(ansible.builtin.dict2items#filter) makes a list of them.
+    - The number of rules in force is in C(policy_exact_rules) and C(policy_range_rules).
   returned: success
   type: dict
   sample: {rx_packets: 812, no_workload_packets: 0, policy_exact_rules: 1, policy_range_rules: 2}
@@ -79,26 +79,26 @@ workloads:
       description: MAC address of the interface.
       type: str
     tag_mac:
-      description: The address that stands for it on the service link.
+      description: The address that replaces the interface's on the service link.
       type: str
     tap:
       description: Whether dp only listens.
       type: bool
     addresses:
-      description: IPv4 addresses that were given.
+      description: IPv4 addresses of the workload, as they were configured.
       type: list
       elements: str
     known:
-      description: Whether dp knows it.
+      description: Whether dp knows the workload.
       type: bool
     packets_in:
-      description: Packets to the workload. There are C(packets_out), C(bytes_in), C(bytes_out), C(sessions_in) and C(sessions_out) too.
+      description: Packets to the workload. The entry also has C(packets_out), C(bytes_in), C(bytes_out), C(sessions_in) and C(sessions_out).
       type: int
     sessions:
-      description: Sessions that it has now.
+      description: Number of sessions that the workload has now.
       type: int
 sessions:
-  description: Number of sessions now; RV(session_counts) has them by protocol.
+  description: Number of sessions now; RV(session_counts) has the numbers by protocol.
   returned: success
   type: int
 session_counts:

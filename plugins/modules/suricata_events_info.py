@@ -2,16 +2,16 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Module: what Suricata has blocked, and of which container."""
+"""Module: the packets that Suricata has blocked, and their containers."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: suricata_events_info
-short_description: Tell what Suricata has blocked or noticed, and of which container
+short_description: Show the traffic that Suricata has blocked or noticed, and of which container
 description:
   - Reads the log of events (C(eve.json)) that the Suricata of a dataplane writes, also across its rotation.
-  - The log is read as a stream and on from where an earlier task ended, so its size does not matter.
+  - The module reads the log as a stream, and continues where an earlier task ended, so the size of the log does not matter.
 version_added: 0.2.0
 author:
   - The nettap.containers authors (@nettap)
@@ -34,23 +34,23 @@ attributes:
 options:
   path:
     description:
-      - The log.
+      - Path of the log.
     type: path
     default: /var/log/nettap/suricata/nettap/eve.json
   since:
     description:
-      - Events from then on, an ISO 8601 time (UTC unless it has a zone) or seconds since the epoch.
-      - Or RV(cookie) of an earlier task, for the events that were logged after it.
-      - By default all of the log, but not those that were rotated away.
+      - Time from which to return events, an ISO 8601 time (UTC unless it has a zone) or seconds since the epoch.
+      - Or the RV(cookie) of an earlier task, for the events that were logged after it.
+      - By default the module reads all of the current log, but no rotated ones.
     type: str
   limit:
     description:
-      - How many alerts to return in RV(alerts), the newest ones. RV(counts) has all.
+      - Number of alerts to return in RV(alerts), the newest ones. RV(counts) counts all alerts.
     type: int
     default: 100
   max_size:
     description:
-      - How many MiB to read at most, the newest ones; see RV(complete). 64 take some seconds.
+      - Largest number of MiB to read, the newest ones; see RV(complete). Reading 64 MiB takes some seconds.
     type: int
     default: 64
   containers:
@@ -62,16 +62,16 @@ options:
     suboptions:
       name:
         description:
-          - The name.
+          - Name of the container.
         type: str
         required: true
       mac:
         description:
-          - MAC address of its interface.
+          - MAC address of the container's interface.
         type: str
       addresses:
         description:
-          - Its addresses, with or without a prefix length; they count where the MAC address does not tell.
+          - The container's addresses, with or without a prefix length. They are used where the MAC address does not identify the container.
         type: list
         elements: str
         default: []
@@ -81,7 +81,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: What was blocked in the last hour?
+- name: Show what was blocked in the last hour
   nettap.containers.suricata_events_info:
     since: "{{ now(utc=true).timestamp() - 3600 }}"
     containers:
@@ -90,7 +90,7 @@ EXAMPLES = r"""
         addresses: [172.17.0.2]
   register: seen
 
-- name: And since then?
+- name: Show what was blocked since then
   nettap.containers.suricata_events_info:
     since: "{{ seen.cookie }}"
 """
@@ -107,7 +107,7 @@ alerts:
       type: str
       sample: "2026-01-31T03:00:00.000123Z"
     container:
-      description: Name of the container that sent or received it; null if it is not in O(containers).
+      description: Name of the container that sent or received the packet; null if it is not in O(containers).
       type: str
     action:
       description: V(blocked) or V(allowed).
@@ -119,7 +119,7 @@ alerts:
       description: The C(sid) of the rule.
       type: int
     severity:
-      description: The priority of the rule, of which V(1) is the highest.
+      description: The priority of the rule; V(1) is the highest.
       type: int
     source:
       description: Address of the sender.
@@ -134,11 +134,11 @@ alerts:
       description: Its port; null where the protocol has none.
       type: int
     protocol:
-      description: The protocol over IP.
+      description: The protocol above IP.
       type: str
       sample: TCP
     application:
-      description: The protocol above it, where Suricata knows it, and what it read of the request.
+      description: The application's protocol, where Suricata knows it, and what Suricata read of the request.
       type: dict
       sample:
         protocol: http
@@ -146,7 +146,7 @@ alerts:
         url: /cgi-bin/evil
         method: GET
 counts:
-  description: How many alerts there were of each rule and container, the most frequent first.
+  description: Number of alerts for each rule and container, the most frequent first.
   returned: success
   type: list
   elements: dict
@@ -164,7 +164,7 @@ counts:
       description: V(blocked) or V(allowed).
       type: str
     count:
-      description: How many alerts were logged.
+      description: Number of alerts that were logged.
       type: int
 stats:
   description: Suricata's latest figures since its start; null if it has not logged any yet.
@@ -172,38 +172,38 @@ stats:
   type: dict
   contains:
     time:
-      description: When they were taken, UTC.
+      description: Time of the figures, UTC.
       type: str
     uptime:
-      description: Seconds since its start.
+      description: Seconds since Suricata's start.
       type: int
     accepted:
-      description: Packets that were passed on.
+      description: Packets that Suricata passed on.
       type: int
     blocked:
-      description: Packets that were not.
+      description: Packets that Suricata did not pass on.
       type: int
     drop_reasons:
-      description: Why they were not, with the number of packets. V(rules) is the packet that a rule matched, V(flow_drop) those after it.
+      description: Reasons for blocking, with the number of packets. V(rules) counts packets that a rule matched, V(flow_drop) the later ones of their flows.
       type: dict
       sample:
         rules: 3
         flow_drop: 12
     kernel_packets:
-      description: Packets that the kernel had for it.
+      description: Packets that the kernel had for Suricata.
       type: int
     kernel_drops:
-      description: Packets that were lost because it was late.
+      description: Packets that were lost because Suricata was late.
       type: int
     alerts_suppressed:
       description: Alerts that were not logged because a rule had too many of them.
       type: int
 cookie:
-  description: Where the log ended, for O(since) of a later task.
+  description: Position of the log's end, for O(since) of a later task.
   returned: success
   type: str
 complete:
-  description: Whether all that O(since) asks for was read, so that RV(counts) has all of it. V(false) if O(max_size) was not enough, or a log is gone.
+  description: Whether all that O(since) asks for was read, so that RV(counts) is complete. V(false) if O(max_size) was not enough, or a log is gone.
   returned: success
   type: bool
 truncated:

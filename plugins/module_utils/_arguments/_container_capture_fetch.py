@@ -9,7 +9,7 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._session import SESSION
 
-# How a session is brought to the controller.
+# The options for bringing a session to the controller.
 TRANSFER: dict[str, dict[str, t.Any]] = {
     "dest": {"type": "str", "default": "captures"},
     "merge": {"type": "str", "choices": ["segment", "host"], "default": "host"},

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a NeuVector dp is asked. plugins/doc_fragments/_neuvector.py documents these options."""
+"""The options for asking a NeuVector dp. plugins/doc_fragments/_neuvector.py documents these options."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The target options: which containers, pods, processes or namespaces a module works on. plugins/doc_fragments/_target.py documents them."""
+"""The target options, which select containers, pods, processes or namespaces. plugins/doc_fragments/_target.py documents them."""
 
 from __future__ import annotations
 

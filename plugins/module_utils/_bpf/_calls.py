@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""bpf(2): programs loaded, maps made and reached. All numbers are from linux/bpf.h."""
+"""Calls of bpf(2): load programs, make, read and change maps. All numbers are from linux/bpf.h."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import D
 
 # __NR_bpf (asm/unistd.h of each architecture)
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351, "armv7l": 386, "i686": 357}
-# A process of 32 bits calls by its own numbers, though uname(2) names the kernel's machine (Raspberry Pi OS of 32 bits).
+# A 32-bit process uses its own numbers, although uname(2) names the kernel's machine (32-bit Raspberry Pi OS).
 _NARROW = {"x86_64": "i686", "aarch64": "armv7l"}
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -28,14 +28,14 @@ _PROG_GET_FD_BY_ID, _MAP_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD, _PROG_QUERY = 13, 14
 
 _MAP_TYPE_HASH = 1
 _PROG_TYPE_SCHED_CLS = 3
-# enum bpf_attach_type, Linux 6.6 and 6.7; both of netkit are asked for at the pair's first end.
+# enum bpf_attach_type, Linux 6.6 and 6.7. Both of netkit are queried at the pair's first end.
 TCX_INGRESS, TCX_EGRESS, NETKIT_PEER = 46, 47, 55
 
 
 def load(code: bytes, name: str) -> int:
-    """Loads a program for tc; returns its descriptor, which the caller closes. Raises DependencyError, SteeringError."""
+    """Load a program for tc, and return its descriptor, which the caller closes. Raise DependencyError or SteeringError."""
     licence, instructions = ctypes.create_string_buffer(b"GPL-3.0-or-later"), ctypes.create_string_buffer(code, len(code))
-    for log_size in (0, 1 << 16):  # the verifier's log costs time: only where there is something to say
+    for log_size in (0, 1 << 16):  # the verifier's log costs time: request it only after an error
         log = ctypes.create_string_buffer(log_size or 1)
         attributes = struct.pack(
             "=IIQQIIQII16s", _PROG_TYPE_SCHED_CLS, len(code) // 8, ctypes.addressof(instructions), ctypes.addressof(licence),
@@ -51,7 +51,7 @@ def load(code: bytes, name: str) -> int:
 
 
 def create_map(key_size: int, value_size: int, entries: int, name: str) -> int:
-    """A hash map; memory is taken as entries come (BPF_F_NO_PREALLOC). Returns its descriptor. Raises DependencyError, SteeringError."""
+    """Make a hash map, which takes memory as entries come (BPF_F_NO_PREALLOC), and return its descriptor. Raise DependencyError or SteeringError."""
     attributes = struct.pack("=IIIIIII16s", _MAP_TYPE_HASH, key_size, value_size, entries, 1, 0, 0, name.encode()[:15])
     try:
         return _charged(_MAP_CREATE, attributes, f"the BPF map {name}")
@@ -60,23 +60,23 @@ def create_map(key_size: int, value_size: int, entries: int, name: str) -> int:
 
 
 def update(map_fd: int, key: bytes, value: bytes) -> None:
-    """Sets an element, there or not. Raises SteeringError."""
+    """Set an element, whether it exists or not. Raise SteeringError."""
     _element(_MAP_UPDATE, map_fd, key, value)
 
 
 def lookup(map_fd: int, key: bytes, value_size: int) -> bytes | None:
-    """An element, None if it is not there. Raises SteeringError."""
+    """Return an element, None if it does not exist. Raise SteeringError."""
     value = ctypes.create_string_buffer(value_size)
     return value.raw if _element(_MAP_LOOKUP, map_fd, key, value) else None
 
 
 def delete(map_fd: int, key: bytes) -> None:
-    """Removes an element, there or not. Raises SteeringError."""
+    """Remove an element, whether it exists or not. Raise SteeringError."""
     _element(_MAP_DELETE, map_fd, key, None)
 
 
 def keys(map_fd: int, key_size: int) -> list[bytes]:
-    """All keys of a map that nobody else changes. Raises SteeringError."""
+    """Return all keys of a map. No other process may change the map meanwhile. Raise SteeringError."""
     found: list[bytes] = []
     following = ctypes.create_string_buffer(key_size)
     while _element(_MAP_NEXT_KEY, map_fd, found[-1] if found else None, following):
@@ -85,7 +85,7 @@ def keys(map_fd: int, key_size: int) -> list[bytes]:
 
 
 def map_of_program(program_id: int) -> int | None:
-    """Descriptor of the one map that a loaded program uses; None if it uses none, or is gone. Raises SteeringError."""
+    """Return a descriptor of the one map that a loaded program uses, None if it uses none or is gone. Raise SteeringError."""
     program = None
     try:
         program = bpf(_PROG_GET_FD_BY_ID, struct.pack("=III", program_id, 0, 0))
@@ -107,10 +107,10 @@ def map_of_program(program_id: int) -> int | None:
 
 
 def attached(ifindex: int, kind: int) -> list[int] | None:
-    """IDs of the programs attached to a link by tcx (TCX_INGRESS, TCX_EGRESS), or to the other end of a netkit pair (NETKIT_PEER).
+    """Return the IDs of the programs attached to a link by tcx (TCX_INGRESS, TCX_EGRESS), or to the other end of a netkit pair (NETKIT_PEER).
 
-    [] where the kernel has no such thing, or the link is not of that kind; None for a netkit's second end, which does not tell.
-    Raises SteeringError.
+    Return [] where the kernel has no such attachment, or the link is not of that kind. Return None for a netkit's second end, which
+    does not report them. Raise SteeringError.
     """
     ids = (ctypes.c_uint32 * 64)()
     # query: target_ifindex, attach_type, query_flags, attach_flags, prog_ids, prog_cnt, padding, prog_attach_flags, link_ids, …
@@ -127,7 +127,7 @@ def attached(ifindex: int, kind: int) -> list[int] | None:
 
 
 def _element(command: int, map_fd: int, key: bytes | None, value: t.Any) -> bool:
-    """Works on one element of a map; False where it is not there (ENOENT). Raises SteeringError."""
+    """Run a command on one element of a map. Return False if the element does not exist (ENOENT). Raise SteeringError."""
     held = ctypes.create_string_buffer(key, len(key)) if key is not None else None
     buffer = ctypes.create_string_buffer(value, len(value)) if isinstance(value, bytes) else value
     try:
@@ -140,18 +140,18 @@ def _element(command: int, map_fd: int, key: bytes | None, value: t.Any) -> bool
 
 
 def _refused(what: str, error: OSError) -> SteeringError:
-    """What to say where the kernel refuses what needs no memory of ours."""
+    """Return the error for a refused request that takes no memory of this process."""
     if error.errno == errno.EPERM:
         return _forbidden(what)
     return SteeringError(f"The kernel refuses {what} ({error.strerror}): look for its reason in the kernel's log (dmesg), then run the task again.")
 
 
 def _charged(command: int, attributes: bytes, what: str) -> int:
-    """Makes what the kernel takes memory for. Raises OSError, DependencyError, SteeringError.
+    """Make a map or load a program, for which the kernel takes memory. Raise OSError, DependencyError or SteeringError.
 
-    Until Linux 5.10 the kernel counts a map's and a program's pages as locked memory of the user (bpf_charge_memlock in kernel/bpf/syscall.c), root
-    too, and a map in its full size at once. Above RLIMIT_MEMLOCK, which is 64 KiB or 8 MiB, it says EPERM, as it does for want of a privilege.
-    So only when it says that, the limit goes, and only while the kernel looks at it: no process that is started later inherits that.
+    Until Linux 5.10 the kernel counts a map's and a program's pages as locked memory of the user (bpf_charge_memlock in kernel/bpf/syscall.c),
+    also for root, and a map in its full size at once. Above RLIMIT_MEMLOCK, which is 64 KiB or 8 MiB, it returns EPERM, as for a missing privilege.
+    So the limit is lifted only after EPERM, and only during the call: no process that is started later inherits that.
     """
     try:
         return bpf(command, attributes)
@@ -162,7 +162,7 @@ def _charged(command: int, attributes: bytes, what: str) -> int:
     limit = resource.RLIM_INFINITY
     try:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
-    except (ValueError, OSError):  # the hard limit stays without CAP_SYS_RESOURCE, for which Python has a ValueError
+    except (ValueError, OSError):  # without CAP_SYS_RESOURCE the hard limit stays, and Python raises ValueError
         limit = before[1]
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
     try:
@@ -176,7 +176,7 @@ def _charged(command: int, attributes: bytes, what: str) -> int:
 
 
 def _forbidden(what: str, limit: int = resource.RLIM_INFINITY) -> SteeringError:
-    """What to say where the kernel says EPERM; limit is the most that it let us lock, in bytes."""
+    """Return the error for EPERM. limit is the most memory that this process could lock, in bytes."""
     low = "" if limit == resource.RLIM_INFINITY else (
         f" Kernels before 5.11 also say so where RLIMIT_MEMLOCK is too low (here {limit} bytes) and cannot be raised: give CAP_SYS_RESOURCE, or raise it "
         "for the session that Ansible runs in (ulimit -l, LimitMEMLOCK=).")
@@ -185,7 +185,7 @@ def _forbidden(what: str, limit: int = resource.RLIM_INFINITY) -> SteeringError:
 
 
 def _number(machine: str, pointer: int) -> int:
-    """The number of bpf(2) for a process whose pointers have so many bytes. Raises DependencyError."""
+    """Return the number of bpf(2) for a process whose pointers have so many bytes. Raise DependencyError."""
     number = _SYSCALL.get(_NARROW.get(machine, machine) if pointer == 4 else machine)
     if number is None:
         raise DependencyError(f"bpf(2) is not known for {machine}: use topology: takeover, which needs no BPF.")
@@ -193,7 +193,7 @@ def _number(machine: str, pointer: int) -> int:
 
 
 def bpf(command: int, attributes: t.Any) -> int:
-    """See bpf(2). Raises OSError, or DependencyError where there is no such call."""
+    """Call bpf(2), and return its result. Raise OSError, or DependencyError where there is no such call."""
     number = _number(platform.machine(), struct.calcsize("P"))
     buffer = ctypes.create_string_buffer(attributes, len(attributes)) if isinstance(attributes, bytes) else attributes
     result: int = _LIBC.syscall(number, command, ctypes.byref(buffer), len(buffer))

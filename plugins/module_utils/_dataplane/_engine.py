@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a dataplane's engine lives and forwards: its processes, and heartbeats that have to come through it."""
+"""Checks that a dataplane's engine lives and forwards: its processes, and heartbeats that have to pass through it."""
 
 from __future__ import annotations
 
@@ -17,30 +17,33 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import D
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _dp
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns, _process
 
-# "Local experimental Ethertype 1" (IEEE 802-2014, table 9-2). Not IP, so no rule of an engine speaks of it.
+# "Local experimental Ethertype 1" (IEEE 802-2014, table 9-2). It is not IP, so no rule of an engine matches it.
 HEARTBEAT = 0x88B5
-# A locally administered unicast address that no link has; the last byte tells the link at which the frame shall come out.
+# A locally administered unicast address that no link has. Its last byte is the number of the link at which the frame is to come out.
 _MAC = bytes.fromhex("4e6574746170")[:5]
 _PAYLOAD = struct.Struct("=8sQ")
 _MAGIC = b"nettap\0\0"
 
 
 def sockets(dataplane: Dataplane) -> set[str]:
-    """The packet sockets on the dataplane's ends of the service links, as /proc/PID/fd names them. Raises DataplaneError."""
+    """Return the packet sockets on the engine's ends of the service links, as /proc/PID/fd names them. Raise DataplaneError."""
     ours = {link.engine_ifindex for link in dataplane.links}
     refusals = refused_as(DataplaneError, f"Who reads the service links of {dataplane.name} cannot be seen", "mount /proc, as root of the host itself")
     with _netns.entered(dataplane.fd), refusals, open("/proc/thread-self/net/packet", encoding="ascii") as table:
         next(table)
-        # packet(7) has no table of it: sk RefCnt Type Proto Iface R Rmem User Inode (net/packet/af_packet.c)
+        # packet(7) does not document the columns: sk RefCnt Type Proto Iface R Rmem User Inode (net/packet/af_packet.c)
         return {f"socket:[{row[8]}]" for row in map(str.split, table) if int(row[4]) in ours}
 
 
 def processes(dataplane: Dataplane) -> list[_process.Process]:
-    """The processes that have such a socket: the engine's. Where there are sockets, that takes some 16 µs for each process of the host."""
+    """Return the engine's processes, which have such a socket. Raise DataplaneError.
+
+    Where there are sockets, this takes some 16 µs for each process of the host.
+    """
     ours = sockets(dataplane)
     found = []
     for pid in _netns.processes(dataplane.inode) if ours else []:
-        with contextlib.suppress(OSError):  # it may end while we look
+        with contextlib.suppress(OSError):  # the process may end meanwhile
             if ours & {os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")}:
                 started = _process.start_time(pid)
                 if started is not None:
@@ -49,9 +52,9 @@ def processes(dataplane: Dataplane) -> list[_process.Process]:
 
 
 class Heartbeat:
-    """Sends frames through the engine, one each way, and hears which come out: the engine's own word is not needed.
+    """Frames through the engine, one in each direction. Those that come out prove that it forwards, without asking it.
 
-    fd is of the namespace that steering's ends are in.
+    fd is of the namespace that holds steering's ends. Making one raises DataplaneError.
     """
 
     def __init__(self, dataplane: Dataplane, fd: int) -> None:
@@ -70,40 +73,40 @@ class Heartbeat:
         self._heard = [0] * len(self._sockets)
 
     def close(self) -> None:
-        """Closes the sockets."""
+        """Close the sockets."""
         for one in self._sockets:
             one.close()
 
     def filenos(self) -> list[int]:
-        """Descriptors to poll for what comes back."""
+        """Return the descriptors to poll for heartbeats that come back."""
         return [one.fileno() for one in self._sockets]
 
     def send(self) -> int:
-        """Sends a beat each way; returns its number."""
+        """Send a heartbeat in each direction, and return its number."""
         self._sent += 1
         for number, one in enumerate(self._sockets):
             destination, source = _MAC + bytes([(number + 1) % len(self._sockets)]), _MAC + bytes([number])
             frame = destination + source + struct.pack("!H", HEARTBEAT) + _PAYLOAD.pack(_MAGIC, self._sent)
-            with contextlib.suppress(OSError):  # the link is down, or its queue full: it will not be heard
-                one.send(frame.ljust(60, b"\0"))  # the least that Ethernet carries
+            with contextlib.suppress(OSError):  # the link is down, or its queue full: the heartbeat will not come back
+                one.send(frame.ljust(60, b"\0"))  # the shortest frame of Ethernet
         return self._sent
 
     def hear(self) -> int:
-        """Reads what has come back; returns the number of the last beat that was heard both ways (0: none)."""
+        """Read the heartbeats that have come back, and return the number of the last one that came back in both directions (0: none)."""
         for number, one in enumerate(self._sockets):
             with contextlib.suppress(OSError):
                 while True:
                     frame = one.recv(256)
-                    # Our own beat as it leaves is not heard: an AF_PACKET socket gets outgoing frames only with ETH_P_ALL.
+                    # This socket does not see its own outgoing heartbeats: an AF_PACKET socket gets outgoing frames only with ETH_P_ALL.
                     if frame[5:6] == bytes([number]) and frame[14:22] == _MAGIC:
                         self._heard[number] = max(self._heard[number], _PAYLOAD.unpack_from(frame, 14)[1])
         return min(self._heard)
 
 
 def check(dataplane: Dataplane, fd: int, timeout: float, control: str | None) -> None:
-    """Returns once the engine forwards; raises DataplaneError, with what is missing, when it does not within timeout seconds.
+    """Return once the engine forwards. If it does not within timeout seconds, raise DataplaneError, which says what is missing.
 
-    fd is of the namespace that steering's ends are in. In tag mode an engine forwards only the tags that it was told of: there
+    fd is of the namespace that holds steering's ends. In tag mode an engine forwards only tags that it was configured for. There
     it has to read the service link and, where control gives the path of NeuVector dp's socket, to answer.
     """
     deadline = time.monotonic() + timeout
@@ -137,7 +140,10 @@ def check(dataplane: Dataplane, fd: int, timeout: float, control: str | None) ->
 
 
 def wait_for_control(control: str, timeout: float) -> None:
-    """Returns once NeuVector's dp answers at its socket: it reads the service link only when it is told to. Raises DataplaneError after timeout seconds."""
+    """Return once NeuVector's dp answers at its socket. Raise DataplaneError after timeout seconds.
+
+    dp reads the service link only when it is configured to, so that cannot be waited for.
+    """
     deadline = time.monotonic() + timeout
     while True:
         try:

@@ -1,13 +1,13 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The dataplane's own network namespace and the service links by which traffic reaches its engine.
+"""The dataplane's own network namespace, and the service links over which traffic reaches its engine.
 
                  steering's end          engine's end (in the dataplane's namespace)
     mode tag     vbr            <veth>   vth
     mode bridge  vbr0, vbr1     <veth>   vth0, vth1
 
-Steering in place redirects on the host, so that its ends are there; the takeover has all ends in the dataplane's namespace.
+Steering in place redirects on the host, so steering's ends are there. The takeover has all ends in the dataplane's namespace.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetl
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._socket import Netlink, NetlinkError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns, _program
 
-# Frames up to this size come through (jumbo frames of the usual 9000 bytes and more); engines size their buffers by it.
+# Bytes. Frames up to this size pass (jumbo frames of the usual 9000 bytes and more). Engines size their buffers by it.
 MTU = 9216
-# NeuVector's dp handles frames up to this size in its fast path, larger ones in a slow one.
+# Bytes. NeuVector's dp handles frames up to this size in its fast path, larger ones in a slow path.
 TAG_MTU = 2048
 _DEFAULT_MTU = {"tag": TAG_MTU, "bridge": MTU}
 _ENDS = {"tag": (("vbr", "vth"),), "bridge": (("vbr0", "vth0"), ("vbr1", "vth1"))}
@@ -42,7 +42,7 @@ _ETHTOOL_STXCSUM = 0x17
 
 @dataclasses.dataclass(frozen=True)
 class ServiceLink:
-    """A veth: name and ifindex of steering's end, engine and engine_ifindex of that in the dataplane's namespace."""
+    """A veth. name and ifindex are of steering's end, engine and engine_ifindex of the end in the dataplane's namespace."""
 
     name: str
     ifindex: int
@@ -52,7 +52,7 @@ class ServiceLink:
 
 @dataclasses.dataclass(frozen=True)
 class Dataplane:
-    """A dataplane that is there: fd is its open namespace; of links, the first leads to containers, the last to the network."""
+    """An existing dataplane. fd is its open namespace. The first of the links leads to containers, the last to the network."""
 
     name: str
     fd: int
@@ -64,11 +64,11 @@ class Dataplane:
 
     @property
     def path(self) -> str:
-        """Where its namespace is bound."""
+        """Return the path at which the namespace is bound."""
         return os.path.join(_netns.NAMED, self.name)
 
     def describe(self) -> dict[str, t.Any]:
-        """The fields that modules return of it."""
+        """Return the dataplane's fields as modules return them."""
         return {
             "name": self.name,
             "netns": {"path": self.path, "inode": self.inode},
@@ -80,7 +80,7 @@ class Dataplane:
 
 
 def planned(name: str, topology: str, mode: str, mtu: int | None = None) -> dict[str, t.Any]:
-    """Return what describe() will say of a dataplane that is to be made; the kernel's numbers, which nobody knows yet, are None."""
+    """Return a dataplane that is to be made, in the form that describe() returns. The kernel's numbers, which are not known yet, are None."""
     return {
         "name": name, "netns": {"path": os.path.join(_netns.NAMED, checked(name)), "inode": None}, "topology": topology, "mode": mode,
         "mtu": mtu or _DEFAULT_MTU[mode],
@@ -89,7 +89,10 @@ def planned(name: str, topology: str, mode: str, mtu: int | None = None) -> dict
 
 
 def open_namespace(name: str) -> _netns.Namespace | None:
-    """The namespace of a dataplane, None where there is none: ip(8) that is killed as it adds or deletes one leaves an empty file."""
+    """Return the open namespace of a dataplane, None where there is none. Raise NamespaceError, or DataplaneError for a name that cannot be one.
+
+    An empty file is none: ip(8) leaves one when it is killed while it adds or deletes a namespace.
+    """
     path = os.path.join(_netns.NAMED, checked(name))
     if not os.path.ismount(path):
         return None
@@ -101,7 +104,7 @@ def open_namespace(name: str) -> _netns.Namespace | None:
 
 @contextlib.contextmanager
 def opened(name: str) -> t.Iterator[Dataplane | None]:
-    """The dataplane of that name, None where there is none. Raises DataplaneError for one that is not whole."""
+    """Yield the dataplane of that name, None where there is none. Raise DataplaneError for an incomplete one."""
     namespace = open_namespace(name)
     if namespace is None:
         yield None
@@ -113,9 +116,9 @@ def opened(name: str) -> t.Iterator[Dataplane | None]:
 
 
 def create(name: str, topology: str, mode: str, mtu: int | None = None) -> bool:
-    """Makes namespace and service links as far as they are missing; True if anything was.
+    """Make the missing ones of the namespace and the service links. Return True if any was missing.
 
-    Raises DataplaneError where the name stands for a dataplane of another topology or mode, or a link's name is taken.
+    Raise DataplaneError if the dataplane of that name has another topology or mode, or if a link's name is taken.
     """
     with opened(name) as dataplane:
         if dataplane is not None:
@@ -138,11 +141,11 @@ def create(name: str, topology: str, mode: str, mtu: int | None = None) -> bool:
 
 
 def remove(name: str) -> bool:
-    """Removes namespace and service links; True if there were any. Nothing may be steered through it any more."""
+    """Remove namespace and service links. Return True if there were any. Nothing may be steered through the dataplane any more. Raise DataplaneError."""
     path = os.path.join(_netns.NAMED, checked(name))
     if not os.path.exists(path):
         return False
-    # The links go with either end; but the namespace lives on while a process is in it.
+    # The links disappear with either end, but the namespace stays while a process is in it.
     namespace = open_namespace(name)
     if namespace is not None:
         with contextlib.closing(namespace), _netns.host() as host, Netlink(host) as outside, Netlink(namespace.fd) as inside:
@@ -156,17 +159,17 @@ def remove(name: str) -> bool:
 
 
 def checked(name: str) -> str:
-    """The name, which may be a dataplane's. Raises DataplaneError."""
+    """Return the name if it can be a dataplane's, else raise DataplaneError."""
     if not name or "/" in name or name in (".", "..") or len(name) > 64:
         raise DataplaneError(f"{name!r} cannot name a dataplane: it becomes a named network namespace (no slash, at most 64 characters).")
     return name
 
 
 def _names(name: str, mode: str) -> list[tuple[str, str]]:
-    """The two ends' names of each service link. Steering's are on the host, where each dataplane needs its own."""
+    """Return the names of both ends of each service link. Steering's ends can be on the host, where each dataplane needs its own names."""
     if name == "nettap":
         return list(_ENDS[mode])
-    # A link's name has at most 15 characters (IFNAMSIZ), the longest start is vbr0-.
+    # A link's name has at most 15 characters (IFNAMSIZ); the longest prefix is vbr0-.
     suffix = name if len(name) <= 10 else hashlib.sha256(name.encode()).hexdigest()[:10]
     return [(f"{ours}-{suffix}", theirs) for ours, theirs in _ENDS[mode]]
 
@@ -177,11 +180,11 @@ def _make_links(name: str, fd: int, topology: str, mode: str, mtu: int) -> None:
         steering = outside if topology == "inplace" else inside
         for ours, theirs in _names(name, mode):
             left = inside.link(theirs)
-            if left is not None:  # by a call that was killed
+            if left is not None:  # left by a call that was killed
                 inside.delete_link(left.index)
             if steering.link(ours) is not None:
                 raise DataplaneError(f"A link {ours} is there already, and is not the dataplane {name}'s: remove it, or give another dataplane_netns.")
-            # Down until all is done: it must not speak before it is told not to.
+            # The link stays down until all is set: before that, it would send packets of its own.
             pair = rt.veth(rt.end(ours, mtu), rt.end(theirs, mtu, attribute(rt.IFLA_NET_NS_FD, fd)))
             try:
                 steering.request(rt.RTM_NEWLINK, pair, rt.NLM_F_CREATE | rt.NLM_F_EXCL)
@@ -198,7 +201,7 @@ def _make_links(name: str, fd: int, topology: str, mode: str, mtu: int) -> None:
 
 
 def _read(name: str, namespace: _netns.Namespace) -> Dataplane | None:
-    """What is there; None where the namespace has no service link (yet)."""
+    """Return the dataplane as it exists, None where the namespace has no service link (yet). Raise DataplaneError."""
     with _netns.host() as host, Netlink(namespace.fd) as inside, Netlink(host) as outside:
         theirs = inside.links()
         mode = next((mode for mode, ends in _ENDS.items() if all(end in theirs for _ours, end in ends)), None)
@@ -220,7 +223,10 @@ def _read(name: str, namespace: _netns.Namespace) -> Dataplane | None:
 
 
 def _disable_ipv6(fd: int, link: str) -> None:
-    """No address, no duplicate address detection, no router solicitation: what a service link carries is others'."""
+    """Disable IPv6 on a link. Raise DataplaneError.
+
+    A service link carries only others' packets: it must have no address, no duplicate address detection and no router solicitation.
+    """
     path = f"/proc/sys/net/ipv6/conf/{link}/disable_ipv6"
     refusals = refused_as(DataplaneError, f"{path} cannot be set to 1", "make /proc/sys writable, on the host itself")
     with _netns.entered(fd), refusals, contextlib.suppress(FileNotFoundError), open(path, "w", encoding="ascii") as stream:  # no IPv6 in the kernel
@@ -228,7 +234,7 @@ def _disable_ipv6(fd: int, link: str) -> None:
 
 
 def _tx_off(fd: int, link: str) -> None:
-    """As ethtool -K LINK tx off: without the transmit checksum (tx) the kernel turns segmentation offload off as well."""
+    """Do the same as ethtool -K LINK tx off. Without the transmit checksum (tx) the kernel also turns segmentation offload off. Raise DataplaneError."""
     wanted = ctypes.create_string_buffer(struct.pack("=II", _ETHTOOL_STXCSUM, 0), 8)
     refusals = refused_as(DataplaneError, f"The offloads of the link {link} cannot be set", "run as root of the host itself")
     with _netns.entered(fd), refusals, socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
@@ -237,7 +243,7 @@ def _tx_off(fd: int, link: str) -> None:
 
 
 def _run(*argv: str) -> None:
-    """ip(8) binds a namespace to its name so that every tool finds it."""
+    """Run ip(8), which binds a namespace to its name so that every tool finds it. Raise DataplaneError."""
     done = _program.run(argv, DataplaneError, remedy="install the package iproute2, and look at the host's load")
     if done.returncode:
         raise DataplaneError(f"{' '.join(argv)} failed: {done.stderr.strip()}")

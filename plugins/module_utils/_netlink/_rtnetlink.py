@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""rtnetlink messages about links, addresses, routes and neighbours, as bytes: their numbers, their structures, and how attributes are packed.
+"""rtnetlink messages about links, addresses, routes and neighbours, as bytes: their numbers, their structures, and the packing of attributes.
 
-What is read can so be given back unchanged. The takeover keeps addresses and routes in a journal and sets them again. pyroute2 would
-decode and encode them, each release in its own way, and lose what it does not know.
+A message that was read can so be sent back unchanged. The takeover keeps addresses and routes in a journal and sets them again. pyroute2
+would decode and encode them, each release in its own way, and lose attributes that it does not know.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ Attributes = list[tuple[int, bytes]]
 
 @dataclasses.dataclass(frozen=True)
 class Link:
-    """A link, as one RTM_NEWLINK message describes it; link and netnsid are IFLA_LINK and IFLA_LINK_NETNSID, None without."""
+    """A link, as one RTM_NEWLINK message describes it. link and netnsid are IFLA_LINK and IFLA_LINK_NETNSID, None where the message has none."""
 
     index: int
     name: str
@@ -87,7 +87,7 @@ class Link:
 
 
 def attribute(kind: int, value: bytes | str | int) -> bytes:
-    """Pack a netlink attribute, padded; str becomes a C string, int an unsigned 32-bit number."""
+    """Return a packed and padded netlink attribute. A str becomes a C string, an int an unsigned 32-bit number."""
     if isinstance(value, int):
         value = struct.pack("=I", value)
     elif isinstance(value, str):
@@ -113,12 +113,12 @@ def attributes_of(payload: bytes, offset: int = 0) -> dict[int, bytes]:
 
 
 def number(value: bytes | None) -> int | None:
-    """Return the value of an unsigned 32-bit attribute; None stays None."""
+    """Return the value of an unsigned 32-bit attribute, None for None."""
     return None if value is None else int(struct.unpack("=I", value)[0])
 
 
 def parse_link(message: bytes) -> Link:
-    """Read an RTM_NEWLINK message (without netlink header)."""
+    """Return the link in an RTM_NEWLINK message (without netlink header)."""
     _family, kind, index, flags, _change = IFINFOMSG.unpack_from(message)
     found = attributes_of(message, IFINFOMSG.size)
     info = attributes_of(found.get(IFLA_LINKINFO, b""))
@@ -135,25 +135,25 @@ def parse_link(message: bytes) -> Link:
 
 
 def text(value: bytes) -> str:
-    """Decode a C string; a link's name may hold bytes that are not UTF-8."""
+    """Return the text of a C string. A link's name may hold bytes that are not UTF-8."""
     return value.rstrip(b"\0").decode("utf-8", "surrogateescape")
 
 
 def mac_text(value: bytes) -> str:
-    """Write a hardware address as aa:bb:cc:dd:ee:ff."""
+    """Return a hardware address as aa:bb:cc:dd:ee:ff."""
     return ":".join(f"{byte:02x}" for byte in value)
 
 
 def mac_bytes(value: str) -> bytes:
-    """Return the bytes of a hardware address that is written aa:bb:cc:dd:ee:ff."""
+    """Return the bytes of a hardware address in the form aa:bb:cc:dd:ee:ff."""
     return bytes.fromhex(value.replace(":", ""))
 
 
 def end(name: str, mtu: int, *more: bytes, index: int = 0) -> bytes:
-    """Describe one end of a new veth: its MTU in bytes, further attributes, and its index where the kernel is not to choose."""
+    """Return the description of one end of a new veth: its MTU in bytes, further attributes, and its index (0: the kernel chooses one)."""
     return IFINFOMSG.pack(0, 0, index, 0, 0) + attribute(IFLA_IFNAME, name) + attribute(IFLA_MTU, mtu) + b"".join(more)
 
 
 def veth(near: bytes, far: bytes) -> bytes:
-    """Return the payload of the RTM_NEWLINK that makes a veth of two ends; far may have IFLA_NET_NS_FD."""
+    """Return the payload of the RTM_NEWLINK that makes a veth of two ends. far may have IFLA_NET_NS_FD."""
     return near + attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, "veth") + attribute(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, far)))

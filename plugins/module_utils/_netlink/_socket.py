@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The conversation with the kernel over an rtnetlink socket: requests, dumps, and links that come and go."""
+"""rtnetlink sockets: requests to the kernel, dumps, and events of links that come and go."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ansible_collections.nettap.containers.plugins.module_utils._netlink import 
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import Link, attribute, attributes_of
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
-PATIENCE = 10.0  # seconds until the kernel must have answered
+PATIENCE = 10.0  # seconds within which the kernel must answer
 
 
 class NetlinkError(NettapError):
-    """A request that the kernel refused: errno, and as strerror the kernel's own words where it has any."""
+    """A request that the kernel refused: its errno, and as strerror the kernel's own message where it sent one."""
 
     def __init__(self, number: int, words: str) -> None:
         super().__init__(f"The kernel refused a look at links, addresses, routes or filters, or a change of them ({words}): "
@@ -31,7 +31,7 @@ class NetlinkError(NettapError):
 
 
 class Netlink:
-    """A socket in the network namespace of fd, where it stays. Use it as a context manager, or close() it. Raises NetlinkError."""
+    """A socket in the network namespace of fd, where it stays. Use it as a context manager, or close() it. Its methods raise NetlinkError."""
 
     def __init__(self, fd: int) -> None:
         with _netns.entered(fd), _refusals():
@@ -58,27 +58,27 @@ class Netlink:
         self.close()
 
     def request(self, kind: int, payload: bytes, flags: int = 0) -> None:
-        """Have the kernel change something. Raises NetlinkError."""
+        """Send a request for a change, and wait for the kernel's acknowledgement. Raise NetlinkError."""
         self._send(kind, payload, flags | rt.NLM_F_REQUEST | rt.NLM_F_ACK)
         for _answer in self._answers():
             pass
 
     def dump(self, kind: int, payload: bytes) -> list[bytes]:
-        """Return everything of a kind, each message without its netlink header. Raises NetlinkError."""
+        """Return all objects of a kind, each message without its netlink header. Raise NetlinkError."""
         while True:
             self._send(kind, payload, rt.NLM_F_REQUEST | rt.NLM_F_DUMP)
             self._interrupted = False
             found = list(self._answers())
-            if not self._interrupted:  # else something changed meanwhile: what we have may lack or repeat an entry
+            if not self._interrupted:  # else something changed meanwhile: the dump may lack or repeat an entry
                 return found
 
     def links(self) -> dict[str, Link]:
-        """Return the links of the namespace by their names."""
+        """Return the links of the namespace by their names. Raise NetlinkError."""
         found = [rt.parse_link(message) for message in self.dump(rt.RTM_GETLINK, rt.IFINFOMSG.pack(0, 0, 0, 0, 0))]
         return {link.name: link for link in found}
 
     def link(self, which: str | int) -> Link | None:
-        """Return one link, by name or index; None when there is none."""
+        """Return one link, by name or index, None when there is none. Raise NetlinkError."""
         by_name = attribute(rt.IFLA_IFNAME, which) if isinstance(which, str) else b""
         self._send(rt.RTM_GETLINK, rt.IFINFOMSG.pack(0, 0, 0 if isinstance(which, str) else which, 0, 0) + by_name, rt.NLM_F_REQUEST | rt.NLM_F_ACK)
         try:
@@ -89,17 +89,17 @@ class Netlink:
             raise
 
     def nsid(self, fd: int) -> int | None:
-        """Return the number by which this namespace knows that of fd (IFLA_LINK_NETNSID of a veth into it), None when it does not."""
+        """Return this namespace's number for that of fd (IFLA_LINK_NETNSID of a veth into it), None when it has none. Raise NetlinkError."""
         self._send(rt.RTM_GETNSID, b"\0\0\0\0" + attribute(rt.NETNSA_FD, fd), rt.NLM_F_REQUEST | rt.NLM_F_ACK)
         found = int(next(struct.unpack("=i", attributes_of(answer, 4)[rt.NETNSA_NSID])[0] for answer in list(self._answers())))
         return None if found == rt.NETNSA_NSID_NOT_ASSIGNED else found
 
     def set_link(self, index: int, *attributes: bytes, flags: int = 0, change: int = 0) -> None:
-        """Change a link: attributes as attribute() packs them; of the flags (IFF_…) those in change."""
+        """Change a link: set the attributes, packed by attribute(), and those of the flags (IFF_…) that are in change. Raise NetlinkError."""
         self.request(rt.RTM_SETLINK, rt.IFINFOMSG.pack(0, 0, index, flags, change) + b"".join(attributes))
 
     def delete_link(self, index: int) -> None:
-        """Delete a link; nothing happens when it is gone."""
+        """Delete a link. Do nothing when it is gone. Raise NetlinkError."""
         try:
             self.request(rt.RTM_DELLINK, rt.IFINFOMSG.pack(0, 0, index, 0, 0))
         except NetlinkError as error:
@@ -125,7 +125,7 @@ class Netlink:
                 if kind in (rt.NLMSG_ERROR, rt.NLMSG_DONE):
                     number = -struct.unpack_from("=i", payload)[0] if len(payload) >= 4 else 0
                     if number > 0:
-                        # With NETLINK_CAP_ACK our message's header alone (16 bytes) follows the number.
+                        # With NETLINK_CAP_ACK, only the request's header (16 bytes) follows the number.
                         said = attributes_of(payload, 4 + rt.NLMSGHDR.size if kind == rt.NLMSG_ERROR else 4) if flags & rt.NLM_F_ACK_TLVS else {}
                         raise NetlinkError(number, said.get(rt.NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace") or os.strerror(number))
                     return
@@ -133,7 +133,7 @@ class Netlink:
 
 
 def link_events(fd: int) -> socket.socket:
-    """Return a socket, not blocking, that becomes readable when links come and go in the namespace of fd. Raises NetlinkError."""
+    """Return a non-blocking socket that becomes readable when links come and go in the namespace of fd. Raise NetlinkError."""
     with _netns.entered(fd), _refusals():
         one = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
         one.bind((0, rt.RTMGRP_LINK))
@@ -142,7 +142,7 @@ def link_events(fd: int) -> socket.socket:
 
 @contextlib.contextmanager
 def _refusals() -> t.Iterator[None]:
-    """Turn what the socket itself refuses into the same error as what the kernel answers."""
+    """Turn errors of the socket itself into NetlinkError, the error of refused requests."""
     try:
         yield
     except socket.timeout as error:

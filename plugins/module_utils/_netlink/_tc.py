@@ -13,11 +13,11 @@ ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
 # linux/rtnetlink.h
 TCMSG = struct.Struct("=BxxxiIII")  # family, ifindex, handle, parent, info
 TCA_KIND, TCA_OPTIONS = 1, 2
-# linux/pkt_sched.h. clsact has the number of ingress, so a link has one of the two; their filters hang on a parent for each direction.
+# linux/pkt_sched.h. clsact has the number of ingress, so a link has one of the two. Their filters have a parent for each direction.
 TC_H_CLSACT = TC_H_INGRESS = 0xFFFFFFF1
 INGRESS_HANDLE = 0xFFFF0000  # of the qdisc
 INGRESS_PARENT, EGRESS_PARENT = 0xFFFFFFF2, 0xFFFFFFF3  # TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), and TC_H_MIN_EGRESS
-# linux/pkt_cls.h: what programs and actions return; UNSPEC goes on with the next filter, SHOT drops
+# linux/pkt_cls.h: results of programs and actions; UNSPEC continues with the next filter, SHOT drops
 TC_ACT_UNSPEC, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_PIPE, TC_ACT_STOLEN = -1, 0, 2, 3, 4
 # linux/pkt_cls.h: cls_bpf
 TCA_BPF_FD, TCA_BPF_NAME, TCA_BPF_FLAGS, TCA_BPF_ID = 6, 7, 8, 11
@@ -31,10 +31,10 @@ TCA_ACT_KIND, TCA_ACT_OPTIONS, TCA_ACT_STATS = 1, 2, 4
 TCA_STATS_BASIC, TCA_STATS_PKT64 = 1, 8
 GEN = struct.Struct("=IIiii")  # tc_gen: index, capab, action, refcnt, bindcnt
 # linux/tc_act/{tc_mirred,tc_pedit,tc_gact}.h
-TCA_PARMS, TCA_PEDIT_PARMS_EX = 2, 4  # the former of mirred, pedit and gact alike
+TCA_PARMS, TCA_PEDIT_PARMS_EX = 2, 4  # the former is the same for mirred, pedit and gact
 TCA_EGRESS_REDIR, TCA_EGRESS_MIRROR = 1, 2
 
 
 def tcmsg(ifindex: int, parent: int, handle: int = 0, pref: int = 0, protocol: int = 0) -> bytes:
-    """Pack the header of a message about a qdisc or filter of a link; pref and protocol (ETH_P_…) are of filters alone."""
+    """Return the header of a message about a qdisc or filter of a link. Only filters have pref and protocol (ETH_P_…)."""
     return TCMSG.pack(socket.AF_UNSPEC, ifindex, handle, parent, pref << 16 | socket.htons(protocol))

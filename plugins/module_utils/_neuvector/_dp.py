@@ -1,11 +1,11 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brings a running NeuVector dp to a configuration, and proves that it has got there.
+"""The configuration of a running NeuVector dp, and the proof that dp has taken it.
 
-dp cannot be asked what it is configured to do. So what it was told is recorded, and what it does tell of is compared:
-whether it knows each workload, how many rules are in force, and, from the kernel, whether it listens on the service
-link. Where that is not as it was left, all is told again.
+dp does not return its configuration. So the configuration that was sent is recorded, and compared with what can be read:
+whether dp knows each workload, how many rules are in force and, from the kernel, whether dp listens on the service
+link. Where these differ from the record, the whole configuration is sent again.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 
 @dataclasses.dataclass
 class ConfigurationOutcome:
-    """What was done (in check mode: would be).
+    """The result of a change (in check mode: of a planned one).
 
-    reason is one sentence that says why, None where nothing was. before and after are configurations (the keys of
-    _neuvector_policy.EMPTY, and in_force); statistics are what dp counts. pid is None where no dp runs.
+    reason is one sentence that says why something was changed, None where nothing was. before and after are configurations (the keys
+    of _policy.EMPTY, and in_force). statistics are dp's figures. pid is None where no dp runs.
     """
 
     reason: str | None
@@ -42,25 +42,25 @@ class ConfigurationOutcome:
 
     @property
     def changed(self) -> bool:
-        """Whether anything was done."""
+        """Return whether anything was changed."""
         return self.reason is not None
 
 
 def alive(path: str = SOCKET, timeout: float = 10) -> int:
-    """PID of the dp that answers there within timeout seconds. Raises NotRunning when there is none, DataplaneError when it is silent."""
+    """Return the PID of the dp that answers at path within timeout seconds. Raise NotRunning when there is none, DataplaneError when it does not answer."""
     with Session(path, timeout) as session:
         return session.namespace.pid or 0
 
 
 def told(path: str = SOCKET, timeout: float = 10) -> model.Config | None:
-    """What the dp that answers there was told here; None if that is nothing, or not known for sure. Raises DataplaneError."""
+    """Return the recorded configuration of the dp that answers at path, None if it is empty or not sure. Raise DataplaneError."""
     with Session(path, timeout) as session:
         record = _store(session).load()
         return record.config if record.sure and record.config != model.EMPTY else None
 
 
 def statistics(path: str = SOCKET, timeout: float = 10, sessions: bool = False) -> dict[str, t.Any]:
-    """Return dp's pid and what it counts now; with sessions also a list of them all (session_list). Raise DataplaneError."""
+    """Return dp's pid and its present figures, and with sessions also a list of all sessions (session_list). Raise DataplaneError."""
     with Session(path, timeout) as session:
         told = {"pid": session.namespace.pid, **_statistics(session, _store(session).load().config)}
         if sessions:
@@ -70,10 +70,10 @@ def statistics(path: str = SOCKET, timeout: float = 10, sessions: bool = False) 
 
 
 def configure(options: t.Mapping[str, t.Any], path: str = SOCKET, timeout: float = 10, check: bool = False) -> ConfigurationOutcome:
-    """Brings dp to its configuration with these options in place of what it has of them; what is missing or None stays.
+    """Bring dp to its recorded configuration with these options in place of its own. Options that are missing or None stay as they are.
 
-    options are those of _neuvector_policy.EMPTY. timeout is what dp gets for each batch, in seconds. With check, dp is
-    asked and not told. Raises DataplaneError.
+    options are those of _policy.EMPTY. timeout is the time that dp has for each batch, in seconds. With check, dp is
+    queried but not configured. Raise DataplaneError.
     """
     with Session(path, timeout) as session, _held(session, check) as store:
         record = store.load()
@@ -81,12 +81,12 @@ def configure(options: t.Mapping[str, t.Any], path: str = SOCKET, timeout: float
 
 
 def withdraw(macs: list[str] | None, path: str = SOCKET, timeout: float = 10, check: bool = False) -> ConfigurationOutcome:
-    """Takes these workloads (None: everything) out of dp's configuration; where no dp runs there is none. Raises DataplaneError."""
+    """Remove these workloads (None: everything) from dp's configuration. Do nothing where no dp runs. Raise DataplaneError."""
     try:
         with Session(path, timeout) as session, _held(session, check) as store:
             record = store.load()
             config = dict(model.EMPTY) if macs is None else _without(record.config, {mac.lower() for mac in macs})
-            # dp is to forget them whether or not they were told of here.
+            # dp must forget them even if they are not in the record.
             record.macs = sorted({*record.macs, *(mac.lower() for mac in macs or [])})
             return _Change(session, record, config, timeout).reach(store, check)
     except NotRunning:
@@ -108,26 +108,26 @@ def _without(config: model.Config, gone: set[str]) -> model.Config:
     rules = []
     for rule in config["policy"]:
         left = [mac for mac in rule["workloads"] if mac not in gone]
-        if left or not rule["workloads"]:  # one that was for the withdrawn alone would become one for all
+        if left or not rule["workloads"]:  # a rule that was only for withdrawn workloads would become one for all
             rules.append({**rule, "workloads": left})
     return {**config, "workloads": [one for one in config["workloads"] if one["mac"] not in gone], "policy": rules}
 
 
 class _Change:
-    """The way of one dp from what is recorded of it to a configuration."""
+    """The change of one dp from its recorded configuration to a new one."""
 
     def __init__(self, session: Session, record: DataplaneRecord, config: model.Config, timeout: float) -> None:
         self._session, self._record, self._config, self._timeout = session, record, config, timeout
         self._old = {one["mac"]: one for one in record.config["workloads"]}
         self._new = {one["mac"]: one for one in config["workloads"]}
-        # A workload with another tag is forgotten and told anew: two that swap theirs would trip over each other in dp.
+        # A workload with another tag is removed and added again: two that swap their tags would collide in dp.
         self._kept = {mac: one for mac, one in self._old.items() if mac in self._new and self._new[mac]["tag_mac"] == one["tag_mac"]}
-        self._rules = model.policies(config)  # refuses what dp could not hold before it is told anything
+        self._rules = model.policies(config)  # raises an error for rules that dp cannot take, before anything is sent
         self._link = _ifindex(session.namespace, config["service_port"]) if config["service_port"] else 0
         self._doubt = self._deviation()
 
     def reach(self, store: Store, check: bool) -> ConfigurationOutcome:
-        """Goes it, unless dp is there already."""
+        """Make the change, unless dp has the configuration already. Return the outcome. Raise DataplaneError."""
         record, config = self._record, self._config
         outcome = ConfigurationOutcome(self._reason(), {**record.config, "in_force": not self._doubt},
                           {**config, "in_force": True}, self._session.namespace.pid)
@@ -147,14 +147,14 @@ class _Change:
         return outcome
 
     def _reason(self) -> str | None:
-        """Return one sentence that says why dp is to be told, None where it is as it should be."""
+        """Return one sentence that says why dp must be configured, None where it has the configuration."""
         if self._doubt:
             return f"dp was not as it had been left: {self._doubt}."
         different = [name for name in self._config if self._config[name] != self._record.config[name]]
         return f"Not as asked for: {', '.join(different)}." if different else None
 
     def _deviation(self) -> str:
-        """How dp differs from what is recorded of it, "" where it does not."""
+        """Return how dp differs from its record, "" where it does not."""
         record, port = self._record, self._record.config["service_port"]
         if not record.sure:
             return "the last task that configured it was interrupted"
@@ -172,7 +172,7 @@ class _Change:
         return bool(self._doubt) or any(self._record.config[name] != self._config[name] for name in names)
 
     def _tell(self) -> None:
-        """Networks first, policies before workloads leave tap mode: nothing is let through for want of a rule."""
+        """Send the changes: networks first, and policies before workloads leave tap mode, so that nothing passes because a rule is missing."""
         session, config, record = self._session, self._config, self._record
         if self._differs("internal_networks"):
             session.send(protocol.internal_networks(model.networks(config)))
@@ -205,7 +205,7 @@ class _Change:
         before = _listening(self._session.namespace, self._link)
         if before and not reopen:
             return
-        needed = before + 1 if old or not before else before  # dp keeps a closed one open for some seconds
+        needed = before + 1 if old or not before else before  # dp keeps a closed link open for some seconds
         deadline = time.monotonic() + self._timeout
         while True:
             self._session.send([protocol.add_service_port(port, jumbo)])
@@ -214,12 +214,12 @@ class _Change:
             if time.monotonic() > deadline:
                 raise DataplaneError(f"dp (process {self._session.namespace.pid}) was told to serve {port} and does not listen there: "
                                      "it serves another link already, or could not open this one (see its own output); start it again.")
-            time.sleep(0.1)  # one that has just been started passes it over until its threads run (pkt.c, dp_data_add_port)
+            time.sleep(0.1)  # a dp that has just been started skips the message until its threads run (pkt.c, dp_data_add_port)
 
     def _tell_policies(self) -> None:
         default = protocol.ACTIONS[self._config["default_action"]]
         old_rules = model.policies(self._record.config)
-        same = not self._differs("default_action", "icmp_policy")  # dp looks at the latter when it takes a policy
+        same = not self._differs("default_action", "icmp_policy")  # dp reads icmp_policy when it takes a policy
         had = {mac for mac in self._kept if not self._doubt and not _bare(self._record.config, old_rules[mac])}
         due = [mac for mac in self._new if not (same and mac in self._kept and old_rules[mac] == self._rules[mac])]
         bare = [mac for mac in due if _bare(self._config, self._rules[mac])]
@@ -232,19 +232,19 @@ class _Change:
                 self._session.send(protocol.policy(command, default, group, rules))
 
     def _verify(self) -> None:
-        """Raises DataplaneError unless dp's own figures show the configuration."""
+        """Raise DataplaneError unless dp's own figures show the configuration."""
         process = f"dp (process {self._session.namespace.pid})"
         for mac in {*self._old, *self._new, *self._record.macs}:
             if _knows(self._session, mac) != (mac in self._new):
                 raise DataplaneError(f"{process} {'did not take' if mac in self._new else 'did not forget'} workload {mac}: see its own output.")
         distinct = {str(rules) for rules in self._rules.values() if not _bare(self._config, rules)}
         count = sum(_rule_counters(self._session))
-        if count < len(distinct):  # each policy has at least its first rule, or the one for ICMP that dp adds
+        if count < len(distinct):  # each policy has at least its first rule, or the rule for ICMP that dp adds
             raise DataplaneError(f"{process} was given {len(distinct)} policies and has {count} rules in force: see its own output.")
 
 
 def _bare(config: model.Config, rules: list[model.Rule]) -> bool:
-    """Whether a workload needs no policy: without one, dp lets all through."""
+    """Return whether a workload needs no policy. Without one, dp lets everything pass."""
     return not rules and config["default_action"] == "allow"
 
 
@@ -274,7 +274,7 @@ def _statistics(session: Session, config: model.Config) -> dict[str, t.Any]:
 
 
 def _ifindex(namespace: _netns.Namespace, name: str) -> int:
-    """Index of a link in dp's network namespace. Raises DataplaneError."""
+    """Return the index of a link in dp's network namespace. Raise DataplaneError."""
     with _netns.entered(namespace.fd):
         links = {link: index for index, link in socket.if_nameindex()}
     if name not in links:
@@ -283,7 +283,7 @@ def _ifindex(namespace: _netns.Namespace, name: str) -> int:
 
 
 def _listening(namespace: _netns.Namespace, ifindex: int) -> int:
-    """How many packet sockets dp has on that link (proc(5), /proc/PID/net/packet)."""
+    """Return the number of packet sockets that dp has on that link (proc(5), /proc/PID/net/packet). Raise DataplaneError."""
     folder = f"/proc/{namespace.pid}"
     own = set()
     try:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A configuration of NeuVector's dp: checked as the user wrote it, and translated into what dp holds."""
+"""A configuration of NeuVector's dp: checked as the user wrote it, and translated into dp's terms."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ Config = dict[str, t.Any]
 Rule = dict[str, t.Any]
 Span = tuple[ipaddress.IPv4Address, ipaddress.IPv4Address]
 
-# What a dp that has just been started amounts to.
+# The configuration of a dp that has just been started.
 EMPTY: Config = {
     "internal_networks": [], "service_port": None, "jumbo_frames": False, "icmp_policy": False, "workloads": [], "policy": [],
     "default_action": "allow",
 }
 ANY: Span = (ipaddress.IPv4Address(0), ipaddress.IPv4Address(0xFFFFFFFF))
-LAST_ID = 0xFFFFFFF0  # of the rules that stand for the default action; the ids above are dp's own
-_LARGEST_NETWORK = 1024  # addresses of an internal network that are told to dp one by one
+LAST_ID = 0xFFFFFFF0  # of the rules that replace the default action; the ids above are dp's own
+_LARGEST_NETWORK = 1024  # addresses; networks up to this size are sent to dp address by address
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}$")  # unicast: the lowest bit of the first byte is 0
 _INTERFACE = re.compile(r"[^\s/]{1,15}$")
 
 
 def merged(config: Config, options: t.Mapping[str, t.Any]) -> Config:
-    """The configuration with the options that are given (not None) in place of its own, checked. Raises DataplaneError."""
+    """Return the configuration with the given options (not None) in place of its own, checked. Raise DataplaneError."""
     new = {**config, **{name: options[name] for name in EMPTY if options.get(name) is not None}}
     new["internal_networks"] = [str(_network(text)) for text in new["internal_networks"]]
     new["workloads"] = _workloads(new["workloads"])
@@ -44,16 +44,16 @@ def merged(config: Config, options: t.Mapping[str, t.Any]) -> Config:
 
 
 def networks(config: Config) -> list[dict[str, str]]:
-    """The internal networks as dp takes them."""
+    """Return the internal networks as dp takes them."""
     return [_told(ipaddress.IPv4Network(text)) for text in config["internal_networks"]]
 
 
 def addresses(config: Config) -> list[dict[str, str]]:
-    """The addresses for which the default action is to hold at once, as dp takes them.
+    """Return the addresses for which the default action is to hold at once, as dp takes them.
 
-    dp leaves a peer that it has not heard of open for a minute or more when the default action is to stop it: an internal
-    one when its own address is not among these, one from outside (newer releases) when the workload's is not. It compares
-    single addresses (dpi_entry.c, dpi_is_policy_addr), so networks are told address by address.
+    When the default action would stop a peer that dp does not know, dp still lets it pass for a minute or more: an internal
+    peer if its own address is not among these, an outside one (newer releases) if the workload's is not. dp compares
+    single addresses (dpi_entry.c, dpi_is_policy_addr), so networks are sent address by address.
     """
     known: dict[str, dict[str, str]] = {}
     if config["default_action"] != "allow":
@@ -69,22 +69,22 @@ def addresses(config: Config) -> list[dict[str, str]]:
 
 
 def hesitant(config: Config) -> list[str]:
-    """Workloads for which the default action will not hold at once: their peers are too many to be named, and so are rules."""
+    """Return the workloads for which the default action will not hold at once: they have too many peers to send, and no addresses for rules."""
     return [workload["mac"] for workload in config["workloads"] if _peers_unnamed(config) and not workload["addresses"]]
 
 
 def _peers_unnamed(config: Config) -> bool:
-    """Whether there are internal peers whose addresses dp is not told, although the default action is for them."""
+    """Return whether there are internal peers whose addresses are not sent to dp, although the default action is for them."""
     known = [ipaddress.IPv4Network(text).num_addresses <= _LARGEST_NETWORK for text in config["internal_networks"]]
     return config["default_action"] != "allow" and not (known and all(known))
 
 
 def policies(config: Config) -> dict[str, list[Rule]]:
-    """The rules of each workload (by MAC address), in order, as dp takes them. Raises DataplaneError.
+    """Return the rules of each workload (by MAC address), in order, as dp takes them. Raise DataplaneError.
 
-    dp finds a rule by the workload's own address and then looks at the peer (dpi_policy.c, get_range_key): a rule whose
-    own side is a range never matches anything. Such a rule becomes one for each address of the workload in that range.
-    Where peers cannot be named (see addresses), last rules for all of them take the place of the default action.
+    dp finds a rule by the workload's own address and then checks the peer (dpi_policy.c, get_range_key). So a rule whose
+    own side is a range never matches anything. Such a rule becomes one rule for each address of the workload in that range.
+    Where peers cannot be sent (see addresses), last rules for all of them replace the default action.
     """
     last = {"id": LAST_ID, "action": config["default_action"], "source": "any", "destination": "any", "port": "any", "protocol": "any"}
     found = {}
@@ -102,7 +102,7 @@ def policies(config: Config) -> dict[str, list[Rule]]:
 
 
 def groups(rules_of: dict[str, list[Rule]], macs: t.Iterable[str]) -> list[tuple[list[str], list[Rule]]]:
-    """Workloads with equal rules put together, since dp takes one policy for several at once."""
+    """Return the workloads grouped by equal rules, since dp takes one policy for several workloads at once."""
     together: list[tuple[list[str], list[Rule]]] = []
     for mac in macs:
         for group, rules in together:
@@ -115,7 +115,7 @@ def groups(rules_of: dict[str, list[Rule]], macs: t.Iterable[str]) -> list[tuple
 
 
 def _own(rule: Rule, number: int, workload: Config) -> list[Span]:
-    """The workload's side of a rule, as single addresses."""
+    """Return the workload's side of a rule, as single addresses. Raise DataplaneError."""
     side = "destination" if rule["direction"] == "ingress" else "source"
     low, high = _span(rule[side])
     if low == high:
@@ -128,7 +128,7 @@ def _own(rule: Rule, number: int, workload: Config) -> list[Span]:
 
 
 def _rule(rule: Rule, own: Span) -> Rule:
-    """A rule in dp's words (dp_apis.go DPPolicyIPRule); the upper ends of addresses are told of true ranges only."""
+    """Return a rule in dp's terms (dp_apis.go DPPolicyIPRule). Only true ranges have the upper ends of addresses."""
     ingress = rule["direction"] == "ingress"
     source, destination = (_span(rule["source"]), own) if ingress else (own, _span(rule["destination"]))
     first, last = _ports(rule["port"], rule["protocol"])
@@ -186,7 +186,7 @@ def _policy(given: list[Rule], known: set[str]) -> list[Rule]:
 
 
 def _span(text: str) -> Span:
-    """First and last address of a single address, a network in CIDR notation, a range A-B or any."""
+    """Return the first and last address of a single address, a network in CIDR notation, a range A-B or any. Raise DataplaneError."""
     if text == "any":
         return ANY
     try:
@@ -211,13 +211,13 @@ def _single(text: str) -> bool:
 
 def _network(text: str) -> ipaddress.IPv4Network:
     try:
-        return ipaddress.IPv4Network(text, strict=False)  # dp compares with the network's own address: host bits would match nothing
+        return ipaddress.IPv4Network(text, strict=False)  # dp compares with the network's own address, so host bits would match nothing
     except ValueError as error:
         raise DataplaneError(f"{text!r} in internal_networks is no IPv4 network in CIDR notation, such as 10.0.0.0/8 ({error}).") from error
 
 
 def _ports(text: str, kind: str) -> tuple[int, int]:
-    """First and last port of a rule; ICMP has none, which dp writes as 0."""
+    """Return the first and last port of a rule. ICMP has none, which dp writes as 0. Raise DataplaneError."""
     if kind == "icmp":
         if text != "any":
             raise DataplaneError(f"A rule for icmp has no port: leave {text} out.")

@@ -1,11 +1,11 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What NeuVector's dp is told and what it answers: one JSON object per datagram there, a C structure per datagram back.
+"""The protocol of NeuVector's dp: each datagram to dp is one JSON object, each datagram from dp one C structure.
 
 The names are those of NeuVector's sources: messages in agent/dp/dp_apis.go and dp/ctrl.c, numbers and structures in
-defs.h. Every message carries all of its fields: dp reads strings without looking whether they are there, and a missing
-one can end it.
+defs.h. Every message has all of its fields, because dp reads strings without a check that they are there, and a missing
+one can end dp.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ansible_collections.nettap.containers.plugins.module_utils._netlink._tc imp
 
 Message = dict[str, dict[str, t.Any]]
 
-MAX_MESSAGE = 8000  # bytes of a datagram; dp reads 8191 (ctrl.c BUF_SIZE) and takes a longer one for broken JSON, without a word
+MAX_MESSAGE = 8000  # bytes of a datagram; dp reads 8191 (ctrl.c BUF_SIZE) and silently treats a longer one as broken JSON
 MAX_MACS = 100  # of one policy: 20 bytes each, in every one of its messages
 MSG_START, MSG_END = 1, 2  # defs.h: flag of the first and the last message of a list
 CFG_ADD, CFG_MODIFY, CFG_DELETE = 1, 2, 3  # defs.h
 APPLY_BOTH = 3  # defs.h DP_POLICY_APPLY_EGRESS | DP_POLICY_APPLY_INGRESS
 ACTIONS = {"allow": 2, "violate": 6, "deny": 7}  # defs.h DP_POLICY_ACTION_*
 PROTOCOLS = {"any": 0, "icmp": 1, "tcp": 6, "udp": 17}
-TAG_PREFIX = "4e:65:75:56:"  # "NeuV" (apis.h MAC_PREFIX): on its service port dp knows a workload's frames by it
+TAG_PREFIX = "4e:65:75:56:"  # "NeuV" (apis.h MAC_PREFIX): dp recognises a workload's frames on its service port by it
 
 # defs.h DP_KIND_*: first byte of an answer
 SESSION_LIST, SESSION_COUNT, DEVICE_COUNTER, MAC_STATS, DEVICE_STATS, KEEP_ALIVE = 2, 3, 4, 8, 9, 10
@@ -51,83 +51,83 @@ _TOLD_ACTIONS = {0: "open", 1: "learn", 2: "allow", 3: "check_vh", 4: "check_nbe
 
 
 def keep_alive(number: int) -> Message:
-    """The fence: dp works off its messages one by one, so the answer to this one says that all before are done."""
+    """Return the fence. dp processes its messages one by one, so its answer to this one shows that all before are done."""
     return {"ctrl_keep_alive": {"seq_num": number}}
 
 
 def counter_device() -> Message:
-    """Asks for the counters."""
+    """Return the query for the counters."""
     return {"ctrl_counter_device": {}}
 
 
 def stats_device() -> Message:
-    """Asks for the statistics of all workloads together."""
+    """Return the query for the statistics of all workloads together."""
     return {"ctrl_stats_device": {}}
 
 
 def stats_macs(macs: list[str]) -> Message:
-    """Asks for the statistics of workloads, summed up; their own MAC addresses, not the tags."""
+    """Return the query for the summed statistics of workloads, by their own MAC addresses, not by their tags."""
     return {"ctrl_stats_macs": {"macs": macs}}
 
 
 def count_session() -> Message:
-    """Asks how many sessions there are."""
+    """Return the query for the number of sessions."""
     return {"ctrl_count_session": {}}
 
 
 def list_session() -> Message:
-    """Asks for all sessions; answered in several datagrams."""
+    """Return the query for all sessions, which dp answers in several datagrams."""
     return {"ctrl_list_session": {}}
 
 
 def add_service_port(interface: str, jumbo: bool) -> Message:
-    """Opens the service link. A link that does not exist makes dp listen on all others (ring.c, if_nametoindex): look first."""
+    """Return the message that opens the service link. Check first that the link exists: else dp listens on all others (ring.c, if_nametoindex)."""
     return {"ctrl_add_srvc_port": {"iface": interface, "jumboframe": jumbo}}
 
 
 def delete_service_port(interface: str) -> Message:
-    """Closes the service link; dp has one at most."""
+    """Return the message that closes the service link, of which dp has one at most."""
     return {"ctrl_del_srvc_port": {"iface": interface}}
 
 
 def add_mac(interface: str, mac: str, tag: str) -> Message:
-    """Makes a workload known, or gives it another tag. A new one is in tap mode and without policy."""
-    broadcast = "ff:ff:ff:00:" + tag[len(TAG_PREFIX):]  # without one, removing the workload walks into an empty list node
+    """Return the message that adds a workload, or changes its tag. A new workload is in tap mode and has no policy."""
+    broadcast = "ff:ff:ff:00:" + tag[len(TAG_PREFIX):]  # without one, dp runs into an empty list node when it removes the workload
     return {"ctrl_add_mac": {"iface": interface, "mac": mac, "ucmac": tag, "bcmac": broadcast, "oldmac": "", "pmac": "", "pips": None}}
 
 
 def configure_mac(macs: list[str], tap: bool) -> list[Message]:
-    """Switches workloads to tap mode (nothing is forwarded on the service link) or out of it."""
+    """Return the messages that switch workloads to tap mode (dp forwards nothing on the service link) or out of it."""
     return [{"ctrl_cfg_mac": {"macs": macs[i:i + MAX_MACS], "tap": tap}} for i in range(0, len(macs), MAX_MACS)]
 
 
 def delete_mac(interface: str, mac: str) -> Message:
-    """Forgets a workload with its policy and its sessions."""
+    """Return the message that removes a workload with its policy and its sessions."""
     return {"ctrl_del_mac": {"iface": interface, "mac": mac}}
 
 
 def internal_networks(networks: list[dict[str, str]]) -> list[Message]:
-    """Replaces the internal networks, each {ip, mask}; with none at all, dp takes every address for internal."""
+    """Return the messages that replace the internal networks, each {ip, mask}. Without any, dp treats every address as internal."""
     return _batches("ctrl_cfg_internal_net", {}, "subnet_addr", networks)
 
 
 def policy_addresses(addresses: list[dict[str, str]]) -> list[Message]:
-    """Replaces the peers for which a default action other than allow holds at once; dp compares the address, not the mask."""
+    """Return the messages that replace the peers for which a default action other than allow holds at once. dp compares the address, not the mask."""
     return _batches("ctrl_cfg_policy_addr", {}, "subnet_addr", addresses)
 
 
 def policy(command: int, default: int, macs: list[str], rules: list[dict[str, t.Any]]) -> list[Message]:
-    """Replaces (or with CFG_DELETE removes) the policy of workloads; the messages must follow one another undisturbed."""
+    """Return the messages that replace (or with CFG_DELETE remove) the policy of workloads. No other message may come between them."""
     return _batches("ctrl_cfg_policy", {"cmd": command, "defact": default, "dir": APPLY_BOTH, "mac": macs}, "rules", rules)
 
 
 def icmp_policy(enabled: bool) -> Message:
-    """Whether rules hold for ICMP; only newer releases know it, older ones pass it over."""
+    """Return the message that says whether rules hold for ICMP. Only newer releases know it; older ones skip it."""
     return {"ctrl_enable_icmp_policy": {"enable_icmp_policy": enabled}}
 
 
 def encode(message: Message) -> bytes:
-    """The datagram of a message. Raises DataplaneError when it is longer than dp can take."""
+    """Return the datagram of a message. Raise DataplaneError when it is longer than dp can take."""
     data = json.dumps(message, separators=(",", ":")).encode()
     if len(data) > MAX_MESSAGE:
         raise DataplaneError(f"{next(iter(message))} would take {len(data)} bytes, and dp takes {MAX_MESSAGE} at once: give shorter names or fewer items.")
@@ -135,7 +135,7 @@ def encode(message: Message) -> bytes:
 
 
 def _batches(kind: str, fields: dict[str, t.Any], name: str, items: list[dict[str, t.Any]]) -> list[Message]:
-    """Spreads a list over as many messages as it takes, the first and the last of them flagged."""
+    """Return as many messages as a list needs, with flags in the first and the last of them. Raise DataplaneError."""
     empty = len(encode({kind: {"flag": 0, **fields, name: []}}))
     lists: list[list[dict[str, t.Any]]] = [[]]
     size = empty
@@ -151,7 +151,7 @@ def _batches(kind: str, fields: dict[str, t.Any], name: str, items: list[dict[st
 
 
 def header(data: bytes) -> tuple[int, bool, bytes]:
-    """Kind of an answer, whether more follow, and its body (defs.h DPMsgHdr). Raises DataplaneError for what is none."""
+    """Return the kind of an answer, whether more follow, and its body (defs.h DPMsgHdr). Raise DataplaneError for data that is no answer."""
     if len(data) < 4:
         raise DataplaneError(f"dp sent {len(data)} bytes that are no answer: is it NeuVector's dp that owns the socket?")
     kind, more, length = struct.unpack_from(">BBH", data)
@@ -161,14 +161,14 @@ def header(data: bytes) -> tuple[int, bool, bytes]:
 
 
 def parse_keep_alive(body: bytes) -> int:
-    """Number of the fence that is answered."""
+    """Return the number of the answered fence. Raise DataplaneError."""
     return int(_unpack(">I", body, "keep-alive")[0])
 
 
 def parse_counters(body: bytes) -> dict[str, int]:
-    """Counters (defs.h DPMsgDeviceCounter); the policy_* ones are the rules that are in force, for all workloads together.
+    """Return the counters (defs.h DPMsgDeviceCounter). The policy_* ones count the rules in force, for all workloads together.
 
-    Newer releases have more parsers, older ones no limit_* counters: the length tells.
+    Newer releases have more parsers, and older ones have no limit_* counters. The length shows which. Raise DataplaneError.
     """
     fixed = 8 * len(_COUNTERS) + 4 * len(_RULE_COUNTERS)
     limits = len(body) != fixed + 16 * _PARSERS
@@ -181,10 +181,10 @@ def parse_counters(body: bytes) -> dict[str, int]:
 
 
 def parse_stats(body: bytes) -> tuple[bool, dict[str, int]]:
-    """Whether any workload was found, and the totals (defs.h DPMsgStats).
+    """Return whether any workload was found, and the totals (defs.h DPMsgStats). Raise DataplaneError.
 
-    dp leaves the interval 0 where it knows none of the MAC addresses; it is the one thing that tells. Its byte order
-    differs between the two kinds of statistics.
+    Only the interval shows whether one was found: dp leaves it 0 where it knows none of the MAC addresses. The interval's
+    byte order differs between the two kinds of statistics.
     """
     if len(body) != _STATS_SIZE:
         raise _strange("statistics", body)
@@ -192,12 +192,12 @@ def parse_stats(body: bytes) -> tuple[bool, dict[str, int]]:
 
 
 def parse_session_count(body: bytes) -> dict[str, int]:
-    """Sessions that dp holds: total, tcp, udp, icmp, ip (any other protocol)."""
+    """Return the numbers of dp's sessions: total, tcp, udp, icmp, ip (any other protocol). Raise DataplaneError."""
     return dict(zip(_SESSION_COUNT, _unpack(">5I", body, "session count")))
 
 
 def parse_sessions(body: bytes) -> list[dict[str, t.Any]]:
-    """Sessions of one datagram of the list (defs.h DPMsgSessionHdr); newer releases append fields, which are passed over."""
+    """Return the sessions in one datagram of the list (defs.h DPMsgSessionHdr), without the fields that newer releases append. Raise DataplaneError."""
     count = struct.unpack_from(">H", body)[0] if len(body) >= 4 else 0
     size, rest = divmod(len(body) - 4, count) if count else (0, len(body) - 4)
     if rest or (count and size < _SESSION.size):

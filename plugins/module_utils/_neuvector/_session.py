@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A conversation with NeuVector's dp over its UNIX datagram socket, and with no other process than that dp."""
+"""A session with NeuVector's dp over its UNIX datagram socket, and with no other process than that dp."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 
 SOCKET = "/tmp/dp_listen.sock"  # ctrl.c DP_SERVER_SOCK
 _SCM_CREDENTIALS = 2  # linux/socket.h; Python has no name for it
-_UCRED = struct.Struct("iII")  # unix(7): pid, uid, gid of the sender, which the kernel vouches for
+_UCRED = struct.Struct("iII")  # unix(7): pid, uid, gid of the sender, as the kernel confirms them
 _ELSEWHERE = re.compile(r"(/proc/\d+/root)(/.+)")
 
 
 class NotRunning(DataplaneError):
-    """There is no dp: no socket, or one that nobody listens on."""
+    """A dp that is not there: no socket, or one without a listener."""
 
 
 class Session:
-    """An open conversation. Use as a context manager.
+    """An open session with dp, to use as a context manager.
 
     Attributes: path (of dp's socket), namespace (dp's process, held by pidfd, and its network namespace).
-    Messages are worked off in order and configuring ones are never answered: fence() tells when they are done.
-    Every method raises DataplaneError when dp does not answer in time, has ended, or cannot be written to.
+    dp processes messages in order and never answers configuring ones. fence() returns when they are done.
+    Every method raises DataplaneError when dp does not answer in time (timeout, in seconds), has ended, or cannot be written to.
     """
 
     def __init__(self, path: str = SOCKET, timeout: float = 10) -> None:
@@ -62,19 +62,19 @@ class Session:
 
     @property
     def namespace(self) -> _netns.Namespace:
-        """dp's process with its network namespace."""
+        """Return dp's process with its network namespace. Raise DataplaneError if dp has not answered yet."""
         if self._dp is None:
             raise DataplaneError(f"dp at {self.path} has not answered yet.")
         return self._dp
 
     def send(self, messages: t.Iterable[protocol.Message]) -> None:
-        """Sends messages and waits until dp has worked them off."""
+        """Send messages, and wait until dp has processed them."""
         for message in messages:
             self._write(message)
         self.fence()
 
     def fence(self) -> None:
-        """Waits until dp has done all that it was told."""
+        """Wait until dp has processed all earlier messages."""
         self._sequence += 1
         self._write(protocol.keep_alive(self._sequence))
         while True:
@@ -83,7 +83,7 @@ class Session:
                 return
 
     def ask(self, message: protocol.Message, kind: int) -> list[bytes]:
-        """Sends a question and returns the bodies of its answer, one for each datagram."""
+        """Send a query, and return the bodies of its answer, one for each datagram."""
         self._write(message)
         bodies = []
         more = True
@@ -103,14 +103,14 @@ class Session:
         root, path = elsewhere.groups() if elsewhere else ("", self.path)
         try:
             os.stat(self.path)
-            folder = tempfile.mkdtemp(prefix="nettap-", dir=os.path.dirname(self.path))  # beside dp's, where dp can see it
+            folder = tempfile.mkdtemp(prefix="nettap-", dir=os.path.dirname(self.path))  # beside dp's socket, where dp can see it
             self._undo.callback(shutil.rmtree, folder, ignore_errors=True)
             reply = os.path.join(os.path.dirname(path), os.path.basename(folder), "reply")
-            # The folder is 0700: only root can answer, whoever may have put a socket there.
-            # dp answers to the very path that was bound: it has to mean the same to dp.
+            # The folder is 0700: only root can answer, even if another user has made dp's socket.
+            # dp answers to the path that was bound, so the path has to mean the same to dp.
             _bind_in(root, end, reply) if root else end.bind(reply)
             end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            end.connect(self.path)  # from now on the kernel drops what anybody else sends here
+            end.connect(self.path)  # from now on the kernel drops datagrams from all others
         except OSError as error:
             raise self._unreachable(error) from error
         end.settimeout(self._timeout)
@@ -119,7 +119,7 @@ class Session:
     def _write(self, message: protocol.Message) -> None:
         try:
             self._socket.send(protocol.encode(message))
-        except socket.timeout as error:  # its queue is full
+        except socket.timeout as error:  # dp's queue is full
             raise self._silent(next(iter(message))) from error
         except OSError as error:
             raise (self._ended() if self._dp and isinstance(error, ConnectionRefusedError) else self._unreachable(error)) from error
@@ -178,7 +178,7 @@ class Session:
 
 
 def _bind_in(root: str, end: socket.socket, path: str) -> None:
-    """Binds a socket to a path below another root folder, by a child that changes to it. Raises OSError."""
+    """Bind a socket to a path below another root folder, in a child process that changes its root to it. Raise OSError."""
     child = os.fork()
     if not child:
         code = errno.EIO

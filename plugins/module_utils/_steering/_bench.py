@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One dataplane, open with all that steering by it needs: its records, its links, the filters of the host."""
+"""One open dataplane with the parts that steering needs: its records, its links, the filters of the host."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ansible_collections.nettap.containers.plugins.module_utils._steering._journ
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._topology import Takeover
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
-# Seconds in which an engine gives back what it holds. Suricata took up to 10 ms under load.
+# Seconds in which an engine returns the packets that it holds. Suricata took up to 10 ms under load.
 _DRAIN = 0.1
 
 Topology = t.Union[InPlace, Takeover]
 
 
 class Bench:
-    """Use as a context manager. dataplane is None where there is none (any more): then things can only be taken out."""
+    """An open dataplane, to use as a context manager. dataplane is None where there is none (any more): then steering can only be undone."""
 
     dataplane: Dataplane | None
     host: Filters
@@ -50,12 +50,12 @@ class Bench:
 
     @property
     def steering_fd(self) -> int:
-        """The namespace that steering's ends of the service links are in."""
+        """Return the namespace that holds steering's ends of the service links."""
         return self.dataplane.fd if self.dataplane is not None and self.dataplane.topology == "takeover" else self.host_fd
 
     @contextlib.contextmanager
     def topology(self, record: SteeringRecord) -> t.Iterator[Topology]:
-        """What puts a record's steering in and takes it out."""
+        """Yield the topology object that applies and undoes the steering of a record. Raise SteeringError if the taken interface is gone."""
         if record.topology == "inplace":
             yield InPlace(record, self.dataplane, self.host, self.journal.save)
             return
@@ -70,7 +70,7 @@ class Bench:
                 namespace.close()
 
     def gone(self, record: SteeringRecord) -> bool:
-        """Whether the container has ended, so that only leftovers have to be removed."""
+        """Return whether the container has ended, so that only leftovers have to be removed."""
         if record.topology == "inplace":
             return not self.host.has_link(record.peer_ifindex or 0)
         namespace = container(record)
@@ -79,9 +79,9 @@ class Bench:
         return namespace is None
 
     def undo(self, records: t.Sequence[SteeringRecord]) -> None:
-        """Takes the steering of records out and forgets them, from whatever state it is in. The journal is locked by the caller.
+        """Undo the steering of records from any state, and remove the records. The caller holds the journal's lock.
 
-        One that cannot be taken out does not keep the others in: it keeps its record, and all errors are raised together at the end.
+        If one cannot be undone, it keeps its record, and the others are undone all the same. Raise all errors at the end as one SteeringError.
         """
         failures: dict[str, str] = {}
         for record in records:
@@ -97,15 +97,15 @@ class Bench:
                     with self.topology(record) as topology:
                         topology.restore()
                 self.journal.remove(record)
-                failures.pop(record.key, None)  # it is out, whatever has failed before
+                failures.pop(record.key, None)  # it is undone, whatever has failed before
         if failures:
             raise SteeringError(" ".join(dict.fromkeys(failures.values())))
 
     def _divert(self, records: t.Sequence[SteeringRecord]) -> bool:
-        """Nothing more goes to the engine, whose last packets still find their way; True where it may hold some."""
+        """Stop sending packets to the engine; the path of its last packets stays open. Return True where it may hold some."""
         diverted = False
         for record in records:
-            with contextlib.suppress(NettapError, OSError):  # restore() does the same once more, and its error counts
+            with contextlib.suppress(NettapError, OSError):  # restore() does the same again, and reports its error
                 if record.topology == "inplace" and not self.gone(record):
                     with self.topology(record) as topology:
                         diverted = diverted or bool(topology.filters())
@@ -115,7 +115,7 @@ class Bench:
 
 @contextlib.contextmanager
 def going_on(record: SteeringRecord, failures: dict[str, str]) -> t.Iterator[None]:
-    """Keep an error of the block as the record's failure (by its key), and go on: no record may keep another from what it needs."""
+    """Record an error of the block as the record's failure (by its key), and go on: an error of one record must not affect another."""
     try:
         yield
     except NettapError as error:
@@ -125,9 +125,9 @@ def going_on(record: SteeringRecord, failures: dict[str, str]) -> t.Iterator[Non
 
 
 def container(record: SteeringRecord) -> _netns.Namespace | None:
-    """The open namespace of a record's container, found by its process, its path, or any other process in it."""
+    """Return the open namespace of a record's container, found by its process, its path, or any other process in it; None if it is gone."""
     for candidate in _candidates(record):
-        with contextlib.suppress(MissingError):  # any other error does not say that it is gone
+        with contextlib.suppress(MissingError):  # any other error does not mean that the namespace is gone
             namespace = candidate()
             if namespace.inode == record.inode:
                 return namespace
@@ -140,6 +140,6 @@ def _candidates(record: SteeringRecord) -> t.Iterator[t.Callable[[], _netns.Name
         yield functools.partial(_netns.open_process, record.pid)
     elif record.pid is None and _netns.leads_to(record.netns_path, record.inode):
         yield functools.partial(_netns.open_path, record.netns_path)
-    # Of a pod, the container that was named may have ended while others go on. All of /proc is looked at only then.
+    # In a pod, the named container may have ended while others go on. Only then all of /proc is searched.
     for pid in _netns.processes(record.inode):
         yield functools.partial(_netns.open_process, pid)

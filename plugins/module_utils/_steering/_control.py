@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What container_steering does: bring targets into the wanted state, journal first, verified, undone on any error."""
+"""The work of container_steering: bringing targets into the wanted state, journal first, verified, undone on any error."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets import 
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import abbreviates
 from ansible_collections.nettap.containers.plugins.module_utils._targets._target import Target
 
-# "NeuV": by it NeuVector's dp knows a tag (agent/pipe and dp/apis.h); the last two bytes number the containers.
+# "NeuV": NeuVector's dp recognises a tag by it (agent/pipe and dp/apis.h); the last two bytes number the containers.
 _TAG_PREFIX = "4e:65:75:56"
-# Seconds to wait for pings: before, and after (the carrier that a takeover loses comes back within one).
+# Seconds to wait for pings before and after the change. After a takeover, the carrier comes back within one second.
 _ANSWER_SECONDS, _AGAIN_SECONDS = 0.5, 5.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What is wanted of all interfaces: see container_steering's options."""
+    """The wanted steering of all interfaces: see container_steering's options."""
 
     dataplane: str
     topology: str
@@ -47,7 +47,7 @@ class Request:
 
 
 def steer(targets: t.Sequence[Target], request: Request, check: bool) -> SteeringOutcome:
-    """Puts all interfaces of the targets behind the dataplane, or none. Raises NettapError."""
+    """Steer all interfaces of the targets through the dataplane, or none. Raise NettapError."""
     outcome = SteeringOutcome()
     with Bench(request.dataplane) as bench, _locked(bench.journal, check):
         _collect_gone(bench, check)
@@ -56,7 +56,7 @@ def steer(targets: t.Sequence[Target], request: Request, check: bool) -> Steerin
             if not check:
                 raise SteeringError(f"There is no dataplane {request.dataplane} on this host: make it with nettap.containers.container_dataplane and start its "
                                     "engine in it first (the role nettap.containers.inline_protect does both).")
-            # Its links have no numbers yet, so the filters cannot be told.
+            # Its links have no indices yet, so the filters are not known.
             for record in wanted:
                 outcome.because("not steered", record)
             outcome.interfaces = [_describe(record, "steered") for record in wanted]
@@ -98,7 +98,7 @@ def steer(targets: t.Sequence[Target], request: Request, check: bool) -> Steerin
 
 
 def release(targets: t.Sequence[Target], patterns: t.Sequence[str], request: Request, check: bool) -> SteeringOutcome:
-    """Takes the steering of all interfaces of the targets, and of containers that are gone by now, out."""
+    """Undo the steering of all interfaces of the targets, and of containers that are gone by now. Raise NettapError."""
     outcome = SteeringOutcome()
     with Bench(request.dataplane) as bench, _locked(bench.journal, check):
         records = _steered(bench, targets, patterns, request)
@@ -112,7 +112,7 @@ def release(targets: t.Sequence[Target], patterns: t.Sequence[str], request: Req
 
 
 def bypass(targets: t.Sequence[Target], patterns: t.Sequence[str], request: Request, check: bool) -> SteeringOutcome:
-    """Has the traffic of what is steered go its old way, until it is steered again; all else stays prepared."""
+    """Let the traffic of the steered interfaces take its original path until they are steered again. Everything else stays prepared. Raise NettapError."""
     outcome = SteeringOutcome()
     with Bench(request.dataplane) as bench, _locked(bench.journal, check):
         for record in _steered(bench, targets, patterns, request):
@@ -125,20 +125,20 @@ def bypass(targets: t.Sequence[Target], patterns: t.Sequence[str], request: Requ
                     if not check:
                         _watch.renew(bench.name)
                         record.status = "bypassed"
-                        bench.journal.save(record)  # first, or the watchdog would put the filters back
+                        bench.journal.save(record)  # first, or the watchdog would add the filters again
                         topology.bypass()
             outcome.interfaces.append({**_describe(record, "bypassed"), "filters": planned} if check else report(bench, record))
     return outcome
 
 
 def describe_all(name: str) -> list[dict[str, t.Any]]:
-    """All that one dataplane steers, as container_steering_info returns it."""
+    """Return all interfaces that one dataplane steers, as container_steering_info returns them. Raise NettapError."""
     with Bench(name) as bench:
         return [report(bench, record) for record in bench.journal.records()]
 
 
 def report(bench: Bench, record: SteeringRecord) -> dict[str, t.Any]:
-    """One interface with what the kernel says of it now."""
+    """Return one interface with its present status, counters and filters in the kernel."""
     if bench.gone(record):
         return _describe(record, "gone")
     try:
@@ -152,7 +152,7 @@ def report(bench: Bench, record: SteeringRecord) -> dict[str, t.Any]:
 
 
 def _put_in(bench: Bench, todo: t.Sequence[tuple[SteeringRecord, SteeringRecord | None, bool]], request: Request) -> None:
-    """Journal, watchdog, filters: in this order. On any error, what this call has put in goes again."""
+    """Write the journal, start the watchdog and add the filters, in this order. On any error, undo the changes of this call and raise the error."""
     done: list[tuple[SteeringRecord, SteeringRecord | None]] = []
     try:
         for record, before, steered in todo:
@@ -186,13 +186,13 @@ def _put_in(bench: Bench, todo: t.Sequence[tuple[SteeringRecord, SteeringRecord 
 
 
 def _answering(bench: Bench, records: t.Sequence[SteeringRecord]) -> set[str]:
-    """The addresses that answer from the host, and are theirs."""
+    """Return the addresses of the records that answer pings from the host, without those that belong to other hosts."""
     answered = _ping.answering(bench.host_fd, _addresses(records), _ANSWER_SECONDS)
     return answered - _ping.of_others(bench.host_fd, {address: [one.mac for one in records if address in _addresses([one])] for address in answered})
 
 
 def _verify(bench: Bench, records: t.Sequence[SteeringRecord], answered: set[str]) -> None:
-    """What answered a ping before must answer one that has gone through the engine. Raises SteeringError."""
+    """Check that the addresses which answered a ping before still answer, through the engine. Raise SteeringError."""
     lost = answered - _ping.answering(bench.host_fd, answered, _AGAIN_SECONDS)
     for record in records:
         mine = sorted(lost & _addresses([record]))
@@ -211,7 +211,7 @@ def _addresses(records: t.Iterable[SteeringRecord]) -> set[str]:
 
 
 def _chosen(targets: t.Sequence[Target], request: Request) -> t.Iterator[tuple[Target, _links.Link]]:
-    """The interfaces to steer."""
+    """Yield the interfaces to steer, each with its target. Raise SteeringError."""
     for target in targets:
         if target.host_network:
             raise SteeringError(f"{target.container.name} shares the host's network: steering it would steer the host. It cannot be steered.")
@@ -244,13 +244,13 @@ def _wanted(target: Target, link: _links.Link, request: Request) -> SteeringReco
 
 
 def _merge(before: SteeringRecord, wanted: SteeringRecord, request: Request) -> SteeringRecord:
-    """A steered interface with the wanted options. One that nobody has confirmed keeps its deadline, or is confirmed now."""
+    """Return a steered interface's record with the wanted options. An unconfirmed one keeps its deadline, or is confirmed now."""
     deadline = before.deadline if request.confirm_timeout else None
     return dataclasses.replace(before, ipv6=wanted.ipv6, fail_mode=wanted.fail_mode, deadline=deadline, status="steered")
 
 
 def _refuse(record: SteeringRecord, known: t.Sequence[SteeringRecord], request: Request) -> None:
-    """Raises SteeringError with the reason why this interface, which is not steered yet, cannot be."""
+    """Raise SteeringError if this interface, which is not steered yet, cannot be steered."""
     for name in os.listdir(_journal.ROOT) if os.path.isdir(_journal.ROOT) else []:
         if name != request.dataplane and any((other.inode, other.interface) == (record.inode, record.interface) for other in Journal(name).records()):
             raise SteeringError(f"{record.where()} is steered by the dataplane {name} already: take it out there first.")
@@ -267,7 +267,7 @@ def _free_tag(known: t.Iterable[SteeringRecord]) -> str:
 
 
 def _steered(bench: Bench, targets: t.Sequence[Target], patterns: t.Sequence[str], request: Request) -> list[SteeringRecord]:
-    """The records of the targets, and of containers that the patterns name and that are there no more."""
+    """Return the records of the targets, and of containers that the patterns name, also of those that are gone by now."""
     inodes = {target.namespace.inode for target in targets}
     return [
         record for record in bench.journal.records()
@@ -277,13 +277,13 @@ def _steered(bench: Bench, targets: t.Sequence[Target], patterns: t.Sequence[str
 
 
 def _collect_gone(bench: Bench, check: bool) -> None:
-    """Removes what is left of containers that have ended, and of tasks that were killed."""
+    """Undo the remaining steering of containers that have ended and of tasks that were killed, except in check mode."""
     if not check:
         bench.undo([record for record in bench.journal.records() if record.status in ("applying", "restoring") or bench.gone(record)])
 
 
 def _filters(bench: Bench, record: SteeringRecord) -> list[dict[str, t.Any]]:
-    """Its filters in the kernel; none where it is half done."""
+    """Return the filters of a record in the kernel; none where its steering is half done."""
     try:
         with bench.topology(record) as topology:
             return topology.filters()
@@ -293,7 +293,7 @@ def _filters(bench: Bench, record: SteeringRecord) -> list[dict[str, t.Any]]:
 
 @contextlib.contextmanager
 def _locked(journal: Journal, check: bool) -> t.Iterator[None]:
-    if check:  # which makes no folder
+    if check:  # check mode makes no folder
         yield
         return
     with journal.locked():

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is steered on this host: one record per interface, on disk before the first change is made.
+"""The journal of steering on this host: one record for each steered interface, on disk before the first change is made.
 
-The records are in /run: a reboot ends all steering, and them with it.
+The records are in /run: a reboot ends all steering, and removes the records with it.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import S
 from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _process, _stored
 
 ROOT = "/run/nettap/steering"
-VERSION = 1  # of a record; 0.1.0 wrote none
+VERSION = 1  # of a record's format; release 0.1.0 wrote no records
 PATIENCE = 60.0  # seconds to wait for another task or the watchdog
 
 
 class Busy(SteeringError):
-    """Somebody else holds the dataplane."""
+    """Another task or the watchdog holds the dataplane's lock."""
 
 
 @dataclasses.dataclass
 class TakenOver:
-    """What the takeover needs to give an interface back.
+    """The data that the takeover needs to give an interface back.
 
-    vex, vin and spare are the names that its links have in the dataplane's namespace. kind, link (index of the other end or
-    of the link below) and index are those of the interface before. snapshot is its configuration; complete says that the
-    stand-in has all of it, so that what the container changes there is what it gets back.
+    vex, vin and spare are the names of the interface's links in the dataplane's namespace. kind, link (index of the other end or
+    of the link below) and index are the interface's own before the takeover. snapshot is its configuration. complete says that
+    the stand-in has all of that configuration, so that the container gets back its later changes there too.
     """
 
     vex: str
@@ -51,12 +51,13 @@ class TakenOver:
 class SteeringRecord:
     """One steered interface of a container.
 
-    status is applying until all is in place and read back, then steered or bypassed; restoring once its end has begun.
-    since is when it was put in, deadline when it is undone if nobody confirms (both in seconds since the epoch), None once confirmed.
+    status is applying until all is in place and read back, then steered or bypassed. It is restoring once the end of the steering has begun.
+    since is the time at which steering began. deadline is the time at which the watchdog undoes it if it is not confirmed, None once it is
+    confirmed. Both are seconds since the epoch.
     peer and peer_ifindex name the host's end of the veth, where there is one. clsact says whether the peer had a clsact
-    before us (None while that is not known and nothing is changed), unqueued whether its txqlen was 0. addresses are those of the
-    interface, with prefix length. tag is the MAC that stands for the container's in tag mode. takeover holds what that topology
-    needs to give everything back.
+    before steering (None while that is not known and nothing is changed), unqueued whether the peer's txqlen was 0. addresses are those of
+    the interface, with prefix length. tag is the MAC that replaces the container's in tag mode. takeover holds the data that the topology
+    takeover needs to give everything back.
     """
 
     runtime: str
@@ -87,27 +88,27 @@ class SteeringRecord:
 
     @classmethod
     def of(cls, stored: t.Any) -> SteeringRecord:
-        """Return the record that this release or an older one stored. Raises ValueError."""
+        """Return the record that this release or an older one stored. Raise ValueError for any other content."""
         values = _stored.known(cls, stored, VERSION)
         if values.get("takeover") is not None:
             values["takeover"] = TakenOver(**_stored.known(TakenOver, values["takeover"]))
         return cls(**values)
 
     def stored(self) -> dict[str, t.Any]:
-        """Return what of() reads."""
+        """Return the content of the record's file, which of() reads."""
         return _stored.content(self, VERSION)
 
     @property
     def key(self) -> str:
-        """Name of its file; the interface's name may hold anything but a slash (and is no . or ..)."""
+        """Return the name of the record's file. The interface's name may hold any character but a slash (and is neither . nor ..)."""
         return f"{self.inode}-{self.interface}"
 
     def where(self) -> str:
-        """The interface as messages name it."""
+        """Return the interface's name for messages."""
         return f"{self.interface} of {self.name}"
 
     def process_alive(self) -> bool:
-        """Whether the process through which the namespace was found still runs; true where none is known."""
+        """Return whether the process through which the namespace was found still runs; True where no process is known."""
         return self.pid is None or self.started is None or _process.Process(self.pid, self.started).alive()
 
 
@@ -119,15 +120,19 @@ class Journal:
 
     @contextlib.contextmanager
     def locked(self, patience: float = PATIENCE) -> t.Iterator[None]:
-        """Holds the dataplane alone: tasks and its watchdog take turns. Makes the folder (0700). Raises SteeringError after so many seconds."""
+        """Hold the dataplane's lock, for which tasks and the watchdog take turns. Make the folder (0700).
+
+        Raise Busy, a SteeringError, if the lock is not free after patience seconds, or StorageError.
+        """
         busy = Busy(f"Another task has been steering by {os.path.basename(self.path)} for {patience:.0f} s: wait for it.")
         with _files.held(self.path, patience, busy):
             yield
 
     def records(self, damaged: dict[str, str] | None = None) -> list[SteeringRecord]:
-        """All records, in the order of containers' names.
+        """Return all records, in the order of the containers' names.
 
-        Raises SteeringError for a damaged one, or puts what is to be said of it into damaged, by its key. Raises StorageError.
+        Raise SteeringError for a damaged record, or put the error sentence into damaged, by the record's key, if that is given.
+        Raise StorageError if the folder cannot be read.
         """
         found = []
         for name in self._files():
@@ -137,7 +142,7 @@ class Journal:
                     with open(path, encoding="utf-8") as stream:
                         found.append(SteeringRecord.of(json.load(stream)))
                 except FileNotFoundError:
-                    continue  # gone since we listed: there is no lock on reading
+                    continue  # gone since the folder was listed: reading takes no lock
                 except (ValueError, TypeError, OSError) as error:
                     failure = SteeringError(f"{path} cannot be read ({error}): it says how to give a container its interface back; "
                                             "mend it from a copy, or remove it if no container is steered any more.")
@@ -147,17 +152,17 @@ class Journal:
         return sorted(found, key=lambda record: (record.name, record.interface))
 
     def save(self, record: SteeringRecord) -> None:
-        """Replaces a record whole: whenever the writer is killed, the old or the new one is there."""
+        """Replace a record's file atomically: whenever the writer is killed, the old or the new one is there. Raise StorageError."""
         _files.replace_json(os.path.join(self.path, record.key + ".json"), record.stored())
         self._sync()
 
     def remove(self, record: SteeringRecord) -> None:
-        """Forgets a record: nothing of it is left in the kernel."""
+        """Remove the record of an interface whose steering has left nothing in the kernel. Raise StorageError."""
         _files.remove(os.path.join(self.path, record.key + ".json"))
         self._sync()
 
     def discard(self) -> None:
-        """Removes the folder, with the watchdog's files, once nothing is steered any more."""
+        """Remove the folder, with the watchdog's files, once nothing is steered any more. Raise StorageError."""
         if os.path.isdir(self.path):
             with refused_as(StorageError, f"The folder {self.path} cannot be removed", "look at its mount and its permissions"):
                 shutil.rmtree(self.path)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes and removes dataplanes, and runs their engines."""
+"""The life cycle of dataplanes and their engines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 
 @dataclasses.dataclass
 class DataplaneOutcome:
-    """What was done; reason is one sentence that says why, None where nothing was; before and after are as container_dataplane returns them."""
+    """The result of a task on a dataplane.
+
+    reason is one sentence that says why something was changed, None where nothing was. before and after are as container_dataplane returns them.
+    """
 
     reason: str | None
     before: dict[str, t.Any]
@@ -28,7 +31,7 @@ class DataplaneOutcome:
 
 
 def describe(name: str) -> dict[str, t.Any]:
-    """The dataplane as it is, {} where there is none. Raises DataplaneError."""
+    """Return the dataplane's present state, {} where there is no dataplane. Raise DataplaneError."""
     service = _service.Service(f"engine-{name}")
     with _namespace.opened(name) as dataplane:
         if dataplane is None:
@@ -41,7 +44,7 @@ def present(
     name: str, topology: str, mode: str, *, mtu: int | None = None, engine: t.Sequence[str] | None = None, restart: bool = False, timeout: float = 0,
     control: str | None = None, check: bool = False,
 ) -> DataplaneOutcome:
-    """Makes what is missing, runs the engine if one is given, and waits until it forwards. Raises NettapError, and what it made is gone again."""
+    """Make the missing parts, run the engine if one is given, and wait until it forwards. On an error, remove the parts made here and raise NettapError."""
     with _held(name, check, _journal.PATIENCE + timeout):
         before = describe(name)
         reason = None if before else f"There was no dataplane {name}."
@@ -50,7 +53,7 @@ def present(
             reason = _why_start(name, before["engine"], list(engine or ()))
         if check:
             if before and (before["topology"], before["mode"]) != (topology, mode):
-                _namespace.create(name, topology, mode, mtu)  # which refuses
+                _namespace.create(name, topology, mode, mtu)  # raises the refusal
             none: dict[str, t.Any] = {"engine": None, "engine_pids": [], "log": _service.Service(f"engine-{name}").log()}
             after = before or {**_namespace.planned(name, topology, mode, mtu), **none}
             if engine is not None and starts:
@@ -63,7 +66,11 @@ def present(
 
 
 def _start(name: str, engine: t.Sequence[str], timeout: float, control: str | None, made: bool) -> None:
-    """Starts the engine and waits until it forwards; else it is stopped, and the dataplane removed if it was made for it."""
+    """Start the engine and wait until it forwards.
+
+    If it does not within timeout seconds, stop the engine, remove the dataplane if this task made it, and raise DataplaneError with the
+    engine's last output.
+    """
     service = _service.Service(f"engine-{name}", _in_namespace(name, engine), f"nettap engine of the dataplane {name}", always=True)
     service.stop()
     try:
@@ -72,7 +79,7 @@ def _start(name: str, engine: t.Sequence[str], timeout: float, control: str | No
             _wait(name, timeout, control)
     except NettapError as error:
         said = service.tail()
-        service.stop()  # it would be started again and again
+        service.stop()  # else the service would start it again and again
         if made:
             _namespace.remove(name)
             _journal.Journal(name).discard()
@@ -80,12 +87,12 @@ def _start(name: str, engine: t.Sequence[str], timeout: float, control: str | No
 
 
 def absent(name: str, check: bool) -> DataplaneOutcome:
-    """Stops engine and watchdog, removes links and namespace. Raises DataplaneError while it is in use."""
+    """Stop engine and watchdog, and remove links and namespace. Raise DataplaneError while the dataplane is in use."""
     with _held(name, check, _journal.PATIENCE):
         before = describe(name)
         service = _service.Service(f"engine-{name}")
         records = _journal.Journal(name).records()
-        # In check mode, the task before this one that takes them out has not done so.
+        # In check mode, an earlier task that undoes the steering has not done so.
         if records and not check:
             raise DataplaneError(f"The dataplane {name} still steers {', '.join(record.where() for record in records)}: take them out first "
                                  "(container_steering, state: absent).")
@@ -106,7 +113,7 @@ def absent(name: str, check: bool) -> DataplaneOutcome:
 
 
 def _held(name: str, check: bool, patience: float) -> t.ContextManager[None]:
-    """Holds the dataplane alone, as steering by it does; not in check mode, which makes no folder."""
+    """Hold the dataplane's lock, as steering does, but not in check mode, which makes no folder."""
     return contextlib.nullcontext() if check else _journal.Journal(_namespace.checked(name)).locked(patience)
 
 
@@ -132,7 +139,7 @@ def _wait(name: str, timeout: float, control: str | None) -> None:
 
 
 def _in_namespace(name: str, engine: t.Sequence[str]) -> list[str]:
-    # ip(8) also gives it a /sys of that namespace.
+    # ip(8) also gives the engine a /sys of that namespace.
     return ["ip", "netns", "exec", name, *engine]
 
 

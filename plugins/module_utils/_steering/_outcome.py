@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a task did to the steering, and why."""
+"""The result of a task on steering, and the reasons for its changes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import SteeringRecord
 
-_NAMED_PLACES = 3  # interfaces that a reason names
+_NAMED_PLACES = 3  # most interfaces that a reason names
 
 
 @dataclasses.dataclass
 class SteeringOutcome:
-    """What was done: reasons with the interfaces that each concerns, interfaces as container_steering returns them, the filters
-    before and after, warnings."""
+    """The result of a task on steering.
+
+    reasons maps each reason to the interfaces that it concerns. interfaces are as container_steering returns them. before and after are the
+    filters. warnings are for the user.
+    """
 
     reasons: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     interfaces: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)
@@ -25,12 +28,12 @@ class SteeringOutcome:
     warnings: list[str] = dataclasses.field(default_factory=list)
 
     def because(self, reason: str, record: SteeringRecord) -> None:
-        """Note why an interface is changed."""
+        """Record the reason why an interface is changed."""
         self.reasons.setdefault(reason, []).append(record.where())
 
     @property
     def reason(self) -> str | None:
-        """One sentence that says why something was changed, None where nothing was."""
+        """Return one sentence that says why something was changed, None where nothing was."""
         told = []
         for reason, places in self.reasons.items():
             more = f" and {len(places) - _NAMED_PLACES} more" if len(places) > _NAMED_PLACES else ""
@@ -39,7 +42,7 @@ class SteeringOutcome:
 
 
 def difference(before: SteeringRecord | None, record: SteeringRecord) -> str:
-    """Return what keeps an interface from being steered as is wanted."""
+    """Return the difference between an interface's present steering and the wanted one."""
     if before is None:
         return "not steered"
     if before.status != "steered":
@@ -52,5 +55,5 @@ def difference(before: SteeringRecord | None, record: SteeringRecord) -> str:
 
 
 def standing(record: SteeringRecord) -> str:
-    """Return what an interface is now: steered, bypassed or neither."""
+    """Return the present state of an interface's steering: steered, bypassed or neither."""
     return record.status if record.status in ("steered", "bypassed") else "left half done by a task that was killed"

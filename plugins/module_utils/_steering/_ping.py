@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which addresses answer a ping from the host: the container's network as its clients see it."""
+"""Pings from the host: the container's network as its clients see it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KINDS = ((4, socket.AF_INET, socket.IPPROTO_ICMP, 8, 0), (6, socket.AF_INET6, s
 
 
 def answering(namespace_fd: int, addresses: t.Iterable[str], seconds: float) -> set[str]:
-    """Those of the addresses that answer a ping from the namespace within so many seconds; returns as soon as all do."""
+    """Return those of the addresses that answer a ping from the namespace within so many seconds. Return as soon as all have answered."""
     wanted = {address for address in addresses if not ipaddress.ip_address(address).is_link_local}
     found: set[str] = set()
     deadline = time.monotonic() + seconds
@@ -45,7 +45,7 @@ def answering(namespace_fd: int, addresses: t.Iterable[str], seconds: float) -> 
                 next_round = time.monotonic() + _INTERVAL
                 sequence += 1
                 for address in wanted - found:
-                    with contextlib.suppress(OSError, KeyError):  # no way there from the host: it does not answer
+                    with contextlib.suppress(OSError, KeyError):  # no route from the host: the address does not answer
                         one, request, _reply = sockets[ipaddress.ip_address(address).version]
                         one.sendto(_echo(request, sequence), (address, 0))
             poller.poll(max(0.0, min(next_round, deadline) - time.monotonic()) * 1000)
@@ -55,8 +55,11 @@ def answering(namespace_fd: int, addresses: t.Iterable[str], seconds: float) -> 
 
 
 def of_others(namespace_fd: int, macs: t.Mapping[str, t.Collection[str]]) -> set[str]:
-    """Those of the addresses (to the MACs that may have them) that the namespace knows as another's neighbour: the same addresses
-    are in use in networks that do not meet, as those of every user of rootless Podman."""
+    """Return those of the addresses whose MAC in the namespace's neighbour table is not one that may have the address.
+
+    macs maps each address to the MACs that may have it. Separate networks use the same addresses, such as those of every user of
+    rootless Podman. Raise NetlinkError.
+    """
     with Netlink(namespace_fd) as netlink:
         entries = [attributes_of(message, NDMSG.size) for message in netlink.dump(RTM_GETNEIGH, bytes(NDMSG.size))]
     entries = [entry for entry in entries if NDA_DST in entry and len(entry.get(NDA_LLADDR, b"")) == 6]
@@ -69,7 +72,7 @@ def _replies(one: socket.socket, version: int, reply: int) -> set[str]:
     with contextlib.suppress(BlockingIOError):
         while True:
             data, sender = one.recvfrom(256)
-            # An IPv4 raw socket shows the IP header too.
+            # An IPv4 raw socket returns the IP header too.
             header = data[(data[0] & 15) * 4:] if version == 4 else data
             if len(header) >= 6 and header[0] == reply and struct.unpack_from("!H", header, 4)[0] == _identifier():
                 found.add(sender[0])
@@ -81,7 +84,7 @@ def _identifier() -> int:
 
 
 def _echo(kind: int, sequence: int) -> bytes:
-    """An echo request (RFC 792); of ICMPv6 the kernel makes the checksum."""
+    """Return an echo request (RFC 792). For ICMPv6 the kernel sets the checksum."""
     body = struct.pack("!HH", _identifier(), sequence & 0xFFFF) + b"nettap.containers   "
     total = (kind << 8) + sum(struct.unpack(f"!{len(body) // 2}H", body))
     while total >> 16:

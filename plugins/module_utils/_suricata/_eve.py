@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Suricata's log of events, eve.json: one JSON object a line (docs.suricata.io, "EVE JSON format").
+"""Suricata's log of events, eve.json: one JSON object on each line (docs.suricata.io, "EVE JSON format").
 
 The log is read as a stream, so memory does not grow with it.
 """
@@ -24,16 +24,16 @@ from ansible_collections.nettap.containers.plugins.module_utils._suricata._event
 from ansible_collections.nettap.containers.plugins.module_utils._suricata._lines import MEBIBYTE, Cookie, Part
 from ansible_collections.nettap.containers.plugins.module_utils._system import _clock
 
-# Suricata writes each event when it is done with the packet, which can be after those of later ones in other threads.
+# Seconds. Suricata writes an event when it is done with the packet. That can be after the events of later packets in other threads.
 _DISORDER = 60.0
 _ALERT, _STATS = b'"event_type":"alert"', b'"event_type":"stats"'
 
 
 @dataclasses.dataclass
 class Summary:
-    """What a reading found: the newest alerts, newest last; how many there were of each kind; a cookie to go on from.
+    """The result of reading a log: the newest alerts, newest last, the number of each kind, and a cookie to continue from.
 
-    complete: all that was asked for has been read; truncated: alerts does not hold all.
+    complete says that all requested events were read, truncated that alerts does not hold all of them.
     """
 
     alerts: list[Event]
@@ -45,15 +45,15 @@ class Summary:
 
 
 class Log:
-    """An eve.json and, where they are not compressed, those that were rotated away (eve.json.1 …)."""
+    """An eve.json and, where they are not compressed, its rotated logs (eve.json.1 …)."""
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     def read(self, since: str | None = None, limit: int = 100, containers: t.Sequence[KnownContainer] = (), max_bytes: int = 64 * MEBIBYTE) -> Summary:
-        """Read what was logged since a time (ISO 8601 or seconds) or the cookie of an earlier reading; None is from the start of eve.json.
+        """Read the events since a time (ISO 8601 or seconds) or since the cookie of an earlier call. None means from the start of eve.json.
 
-        At most the newest max_bytes are read, and at most the newest `limit` alerts kept. Raises DataplaneError.
+        Read at most the newest max_bytes, and keep at most the newest `limit` alerts. Raise DataplaneError.
         """
         cookie = Cookie.parse(since) if since else None
         earliest = _instant(since) if since and cookie is None else 0.0
@@ -87,7 +87,7 @@ class Log:
         )  # fmt: skip
 
     def _since(self, cookie: Cookie | None, earliest: float, current: t.BinaryIO, end: int, files: contextlib.ExitStack) -> tuple[list[Part], bool]:
-        """Return what to read, the oldest log first; and whether it goes back as far as was asked for."""
+        """Return the parts to read, the oldest log first, and whether they go back as far as requested. Raise DataplaneError."""
         parts: list[Part] = []
         stream, stop = current, end
         rotated = iter(self._rotated(current))
@@ -99,20 +99,20 @@ class Log:
             parts.insert(0, (stream, 0, stop))
             path = next(rotated, "")
             if not path or path.endswith(".gz"):
-                # A log that nothing was rotated away from goes back to its beginning; what a cookie names was there once.
+                # A log without rotated ones is complete from its beginning. The position of a cookie existed once, so it was lost.
                 return (parts[-1:], False) if cookie else (parts, not path)
             stream = files.enter_context(self._open(path))
             stop = _lines.end_of_lines(stream)
 
     def _rotated(self, current: t.BinaryIO) -> list[str]:
-        """Return the logs that were rotated away, newest first."""
+        """Return the paths of the rotated logs, newest first."""
         return [path for path in self._others() if not os.path.samestat(os.stat(path), os.fstat(current.fileno()))]
 
     def _others(self) -> list[str]:
         return sorted(filter(os.path.isfile, glob.glob(glob.escape(self.path) + ".*")), key=os.path.getmtime, reverse=True)
 
     def _newest(self) -> t.BinaryIO:
-        """Open the log. After a rotation Suricata makes the new one when it has something to write; until then it is the one rotated away."""
+        """Open the newest log. After a rotation Suricata makes the new log with its first event; until then, open the rotated one. Raise DataplaneError."""
         others = self._others()
         return self._open(others[0] if others and not os.path.exists(self.path) else self.path)
 
@@ -134,7 +134,7 @@ def _instant(since: str) -> float:
 
 
 def _latest_stats(stream: t.BinaryIO, end: int, max_bytes: int) -> Event | None:
-    """Return the figures of the last stats event before the offset `end`; None if the last max_bytes hold none."""
+    """Return the figures of the last stats event before the offset `end`, None if the last max_bytes hold none."""
     for line in _lines.backwards(stream, end, max_bytes):
         event = _events.parse(line) if _STATS in line else None
         if event and event.get("event_type") == "stats":
@@ -143,12 +143,12 @@ def _latest_stats(stream: t.BinaryIO, end: int, max_bytes: int) -> Event | None:
 
 
 def _first_moment(stream: t.BinaryIO, end: int) -> float:
-    """Return when the first event was; for a log without any, now."""
+    """Return the time of the first event, in seconds since the epoch, or the present time for a log without events."""
     return next((_events.moment_of(event) for event in map(_events.parse, _lines.between(stream, 0, end)) if event and _events.moment_of(event)), time.time())
 
 
 def _seek(stream: t.BinaryIO, end: int, earliest: float) -> int:
-    """Return the offset of a line before which all are older: the log is in the order of time, so half of it is left out again and again."""
+    """Return the offset of a line before which all events are older, by binary search: the log is in the order of time."""
     low, high = 0, end
     while high - low > 65536:
         middle = (low + high) // 2

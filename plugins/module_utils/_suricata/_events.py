@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Suricata's events, one JSON object each (docs.suricata.io, "EVE JSON format"): read, and written as modules return them."""
+"""Suricata's events, one JSON object each (docs.suricata.io, "EVE JSON format"), and the form in which modules return them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import typing as t
 from ansible_collections.nettap.containers.plugins.module_utils._system import _clock
 
 Event = dict[str, t.Any]
-# The links of a dataplane: what the engine reads on the first one comes from a container, what it reads on the second goes to one.
+# The first service link at the engine: packets that the engine reads there come from a container, those on the second go to one.
 FROM_CONTAINER = "vth0"
-_TEXT = 512  # characters of a value that whoever sends packets can choose
+_TEXT = 512  # most characters kept of a value that a sender of packets can choose
 _APPLICATION = {
     "http": {"hostname": "hostname", "url": "url", "http_method": "method", "http_user_agent": "user_agent", "status": "status"},
     "tls": {"sni": "sni", "subject": "subject", "version": "version"},
@@ -27,7 +27,7 @@ _APPLICATION = {
 
 @dataclasses.dataclass
 class KnownContainer:
-    """A container that events can be about: its name, and the MAC and the addresses of its packets."""
+    """A container that events can concern: its name, and the MAC and the addresses of its packets."""
 
     name: str
     mac: str = ""
@@ -35,14 +35,14 @@ class KnownContainer:
 
 
 class Names:
-    """The containers, by which an event gets the name of the one that it is about."""
+    """The known containers, from which an event gets the name of its container."""
 
     def __init__(self, containers: t.Sequence[KnownContainer]) -> None:
         self._macs = {container.mac.lower(): container.name for container in containers if container.mac}
         self._addresses = {_address(address): container.name for container in containers for address in container.addresses}
 
     def of(self, event: Event) -> str | None:
-        """Return the sender's name for what comes from a container, the receiver's for what goes to one; else whichever is known."""
+        """Return the sender's name for packets from a container, the receiver's for packets to one. If that is not known, return the other one."""
         sides = [self._side(event, "src"), self._side(event, "dest")]
         if event.get("in_iface") != FROM_CONTAINER:
             sides.reverse()
@@ -50,7 +50,7 @@ class Names:
 
     def _side(self, event: Event, side: str) -> str | None:
         ether = _dictionary(event, "ether")
-        # A flow that has met several (after a restart of its container, say) lists them.
+        # A flow with several MACs (such as after a restart of its container) lists them.
         for mac in [ether.get(f"{side}_mac"), *(ether.get(f"{side}_macs") or ())]:
             if isinstance(mac, str) and mac.lower() in self._macs:
                 return self._macs[mac.lower()]
@@ -58,7 +58,7 @@ class Names:
 
 
 def parse(line: bytes) -> Event | None:
-    """Return the object in a line; None if it is none."""
+    """Return the JSON object in a line, None if the line holds none."""
     try:
         event = json.loads(line)
     except ValueError:
@@ -67,22 +67,22 @@ def parse(line: bytes) -> Event | None:
 
 
 def moment_of(event: Event) -> float:
-    """Return when it was, in seconds since the epoch; 0 if the event does not say."""
+    """Return the time of an event, in seconds since the epoch; 0 if the event has none."""
     try:
-        text = event["timestamp"]  # 2026-01-31T03:00:00.000123+0000, to which fromisoformat wants a colon; strptime is ten times slower
+        text = event["timestamp"]  # 2026-01-31T03:00:00.000123+0000, in which fromisoformat needs a colon; strptime is ten times slower
         return datetime.datetime.fromisoformat(f"{text[:-2]}:{text[-2:]}").timestamp()
     except (KeyError, TypeError, ValueError):
         return 0.0
 
 
 def kind(event: Event, names: Names) -> tuple[str | None, int, str, str]:
-    """Return what alerts are counted by: container, signature's ID, action and signature."""
+    """Return the key by which alerts are counted: container, signature's ID, action and signature."""
     about = _dictionary(event, "alert")
     return names.of(event), about.get("signature_id", 0), about.get("action", ""), _text(about.get("signature", ""))
 
 
 def alert(event: Event, moment: float, names: Names) -> Event:
-    """Return an alert as modules do; moment is when it was."""
+    """Return an alert as modules return it. moment is its time, in seconds since the epoch."""
     about = _dictionary(event, "alert")
     return {
         "time": _clock.timestamp(moment),
@@ -101,7 +101,7 @@ def alert(event: Event, moment: float, names: Names) -> Event:
 
 
 def _application(event: Event) -> Event:
-    """Return what the engine read of the protocol above: its name, and the request."""
+    """Return the application's protocol and request, as the engine read them."""
     protocol = event.get("app_proto")
     if not isinstance(protocol, str) or protocol == "failed":
         return {}
@@ -141,7 +141,7 @@ def _address(text: t.Any) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _written(address: str) -> str:
-    """Write an address as usual: Suricata writes the zeros of IPv6 out."""
+    """Return an address in its usual form. Suricata writes all zeros of IPv6 addresses."""
     try:
         return str(ipaddress.ip_interface(address).ip)
     except ValueError:

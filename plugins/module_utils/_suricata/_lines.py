@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lines of a log that grows while it is read and is rotated away under the reader: the last one can be half written."""
+"""The lines of a log that grows and can be rotated away while it is read. The last line can be half written."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import typing as t
 import zlib
 
 MEBIBYTE = 1 << 20
-_LINE = MEBIBYTE  # the longest line that is looked at; Suricata's are below 64 KiB
-_FIRST = 256  # bytes by which a file is known again: its first line begins with a time in microseconds
+_LINE = MEBIBYTE  # bytes of the longest line that is read; Suricata's are below 64 KiB
+_FIRST = 256  # bytes that identify a file: its first line begins with a time in microseconds
 
 Part = tuple[t.BinaryIO, int, int]  # a log, and the offsets to read from and to
 
 
 @dataclasses.dataclass
 class Cookie:
-    """A place in a log: file number, offset behind the last line that was read, checksum of the file's first bytes."""
+    """A position in a log: inode number, offset behind the last line that was read, checksum of the file's first bytes."""
 
     inode: int
     offset: int
@@ -31,18 +31,18 @@ class Cookie:
 
     @classmethod
     def parse(cls, text: str) -> Cookie | None:
-        """Read a cookie as it is returned; None if the text is none."""
+        """Return the cookie that a text holds, None if the text is no cookie."""
         found = re.fullmatch(r"eve:(\d+):(\d+):([0-9a-f]{8})", text)
         return cls(int(found[1]), int(found[2]), int(found[3], 16)) if found else None
 
     def of(self, stream: t.BinaryIO) -> bool:
-        """Tell whether this is the file, and still as long: an inode number is used again, and a file can be truncated."""
+        """Return whether this is the cookie's file, and still as long. Inode numbers are reused, and a file can be truncated."""
         about = os.fstat(stream.fileno())
         return about.st_ino == self.inode and about.st_size >= self.offset and checksum(stream, self.offset) == self.checksum
 
 
 def between(stream: t.BinaryIO, start: int, end: int) -> t.Iterator[bytes]:
-    """Yield the lines between two offsets; one that is too long to be Suricata's is passed over."""
+    """Yield the lines between two offsets. Skip a line that is too long to be Suricata's."""
     stream.seek(start)
     whole = True
     while start < end:
@@ -56,7 +56,7 @@ def between(stream: t.BinaryIO, start: int, end: int) -> t.Iterator[bytes]:
 
 
 def backwards(stream: t.BinaryIO, end: int, max_bytes: int) -> t.Iterator[bytes]:
-    """Yield the lines before an offset that is behind a newline, last first."""
+    """Yield the lines before an offset that is behind a newline, the last one first."""
     first = max(0, end - max_bytes)
     rest = b""
     while end > first:
@@ -70,7 +70,7 @@ def backwards(stream: t.BinaryIO, end: int, max_bytes: int) -> t.Iterator[bytes]
 
 
 def newest(parts: list[Part], max_bytes: int) -> tuple[list[Part], bool]:
-    """Return the parts without what is more than max_bytes before their end, and whether that is all of them."""
+    """Return the last max_bytes of the parts, and whether that is all of them."""
     kept: list[Part] = []
     complete = True
     for stream, start, end in reversed(parts):
@@ -82,7 +82,7 @@ def newest(parts: list[Part], max_bytes: int) -> tuple[list[Part], bool]:
 
 
 def next_start(stream: t.BinaryIO, offset: int, end: int) -> int:
-    """Return the first start of a line at or behind an offset; at most end."""
+    """Return the offset of the first line that starts at or behind an offset, at most end."""
     if offset == 0:
         return 0
     stream.seek(offset - 1)
@@ -95,7 +95,7 @@ def next_start(stream: t.BinaryIO, offset: int, end: int) -> int:
 
 
 def end_of_lines(stream: t.BinaryIO) -> int:
-    """Return the offset behind the last line that has its end; 0 if there is none."""
+    """Return the offset behind the last complete line, 0 if there is none."""
     end = os.fstat(stream.fileno()).st_size
     while end:
         start = max(0, end - 65536)

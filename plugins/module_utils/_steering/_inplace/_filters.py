@@ -17,14 +17,14 @@ from ansible_collections.nettap.containers.plugins.module_utils._netlink import 
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import attribute, attributes_of, text
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._socket import Netlink, NetlinkError
 
-OWN = "nettap:"  # how the names of our filters begin
+OWN = "nettap:"  # prefix of the names of the collection's filters
 
 _PARENTS = {"ingress": tc.INGRESS_PARENT, "egress": tc.EGRESS_PARENT}
 
 
 @dataclasses.dataclass(frozen=True)
 class Filter:
-    """A filter of a link, as the kernel shows it; name and program (its ID) only where it is a BPF one."""
+    """A filter of a link, as the kernel shows it. Only a BPF filter has a name and a program (its ID)."""
 
     ifindex: int
     direction: str
@@ -36,18 +36,19 @@ class Filter:
 
     @property
     def own(self) -> bool:
-        """Whether it is ours."""
+        """Return whether the filter is the collection's own."""
         return self.kind == "bpf" and self.name.startswith(OWN)
 
 
 @contextlib.contextmanager
 def _at_once() -> t.Iterator[None]:
-    """Where the kernel drops all that a link sends while it works for us, we do not wait for our turn among other processes.
+    """Run the block with real-time priority, because the kernel drops all packets that the link sends until the block's request is done.
 
-    Any change of a qdisc, clsact too, and of the txqlen is such: dev_deactivate to dev_activate in net/sched/sch_generic.c. Filters are not.
+    This holds for any change of a qdisc, also of clsact, and of the txqlen (dev_deactivate to dev_activate in net/sched/sch_generic.c), but
+    not for changes of filters.
     """
     before = os.sched_getscheduler(0), os.sched_getparam(0)
-    with contextlib.suppress(OSError):  # not allowed here: then it takes longer
+    with contextlib.suppress(OSError):  # not allowed here: then the request takes longer
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     try:
         yield
@@ -57,19 +58,19 @@ def _at_once() -> t.Iterator[None]:
 
 
 class Filters(Netlink):
-    """A netlink socket in one namespace, for the qdiscs and filters there. Raises SteeringError for what the kernel refuses."""
+    """A netlink socket in one namespace, for the qdiscs and filters there. Methods raise SteeringError if the kernel refuses a request."""
 
     def has_link(self, ifindex: int) -> bool:
-        """Whether a link of that number is there; 0 is none's. Raises NetlinkError."""
+        """Return whether a link with that index exists; no link has 0. Raise NetlinkError."""
         return bool(ifindex) and self.link(ifindex) is not None
 
     def queue_length(self, ifindex: int) -> int | None:
-        """The link's txqlen, in packets; None when it is gone."""
+        """Return the link's txqlen in packets, None when the link is gone. Raise NetlinkError."""
         link = self.link(ifindex)
         return None if link is None else link.txqlen
 
     def set_queue_length(self, ifindex: int, packets: int) -> None:
-        """Sets the link's txqlen; one that is gone is no error."""
+        """Set the link's txqlen in packets. A link that is gone is no error. Raise SteeringError."""
         try:
             with _at_once():
                 self.set_link(ifindex, attribute(rt.IFLA_TXQLEN, packets))
@@ -78,14 +79,14 @@ class Filters(Netlink):
                 raise SteeringError(f"The txqlen of link {ifindex} cannot be set: {error.strerror}.") from error
 
     def qdisc(self, ifindex: int) -> str | None:
-        """Which of clsact and ingress the link has, if any."""
+        """Return which of the qdiscs clsact and ingress the link has, None if it has neither. Raise SteeringError."""
         for body in self._of_link(rt.RTM_GETQDISC, ifindex, 0):
             if tc.TCMSG.unpack_from(body)[3] == tc.TC_H_CLSACT:
                 return text(attributes_of(body, tc.TCMSG.size)[tc.TCA_KIND])
         return None
 
     def list(self, ifindex: int) -> t.List[Filter]:  # noqa: UP006  # here `list` is this method
-        """All filters of the link's clsact (or ingress), by direction and pref."""
+        """Return all filters of the link's clsact (or ingress), by direction and pref. Raise SteeringError."""
         found = {}
         for direction, parent in _PARENTS.items():
             for body in self._of_link(rt.RTM_GETTFILTER, ifindex, parent):
@@ -101,7 +102,7 @@ class Filters(Netlink):
         return sorted(found.values(), key=lambda one: (one.direction, one.pref))
 
     def add_clsact(self, ifindex: int) -> None:
-        """Gives the link a clsact."""
+        """Add a clsact to the link. Raise DependencyError if the kernel has none, SteeringError for other refusals."""
         body = tc.tcmsg(ifindex, tc.TC_H_CLSACT, tc.INGRESS_HANDLE) + attribute(tc.TCA_KIND, "clsact")
         try:
             with _at_once():
@@ -112,12 +113,12 @@ class Filters(Netlink):
             raise SteeringError(f"The clsact qdisc cannot be added to link {ifindex}: {error.strerror}.") from error
 
     def remove_clsact(self, ifindex: int) -> None:
-        """Takes the clsact, with all its filters: see first that they are ours."""
+        """Remove the link's clsact with all its filters. The caller makes sure that they are its own. Raise SteeringError."""
         with _at_once():
             self._remove([(rt.RTM_DELQDISC, tc.tcmsg(ifindex, tc.TC_H_CLSACT, tc.INGRESS_HANDLE))])
 
     def add(self, ifindex: int, direction: str, pref: int, program_fd: int, name: str) -> None:
-        """Adds a BPF filter in direct-action mode, for all protocols."""
+        """Add a BPF filter in direct-action mode, for all protocols. Raise DependencyError if the kernel has no cls_bpf, or SteeringError."""
         options = attribute(tc.TCA_BPF_FD, program_fd) + attribute(tc.TCA_BPF_NAME, name) + attribute(tc.TCA_BPF_FLAGS, tc.TCA_BPF_FLAG_ACT_DIRECT)
         body = (tc.tcmsg(ifindex, _PARENTS[direction], 1, pref, tc.ETH_P_ALL)
                 + attribute(tc.TCA_KIND, "bpf") + attribute(tc.TCA_OPTIONS | rt.NLA_F_NESTED, options))
@@ -129,7 +130,7 @@ class Filters(Netlink):
             raise SteeringError(f"The filter {name} cannot be added to link {ifindex}: {error.strerror}.") from error
 
     def delete(self, filters: t.Sequence[Filter]) -> None:
-        """Deletes filters; those that are gone already are no error."""
+        """Delete filters. Those that are gone already are no error. Raise SteeringError."""
         self._remove([
             (rt.RTM_DELTFILTER, tc.tcmsg(one.ifindex, _PARENTS[one.direction], one.handle, one.pref, tc.ETH_P_ALL)
              + attribute(tc.TCA_KIND, one.kind))
@@ -141,7 +142,7 @@ class Filters(Netlink):
             try:
                 self.request(kind, body)
             except NetlinkError as error:
-                # Gone, the last of its pref gone, the qdisc gone, the link gone.
+                # The filter, the last filter of its pref, the qdisc or the link is gone.
                 if error.errno not in (errno.ENOENT, errno.EINVAL, errno.ENODEV):
                     raise SteeringError(f"The kernel does not remove a filter: {error.strerror}.") from error
 
@@ -152,4 +153,4 @@ class Filters(Netlink):
             if error.errno == errno.ENODEV:
                 return
             raise SteeringError(f"The filters of link {ifindex} cannot be read: {error.strerror}.") from error
-        yield from (body for body in answers if tc.TCMSG.unpack_from(body)[1] == ifindex)  # qdiscs are dumped of all links
+        yield from (body for body in answers if tc.TCMSG.unpack_from(body)[1] == ifindex)  # the kernel dumps the qdiscs of all links

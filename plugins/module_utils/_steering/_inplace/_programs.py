@@ -3,20 +3,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The BPF programs of steering in place.
 
-Two stand on the host's end of the container's veth, and send unicast IP to a service link:
+Two programs are on the host's end of the container's veth, and send unicast IP to a service link:
 
     from the container   ingress of the peer   source MAC is the container's        -> egress of vbr0 (or vbr)
     to the container     egress of the peer    destination MAC is the container's   -> egress of vbr1 (or vbr)
 
-One stands on the ingress of each service link, finds the container by its MAC in a hash map, and gives the frame back to
+One program is on the ingress of each service link. It finds the container by its MAC in a hash map, and returns the frame to
 the peer, with a mark that lets it pass there:
 
     vbr1 (vbr)   by source MAC        -> ingress of the peer
     vbr0 (vbr)   by destination MAC   -> egress of the peer
 
-In tag mode, what goes to the service link bears a tag in place of the container's MAC; the map is then by tag.
+In tag mode, frames to the service link have a tag in place of the container's MAC, and the map's keys are tags.
 
-Programs read numbers of several bytes in the machine's byte order, from packets too: what they compare with is written so.
+Programs read numbers of several bytes in the machine's byte order, from packets too. The values that they compare with are in that order.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from ansible_collections.nettap.containers.plugins.module_utils._dataplane._engi
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import mac_bytes
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._tc import ETH_P_IP, ETH_P_IPV6, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC
 
-# What came back from the engine bears it from the service link to the peer, in the host's namespace only: a link into
-# another namespace scrubs the mark, so no container can set it. The letters are "nett".
+# The mark of frames that came back from the engine, from the service link to the peer, in the host's namespace only. A link into
+# another namespace clears the mark, so no container can set it. The letters are "nett".
 MARK = 0x6E657474
 
 # Flags of bpf_redirect
@@ -43,9 +43,9 @@ _MARK, _PROTOCOL, _DATA, _DATA_END, _GSO_SEGS = 8, 16, 76, 80, 164
 _DESTINATION, _SOURCE, _HEADER_LENGTH = 0, 6, 14
 
 _MAC_SIZE = 6
-_MAC_HALVES = (0, 2, 4)  # a MAC is read and written in three times two bytes
+_MAC_HALVES = (0, 2, 4)  # offsets at which a MAC is read and written, two bytes each
 KEY_SIZE = 8  # a MAC, and zeros
-_KEY = -KEY_SIZE  # where it stands on the stack, from the frame's end
+_KEY = -KEY_SIZE  # offset of the key on the stack, from the end of the stack frame
 # Element of the map: the peer's ifindex, the container's MAC, then the counters (packets; each segment of an offloaded one).
 _ELEMENT = "I6s6x5Q"
 VALUE_SIZE = struct.calcsize(f"={_ELEMENT}")
@@ -56,7 +56,7 @@ _OFFSETS = {name: 16 + 8 * number for number, name in enumerate(_COUNTERS)}
 
 @dataclasses.dataclass(frozen=True)
 class Element:
-    """What the map knows of a container; refused counts IP packets from a source MAC that is not the container's."""
+    """A container's element of the map. refused counts IP packets with a source MAC that is not the container's."""
 
     ifindex: int
     mac: str
@@ -67,34 +67,34 @@ class Element:
     refused: int = 0
 
     def pack(self, order: str = "=") -> bytes:
-        """The element as the programs of that byte order (see Assembler) read it."""
+        """Return the element as the programs of that byte order (see Assembler) read it."""
         return struct.pack(f"{order}{_ELEMENT}", self.ifindex, mac_bytes(self.mac), *(getattr(self, name) for name in _COUNTERS))
 
     @classmethod
     def unpack(cls, value: bytes, order: str = "=") -> Element:
-        """Reads an element."""
+        """Return the element that the bytes hold, in that byte order."""
         ifindex, mac, *counters = struct.unpack(f"{order}{_ELEMENT}", value)
         return cls(ifindex, mac.hex(":"), *counters)
 
 
 def key(mac: str) -> bytes:
-    """The map's key for a MAC or tag."""
+    """Return the map's key for a MAC or tag."""
     return mac_bytes(mac) + bytes(KEY_SIZE - _MAC_SIZE)
 
 
 def outbound(map_fd: int, mac: str, tag: str | None, service_ifindex: int, ipv6: str, order: str = "=") -> bytes:
-    """For the ingress of the peer: what the container sends. ipv6 is steer, bypass or drop; for order see Assembler."""
+    """Return the program for the ingress of the peer, which the container sends to. ipv6 is steer, bypass or drop; for order see Assembler."""
     return _redirecting(Assembler(order), map_fd, mac, tag, service_ifindex, ipv6, _SOURCE, "out_sent")
 
 
 def inbound(map_fd: int, mac: str, tag: str | None, service_ifindex: int, ipv6: str, order: str = "=") -> bytes:
-    """For the egress of the peer: what the container is sent."""
+    """Return the program for the egress of the peer, from which the container receives. For ipv6 and order see outbound."""
     return _redirecting(Assembler(order), map_fd, mac, tag, service_ifindex, ipv6, _DESTINATION, "in_sent")
 
 
 def _redirecting(code: Assembler, map_fd: int, mac: str, tag: str | None, service_ifindex: int, ipv6: str, field: int, counter: str) -> bytes:
     code.move(R6, R1)
-    # What the engine has seen passes, and on it goes as if nothing had been.
+    # A frame that the engine has returned passes. Without the mark it continues as if it had not been redirected.
     code.load(WORD, R5, R6, _MARK)
     code.jump_if("!=", R5, MARK, "fresh")
     code.set(R5, 0)
@@ -111,12 +111,12 @@ def _redirecting(code: Assembler, map_fd: int, mac: str, tag: str | None, servic
 
     code.place("ip")
     _header(code, "pass")
-    # The first bit on the wire tells group addresses: broadcast and multicast go their own way.
+    # The first bit on the wire marks group addresses: broadcast and multicast keep their original path.
     code.load(BYTE, R5, R2, _DESTINATION)
     code.mask(R5, 1)
     code.jump_if("!=", R5, 0, "pass")
-    # Another container's frame that the bridge floods to this port is not for us. One that bears another source MAC
-    # could never find its way back, and to let it pass would be a way around the engine.
+    # A frame to another container, which the bridge floods to this port, passes. A frame from the container with another source MAC
+    # could not be returned to it, and would evade the engine if it passed.
     stranger = "pass" if field == _DESTINATION else "refuse"
     for offset, value in zip(_MAC_HALVES, struct.unpack(f"{code.order}3H", mac_bytes(mac))):
         code.load(HALF, R5, R2, field + offset)
@@ -140,25 +140,25 @@ def _redirecting(code: Assembler, map_fd: int, mac: str, tag: str | None, servic
 
 
 def returning(map_fd: int, inbound_link: bool, outbound_link: bool, tagged: bool, order: str = "=") -> bytes:
-    """For the ingress of a service link: what comes back on its way to the container, from it, or (tag mode) both."""
+    """Return the program for the ingress of a service link, where frames to the container, from it, or (tag mode) both come back."""
     code = Assembler(order)
     code.move(R6, R1)
     _header(code, "drop")
-    # The watchdog's sockets hear heartbeats.
+    # Heartbeats pass, for the watchdog's sockets.
     code.load(WORD, R5, R6, _PROTOCOL)
     code.jump_if("==", R5, _network_order(code, HEARTBEAT), "pass")
     ways = [way for way, wanted in (("in", inbound_link), ("out", outbound_link)) if wanted]
     for way in ways:
         field = _DESTINATION if way == "in" else _SOURCE
-        _header(code, "drop")  # the call before has made the pointers worthless
+        _header(code, "drop")  # the call before has made the pointers invalid
         code.set(R5, 0)
-        code.store(WORD, R10, _KEY + 4, R5)  # the zeros, and what the MAC's end overwrites
+        code.store(WORD, R10, _KEY + 4, R5)  # the zeros, and two bytes that the MAC's end overwrites
         for offset in _MAC_HALVES:
             code.load(HALF, R5, R2, field + offset)
             code.store(HALF, R10, _KEY + offset, R5)
         _look_up(code, map_fd)
         code.jump_if("!=", R0, 0, way)
-    # Nobody's: the container is gone, or the engine speaks for itself.
+    # A frame of no container: the container is gone, or the engine sends frames of its own.
     code.place("drop")
     code.leave(TC_ACT_SHOT)
     code.place("pass")
@@ -184,7 +184,7 @@ def returning(map_fd: int, inbound_link: bool, outbound_link: bool, tagged: bool
 
 
 def _header(code: Assembler, otherwise: str) -> None:
-    """R2 = the Ethernet header, which is there whole (else on to the place); R3, R4 are lost."""
+    """Set R2 to the Ethernet header, or jump to the place otherwise if the header is not there whole. R3, R4 are lost."""
     code.load(WORD, R2, R6, _DATA)
     code.load(WORD, R3, R6, _DATA_END)
     code.move(R4, R2)
@@ -193,7 +193,7 @@ def _header(code: Assembler, otherwise: str) -> None:
 
 
 def _count(code: Assembler, map_fd: int, mac: str, counter: str) -> None:
-    """Counts the packet in the map's element of that MAC, if there is one; R0 to R5 and R7 are lost."""
+    """Count the packet in the map's element of that MAC, if there is one. R0 to R5 and R7 are lost."""
     _stack(code, key(mac))
     _look_up(code, map_fd)
     with code.skipped_if("==", R0, 0):
@@ -202,15 +202,15 @@ def _count(code: Assembler, map_fd: int, mac: str, counter: str) -> None:
 
 
 def _segments(code: Assembler, register: int) -> None:
-    """register = packets that the frame will be on a wire: 1, or the segments of an offloaded one."""
+    """Set register to the number of packets that the frame will be on a wire: 1, or the number of segments of an offloaded one."""
     code.load(WORD, register, R6, _GSO_SEGS)
-    # Where the kernel does not say (0), it is one.
+    # Where the kernel gives no number (0), it is one.
     with code.skipped_if("!=", register, 0):
         code.set(register, 1)
 
 
 def _look_up(code: Assembler, map_fd: int) -> None:
-    """R0 = the element whose key stands on the stack, or 0; R1 to R5 are lost."""
+    """Set R0 to the element whose key is on the stack, or to 0. R1 to R5 are lost."""
     code.set_map(R1, map_fd)
     code.move(R2, R10)
     code.add(R2, _KEY)
@@ -218,13 +218,13 @@ def _look_up(code: Assembler, map_fd: int) -> None:
 
 
 def _stack(code: Assembler, value: bytes) -> None:
-    """The key stands on the stack; R5 is lost."""
+    """Put the key on the stack. R5 is lost."""
     code.set64(R5, struct.unpack(f"{code.order}Q", value)[0])
     code.store(_assembler.DOUBLE, R10, _KEY, R5)
 
 
 def _rewrite(code: Assembler, field: int) -> None:
-    """The frame's MAC at the field becomes the one whose key stands on the stack; R0 to R5 are lost."""
+    """Overwrite the frame's MAC at the field with the one whose key is on the stack. R0 to R5 are lost."""
     code.move(R1, R6)
     code.set(R2, field)
     code.move(R3, R10)
@@ -235,6 +235,6 @@ def _rewrite(code: Assembler, field: int) -> None:
 
 
 def _network_order(code: Assembler, value: int) -> int:
-    """A 16-bit number as __sk_buff.protocol shows it: two bytes of the network, read in the machine's byte order."""
+    """Return a 16-bit number as __sk_buff.protocol shows it: two bytes in network order, read in the machine's byte order."""
     number: int = struct.unpack(f"{code.order}H", struct.pack(">H", value))[0]
     return number

@@ -18,13 +18,13 @@ from ansible_collections.nettap.containers.plugins.module_utils._steering._inpla
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import SteeringRecord
 
 _MAP_ENTRIES = 65536
-# Of our filters on the service links; nothing else is there.
+# Pref of the collection's filters on the service links, which have no other filters.
 _SERVICE_PREF = 1
 _DEFAULT_QUEUE = 1000  # DEFAULT_TX_QUEUE_LEN of linux/netdevice.h, in packets
 
 
 class InPlace:
-    """The steering of one record; host are the filters of the host's namespace."""
+    """The steering of one record in place. host gives access to the filters of the host's namespace."""
 
     def __init__(self, record: SteeringRecord, dataplane: Dataplane | None, host: Filters, save: t.Callable[[SteeringRecord], None]) -> None:
         self._record = record
@@ -34,14 +34,14 @@ class InPlace:
         self._peer = record.peer_ifindex or 0
 
     def refusal(self) -> str | None:
-        """Why this interface cannot be steered in place, and what to do instead; None when it can."""
+        """Return why this interface cannot be steered in place, and the remedy; None when it can. Raise SteeringError."""
         record, dataplane = self._record, self._dataplane
         if not record.peer:
             return f"{record.where()} has no peer on the host (it is no veth or netkit, or its other end is elsewhere): use topology: takeover."
         if self._host.qdisc(self._peer) == "ingress":
             return (f"{record.peer}, the host's end of {record.where()}, has somebody's ingress qdisc, beside which no clsact can be: "
                     "remove it, or use topology: takeover.")
-        # What a netkit's own end runs goes after our filters.
+        # Programs of the netkit's own end run after the collection's filters.
         for kind, name, where in ((_calls.TCX_INGRESS, "tcx", "ingress"), (_calls.TCX_EGRESS, "tcx", "egress"), (_calls.NETKIT_PEER, "netkit", "peer")):
             programs = _calls.attached(self._peer, kind)
             if programs is None:
@@ -55,14 +55,14 @@ class InPlace:
         return None
 
     def warnings(self) -> list[str]:
-        """Filters of others that see the container's packets before ours do."""
+        """Return a warning for each filter of another program that sees the container's packets before the collection's filters do."""
         pref = self._pref()
         return [f"{record_link}: somebody's {one.kind} filter at pref {one.pref} ({one.direction}) goes before ours: what it redirects or drops is not "
                 "inspected, and what is inspected passes it twice."
                 for record_link in [self._record.peer] for one in self._host.list(self._peer) if not one.own and one.pref < pref]
 
     def apply(self) -> None:
-        """Puts the filters in, from whatever is there; reads them back. Raises SteeringError."""
+        """Add the filters, from any state, and read them back. Raise SteeringError."""
         dataplane = self._needed()
         record = self._record
         if record.clsact is None:
@@ -74,45 +74,45 @@ class InPlace:
             self._put_in(way)
 
     def restore(self) -> None:
-        """Takes everything out again, from whatever is there; the container and its links may be gone."""
+        """Remove everything again, from any state. The container and its links may be gone. Raise SteeringError."""
         self.bypass()
         if self._there() and self._record.clsact is False and all(one.own for one in self._host.list(self._peer)):
             if self._host.qdisc(self._peer) == "clsact":
                 self._host.remove_clsact(self._peer)
-            # With the first qdisc the kernel gives a link without a queue a length (net/sched/sch_api.c), and leaves it.
+            # With the first qdisc, the kernel sets a queue length for a link that has none (net/sched/sch_api.c), and never resets it.
             if self._record.unqueued and self._host.queue_length(self._peer) == _DEFAULT_QUEUE:
                 self._host.set_queue_length(self._peer, 0)
         if self._dataplane is not None:
             _ReturnPath.forget(self._dataplane, self._host, self._record)
 
     def bypass(self) -> None:
-        """Traffic takes its old way: the two filters go."""
+        """Remove the two filters, so that traffic takes its original path. Raise SteeringError."""
         self._host.delete(self._own())
 
     def resume(self) -> None:
-        """The two filters are put in again, where they are missing."""
+        """Add the two filters again where they are missing. Raise SteeringError."""
         with contextlib.closing(_ReturnPath(self._needed(), self._host)) as way:
             self._put_in(way)
 
     def redirecting(self) -> list[Filter]:
-        """The filters that a bypass removes."""
+        """Return the filters that a bypass removes. Raise SteeringError."""
         return self._own()
 
     def steered(self) -> bool:
-        """Whether exactly the filters that belong there are there."""
+        """Return whether the link has exactly the expected filters. Raise SteeringError."""
         return sorted(self._own_names()) == sorted(name for _direction, name, _code in self._expected(0))
 
     def filters(self) -> list[dict[str, t.Any]]:
-        """The own filters, as the kernel shows them."""
+        """Return the collection's filters as the kernel shows them. Raise SteeringError."""
         return [_describe(self._record, one.direction, one.pref, one.name) for one in self._own()]
 
     def planned(self, bypassed: bool = False) -> list[dict[str, t.Any]]:
-        """The filters that apply would put in, or those that a bypass would leave: none."""
+        """Return the filters that apply would add. Return none for a bypass, which leaves none. Raise SteeringError."""
         pref = self._pref()
         return [] if bypassed else [_describe(self._record, direction, pref, name) for direction, name, _code in self._expected(0)]
 
     def counters(self) -> dict[str, t.Any]:
-        """Packets sent to the engine and returned by it, each way, and those refused; {} where nothing is known."""
+        """Return the packets sent to the engine and returned by it in each direction, and those refused; {} where the map has no element."""
         if self._dataplane is None:
             return {}
         element = _ReturnPath.element(self._dataplane, self._host, self._record)
@@ -143,10 +143,10 @@ class InPlace:
             raise SteeringError(f"The kernel does not show the filters that were just added to {self._record.peer}: {self._own_names()}.")
 
     def _expected(self, map_fd: int) -> list[tuple[str, str, bytes]]:
-        """Direction, name and code of each filter. The name tells which code it is: the kernel gives it back as it was."""
+        """Return direction, name and code of each filter. The name identifies the code, because the kernel returns it unchanged."""
         dataplane, record = self._needed(), self._record
         found = []
-        # What comes out of the engine towards the network has gone in on the containers' side, and the other way round.
+        # Frames from the container enter the engine on the containers' side, frames to it on the network's side.
         for direction, make, link in (("egress", _programs.inbound, dataplane.links[-1]), ("ingress", _programs.outbound, dataplane.links[0])):
             digest = hashlib.sha256(make(0, record.mac, record.tag, link.ifindex, record.ipv6)).hexdigest()[:12]
             found.append((direction, f"{OWN}{dataplane.name}:{make.__name__}:{digest}", make(map_fd, record.mac, record.tag, link.ifindex, record.ipv6)))
@@ -159,13 +159,13 @@ class InPlace:
         return [one.name for one in self._own()]
 
     def _pref(self) -> int:
-        """The first pref that nobody else uses: whoever goes before an inline engine takes packets past it."""
+        """Return the first pref that no other filter uses, because a filter before the collection's could lead packets around the engine."""
         others = {one.pref for one in self._host.list(self._peer) if not one.own}
         own = self._own()
         return own[0].pref if own else next(pref for pref in range(1, 0xFFFF) if pref not in others)
 
     def _there(self) -> bool:
-        """Whether the peer is still that link: the kernel gives a number away again only after 2^31 others."""
+        """Return whether the peer is still that link. The kernel reuses an index only after 2^31 others."""
         return bool(self._peer) and self._host.has_link(self._peer)
 
     def _needed(self) -> Dataplane:
@@ -175,7 +175,7 @@ class InPlace:
 
 
 class _ReturnPath:
-    """The way back from the engine: the filters of the service links, and the map by which they find the container."""
+    """The return path from the engine: the filters of the service links, and the map in which they find the container."""
 
     def __init__(self, dataplane: Dataplane, host: Filters) -> None:
         fds = [fd for fd in (self._map(host, link.ifindex) for link in dataplane.links) if fd is not None]
@@ -189,7 +189,7 @@ class _ReturnPath:
             raise
 
     def _put_in(self, dataplane: Dataplane, host: Filters) -> None:
-        """Gives the service links the filters that they lack."""
+        """Add the missing filters of the service links. Raise SteeringError."""
         for number, link in enumerate(dataplane.links):
             if host.qdisc(link.ifindex) is None:
                 host.add_clsact(link.ifindex)
@@ -202,19 +202,19 @@ class _ReturnPath:
                     os.close(program)
 
     def add(self, record: SteeringRecord) -> None:
-        """Makes a container known, with its counters if it is so already."""
+        """Add a container to the map. An element that is already there keeps its counters. Raise SteeringError."""
         element = _programs.Element(record.peer_ifindex or 0, record.mac)
         before = _calls.lookup(self.map_fd, _key(record), _programs.VALUE_SIZE)
         if before is None or _programs.Element.unpack(before).ifindex != element.ifindex:
             _calls.update(self.map_fd, _key(record), element.pack())
 
     def close(self) -> None:
-        """Closes the map; it lives as long as a filter uses it."""
+        """Close the map's descriptor. The map exists as long as a filter uses it."""
         os.close(self.map_fd)
 
     @classmethod
     def forget(cls, dataplane: Dataplane, host: Filters, record: SteeringRecord) -> None:
-        """Makes a container unknown."""
+        """Remove a container from the map. Raise SteeringError."""
         map_fd = cls._map(host, dataplane.links[0].ifindex)
         if map_fd is not None:
             try:
@@ -224,7 +224,7 @@ class _ReturnPath:
 
     @classmethod
     def element(cls, dataplane: Dataplane, host: Filters, record: SteeringRecord) -> _programs.Element | None:
-        """What the map knows of a container."""
+        """Return a container's element of the map, None where there is none. Raise SteeringError."""
         map_fd = cls._map(host, dataplane.links[0].ifindex)
         if map_fd is None:
             return None
@@ -236,7 +236,7 @@ class _ReturnPath:
 
     @staticmethod
     def _map(host: Filters, ifindex: int) -> int | None:
-        """The map that the link's filter uses."""
+        """Return a descriptor of the map that the link's filter uses, None where there is none."""
         for one in host.list(ifindex):
             if one.own and one.program is not None:
                 return _calls.map_of_program(one.program)

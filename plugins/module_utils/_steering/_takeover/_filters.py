@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filters of an interface that is taken over: they lead its traffic through the engine, or past it.
+"""The filters of an interface that is taken over: they lead its traffic through the engine, or around it.
 
-Those of vex and vin send what they match to a service link, and all else to each other. Those of the service links send what
-comes back from the engine on.
+Those of vex and vin send matching frames to a service link, and all other frames to each other. Those of the service links forward
+the frames that come back from the engine.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ansible_collections.nettap.containers.plugins.module_utils._steering._takeo
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._u32 import Filter, match_mac, write_mac
 
 PREF_IPV6, PREF_IP, PREF_ALL = 10000, 10001, 10002  # NeuVector's, and one before them
-_PLANNED = (-1, -2)  # stand for the indices that vex and vin will have
+_PLANNED = (-1, -2)  # placeholders for the future indices of vex and vin
 
 
 class TakeoverFilters:
-    """The filters of one interface, in the dataplane's namespace; vex and vin are the names that its links have there."""
+    """The filters of one interface, in the dataplane's namespace. vex and vin are the names of its links there."""
 
     def __init__(self, record: SteeringRecord, dataplane: Dataplane, vex: str, vin: str) -> None:
         self.record = record
@@ -34,14 +34,14 @@ class TakeoverFilters:
         self.vin = vin
 
     def bypass(self) -> None:
-        """Take the steering filters away; the catch-all below them forwards vex to vin and back."""
+        """Remove the steering filters. The catch-all filters below them forward vex to vin and back."""
         with Netlink(self.dataplane.fd) as plane:
             for link in filter(None, (plane.link(self.vex), plane.link(self.vin))):
                 for pref, protocol in ((PREF_IPV6, ETH_P_IPV6), (PREF_IP, ETH_P_IP)):
                     _u32.delete(plane, link.index, pref, protocol)
 
     def set(self, plane: Netlink) -> None:
-        """Add what is not there, remove what belongs there no more, and read all back. Raises SteeringError."""
+        """Add missing filters, remove those that are not wanted any more, and read all back. Raise SteeringError."""
         links = plane.links()
         vex, vin = links.get(self.vex), links.get(self.vin)
         if vex is None or vin is None:
@@ -56,26 +56,29 @@ class TakeoverFilters:
         lacking = self._lacking(wanted, there)
         if lacking:
             raise SteeringError(f"The kernel does not show the filter {lacking[0][1]} that it took for {self.record.where()}.")
-        for found in there:  # last, so that no packet goes past the engine meanwhile
+        for found in there:  # last, so that no packet evades the engine meanwhile
             if not any(ifindex == found["ifindex"] and one.same(found) for ifindex, one in wanted):
                 _u32.delete(plane, found["ifindex"], found["pref"], _u32.number_of(found["protocol"]), found["handle"])
 
     def complete(self, plane: Netlink) -> bool:
-        """Whether exactly the filters that belong there are there; vex and vin are."""
+        """Return whether exactly the expected filters are there. vex and vin must exist."""
         links = plane.links()
         there = self.own(plane, links)
         wanted = self._wanted(links[self.vex].index, links[self.vin].index)
         return len(there) == len(wanted) and not self._lacking(wanted, there)
 
     def present(self) -> list[dict[str, t.Any]]:
-        """Return our filters as the kernel has them: link (whose ingress), pref, protocol, matches, actions (see _u32.decode); dev in place of ifindex."""
+        """Return the collection's filters as the kernel has them.
+
+        Each has link (whose ingress it is on), pref, protocol, matches and actions (see _u32.decode), with dev in place of ifindex.
+        """
         with Netlink(self.dataplane.fd) as plane:
             links = plane.links()
             found = self.own(plane, links)
         return _describe(found, {link.index: link.name for link in links.values()})
 
     def planned(self, bypassed: bool = False) -> list[dict[str, t.Any]]:
-        """Return the filters that set would put in, or those that a bypass would leave."""
+        """Return the filters that set would add, or those that a bypass would leave."""
         names = {service.ifindex: service.name for service in self.dataplane.links}
         vex, vin = _PLANNED
         names.update({vex: self.vex, vin: self.vin})
@@ -83,7 +86,7 @@ class TakeoverFilters:
         return _describe([{"link": names[ifindex], **_u32.described(one)} for ifindex, one in filters], names)
 
     def counters(self) -> dict[str, dict[str, int]]:
-        """Count the packets sent to the engine and come back from it, out of the container and into it, since the filters are there."""
+        """Count the packets sent to the engine and returned by it, out of the container and into it, since the filters were added."""
         with Netlink(self.dataplane.fd) as plane:
             links = plane.links()
             found = self.own(plane, links)
@@ -99,14 +102,17 @@ class TakeoverFilters:
         return count
 
     def taken(self, plane: Netlink) -> bool:
-        """Whether a service link hands our MAC or tag to another interface."""
+        """Return whether a service link leads this interface's MAC or tag to another interface."""
         links = plane.links()
         ours = self.own(plane, links)
         return any(one["matches"] in self._returning() and not any(one["handle"] == k["handle"] and one["pref"] == k["pref"] for k in ours)
                    for link in self.dataplane.links for one in _u32.read(plane, link.ifindex))
 
     def own(self, plane: Netlink, links: dict[str, Link]) -> list[dict[str, t.Any]]:
-        """Return our filters, with link and ifindex: all on vex and vin, of those on the service links the ones that lead to ours or to a link that is gone."""
+        """Return this interface's filters, with link and ifindex.
+
+        They are all filters on vex and vin, and those on the service links that lead to vex, to vin or to a link that is gone.
+        """
         ours = [links[name] for name in (self.vex, self.vin) if name in links]
         targets = {0, *(link.index for link in ours)}
         found = [{"link": link.name, "ifindex": link.index, **one} for link in ours for one in _u32.read(plane, link.index)]
@@ -132,7 +138,7 @@ class TakeoverFilters:
         return list(match_mac(_u32.DESTINATION, mac)), list(match_mac(_u32.SOURCE, mac))
 
     def _forwarding(self, vex: int, vin: int) -> list[tuple[int, Filter]]:
-        """Return the filters on the way back from the engine, and past it: (ifindex, filter)."""
+        """Return the filters on the way back from the engine, and around it: (ifindex, filter)."""
         tag = self.record.mode == "tag"
         into, out = self._returning()
         return [
@@ -151,7 +157,7 @@ class TakeoverFilters:
 
 
 def _describe(filters: list[dict[str, t.Any]], names: dict[int, str]) -> list[dict[str, t.Any]]:
-    """Write filters as modules return them, without what counts or is the kernel's own choice; names are those of links by index."""
+    """Return filters as modules return them, without counters and the kernel's own choices. names maps indices to links' names."""
     described = []
     for one in filters:
         actions = []

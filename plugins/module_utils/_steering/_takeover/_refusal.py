@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which interfaces cannot be taken over, and what to do instead: one sentence each."""
+"""The refusals of interfaces that cannot be taken over, each with a remedy, in one sentence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INPLACE = "use topology inplace"
 
 
 def interface(netlink: Netlink, name: str, mtu: int) -> str | None:
-    """Why this interface of netlink's namespace cannot be taken over (mtu: the service links', bytes), None when it can."""
+    """Return why this interface of netlink's namespace cannot be taken over, None when it can. mtu is the service links', in bytes. Raise NetlinkError."""
     links = netlink.links()
     link = links.get(name)
     if link is None:
@@ -29,7 +29,7 @@ def interface(netlink: Netlink, name: str, mtu: int) -> str | None:
 
 
 def kernel(mode: str, ipv6: str) -> str | None:
-    """What the kernel lacks, and the option that does without; None when all is there. Takes some 5 ms: it is tried."""
+    """Return the missing kernel features, and the option that needs none of them; None when nothing is missing. This takes some 5 ms, because it is tried."""
     lacking = _u32.missing(tag=mode == "tag", drop=ipv6 == "drop")
     instead = {"act_gact": "ipv6 steer or bypass, or topology inplace"}
     if mode == "tag":
@@ -68,7 +68,7 @@ def _stack(link: Link, links: dict[str, Link]) -> str | None:
 def _traffic_control(netlink: Netlink, link: Link) -> str | None:
     for message in netlink.dump(rt.RTM_GETQDISC, tc.tcmsg(link.index, 0)):
         _family, index, handle, _parent, _info = tc.TCMSG.unpack_from(message)
-        if index == link.index and handle:  # the kernel's own default has none
+        if index == link.index and handle:  # the kernel's default qdisc has no handle
             kind = rt.text(rt.attributes_of(message, tc.TCMSG.size)[tc.TCA_KIND])
             return f"{link.name} has a {kind} qdisc of somebody's, which moving it would drop: {INPLACE}"
     return None

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The configuration of one interface: read whole, and given to an interface that has just come into the namespace.
+"""The configuration of one interface: read whole, and applied to an interface that has just come into the namespace.
 
-Messages are kept as the kernel's own bytes (hexadecimal, for JSON), less what only the kernel can say. Applying goes by
-what differs, so it may be done again at any time: on an interface that has all of it nothing happens.
+Messages are kept as the kernel's own bytes (hexadecimal, for JSON), without the values that only the kernel can set. Applying a
+snapshot changes only what differs. So it may be repeated at any time: an interface that has all of the configuration stays as it is.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 Snapshot = dict[str, t.Any]
 
 AF_MPLS = 28
-HZ = 100  # USER_HZ, in which RTA_CACHEINFO tells the time left
-# What is a setting, of an address and of a neighbour
+HZ = 100  # USER_HZ, the unit of the remaining time in RTA_CACHEINFO
+# The flags of an address and of a neighbour that are settings
 IFA_F_SETTABLE = rt.IFA_F_NODAD | rt.IFA_F_HOMEADDRESS | rt.IFA_F_MANAGETEMPADDR | rt.IFA_F_NOPREFIXROUTE | rt.IFA_F_MCAUTOJOIN
 NTF_SETTABLE = rt.NTF_PROXY | rt.NTF_EXT_LEARNED | rt.NTF_ROUTER
 NUD_DYNAMIC = rt.NUD_REACHABLE | rt.NUD_STALE | rt.NUD_DELAY | rt.NUD_PROBE
@@ -34,11 +34,11 @@ NUD_DYNAMIC = rt.NUD_REACHABLE | rt.NUD_STALE | rt.NUD_DELAY | rt.NUD_PROBE
 SIZES = ((rt.IFLA_MTU, "mtu"), (rt.IFLA_TXQLEN, "txqlen"), (rt.IFLA_GROUP, "group"))
 CARRIER_SECONDS = 1.5  # the kernel reports carrier once a second
 FLAGS = rt.IFF_UP | rt.IFF_NOARP | rt.IFF_PROMISC | rt.IFF_ALLMULTI | rt.IFF_MULTICAST
-LAST = ("addr_gen_mode", "accept_dad")  # of net.ipv6.conf, set in this order when the addresses are there
+LAST = ("addr_gen_mode", "accept_dad")  # of net.ipv6.conf, set in this order once the addresses are there
 
 
 def take(netlink: Netlink, fd: int, link: rt.Link) -> Snapshot:
-    """Reads everything about an interface in the namespace of fd, in which netlink is. Raises NetlinkError."""
+    """Return the whole configuration of an interface in the namespace of fd, which is also that of netlink. Raise NetlinkError."""
     with _netns.entered(fd):
         sysctls = _sysctl.read(link.name)
     addresses = [_address(message) for message in _of(netlink, rt.RTM_GETADDR, bytes(rt.IFADDRMSG.size), link.index)]
@@ -52,10 +52,10 @@ def take(netlink: Netlink, fd: int, link: rt.Link) -> Snapshot:
 
 
 def give(netlink: Netlink, fd: int, index: int, wanted: Snapshot) -> list[str]:
-    """Gives an interface (it has its name already) all of a snapshot; returns a sentence for each thing that cannot be.
+    """Apply all of a snapshot to an interface, which has its name already. Return a sentence for each setting that fails. Raise NetlinkError.
 
-    IPv6 addresses come without duplicate address detection: they were the interface's until a moment ago, and a
-    tentative address is deaf for a second or more.
+    IPv6 addresses are added without duplicate address detection. They were the interface's until a moment ago, and a
+    tentative address receives nothing for a second or more.
     """
     return _Giving(netlink, fd, index, wanted).all()
 
@@ -88,7 +88,7 @@ class _Giving:
         return link
 
     def _settings(self, inet6: bool) -> None:
-        """MTU and the like, sysctls, then up; the kernel makes no link-local address yet."""
+        """Set MTU and the like, then the sysctls, then the link up. The kernel makes no link-local address yet."""
         wanted, link = self.wanted, self._link()
         mac = attribute(rt.IFLA_ADDRESS, rt.mac_bytes(wanted["mac"])) if link.mac != wanted["mac"] else b""
         changed = mac + b"".join(attribute(kind, wanted[name]) for kind, name in SIZES if getattr(link, name) != wanted[name])
@@ -99,16 +99,16 @@ class _Giving:
             self.failed += _sysctl.write(wanted["name"], early)
             if inet6 and not link.flags & rt.IFF_UP:
                 _sysctl.put(wanted["name"], "ipv6/conf", "accept_dad", "0")  # for the address that the kernel may make
-                # Over netlink: the setting alone. Written to /proc/sys it would make an address at once.
+                # Netlink changes the setting alone. A write to /proc/sys would also make an address at once.
                 self._set_link("its IPv6 address generation", _inet6(rt.IFLA_INET6_ADDR_GEN_MODE, bytes([rt.IN6_ADDR_GEN_MODE_NONE])))
         if (link.flags & FLAGS) != wanted["flags"]:
             self._set_link("its flags", flags=wanted["flags"], change=FLAGS)
 
     def _generation(self) -> None:
-        """Sets how the kernel makes link-local addresses. It does so on this; what was not there before goes again."""
+        """Set how the kernel makes link-local addresses. The kernel then makes one; remove it if it was not there before."""
         wanted = self.wanted
         if wanted["flags"] & rt.IFF_UP and not any(_is_link_local(bytes.fromhex(text)) for text in wanted["addresses"]):
-            self._await_carrier()  # else it would make one later, on carrier, though there was none
+            self._await_carrier()  # else the kernel would make an address later, on carrier, though there was none before
         with _netns.entered(self.fd):
             conf = wanted["sysctls"].get("ipv6/conf", {})
             self.failed += _sysctl.write(wanted["name"], {"ipv6/conf": {name: conf[name] for name in LAST if name in conf}})
@@ -134,18 +134,18 @@ class _Giving:
         for message in (m for m in wanted if m[0] == socket.AF_INET):
             if _identity(message) not in there:
                 self._set(f"the address {_said(message, rt.IFADDRMSG)}", rt.RTM_NEWADDR, message, rt.NLM_F_CREATE | rt.NLM_F_EXCL)
-        for message in (m for m in reversed(wanted) if m[0] == socket.AF_INET6):  # the kernel puts a new one before its like
+        for message in (m for m in reversed(wanted) if m[0] == socket.AF_INET6):  # the kernel puts a new address before similar ones
             found = there.get(_identity(message))
             if found is None or (_flags(found) ^ _flags(message)) & rt.IFA_F_NODAD:
                 self._add_inet6(message)
 
     def _add_inet6(self, message: bytes) -> None:
         if _flags(message) & rt.IFA_F_STABLE_PRIVACY and self._link().gen_mode == rt.IN6_ADDR_GEN_MODE_NONE != self.wanted["gen_mode"]:
-            return  # only the kernel can make it with that mark: its turn comes in _generation
+            return  # only the kernel can make an address with that flag: _generation has it made
         what = f"the address {_said(message, rt.IFADDRMSG)}"
         self._set(what, rt.RTM_NEWADDR, _with_flags(message, _flags(message) | rt.IFA_F_NODAD), rt.NLM_F_CREATE | rt.NLM_F_REPLACE)
         if not _flags(message) & rt.IFA_F_NODAD:
-            self._set(what, rt.RTM_NEWADDR, message, rt.NLM_F_REPLACE)  # takes the flag off again
+            self._set(what, rt.RTM_NEWADDR, message, rt.NLM_F_REPLACE)  # removes the flag again
 
     def _routes(self) -> None:
         own = {_own(bytes.fromhex(text)) for text in self.wanted["addresses"]}
@@ -156,7 +156,7 @@ class _Giving:
             if message not in lasting:
                 self._set(f"the absence of the route {_said(message, rt.RTMSG)}", rt.RTM_DELROUTE, message)
         missing = [message for message in wanted if _lasting(message) not in there]
-        while missing:  # a gateway may be reached by a route that comes later in the kernel's order
+        while missing:  # the route to a gateway may come later in the kernel's order
             errors = [(message, error) for message, error in ((message, self._add_route(message)) for message in missing) if error]
             if len(errors) == len(missing):
                 self.failed += [f"the route {_said(message, rt.RTMSG)} cannot be set ({error.strerror})" for message, error in errors]
@@ -164,7 +164,7 @@ class _Giving:
             missing = [message for message, _error in errors]
 
     def _add_route(self, message: bytes) -> NetlinkError | None:
-        # Of an IPv6 multipath route what goes over other interfaces may be left: the whole takes its place.
+        # The hops of an IPv6 multipath route over other interfaces may be left: the whole route replaces them.
         partly = message[0] == socket.AF_INET6 and rt.RTA_MULTIPATH in attributes_of(message, rt.RTMSG.size)
         try:
             self.netlink.request(rt.RTM_NEWROUTE, message, rt.NLM_F_CREATE | (rt.NLM_F_REPLACE if partly else rt.NLM_F_APPEND))
@@ -183,19 +183,19 @@ class _Giving:
 
 
 def _of(netlink: Netlink, kind: int, request: bytes, index: int) -> list[bytes]:
-    """The IP messages of a dump that are about an interface; ifaddrmsg and ndmsg have its index at offset 4."""
+    """Return the IP messages of a dump that are about an interface. ifaddrmsg and ndmsg have its index at offset 4. Raise NetlinkError."""
     found = netlink.dump(kind, request)
     return [message for message in found if message[0] in (socket.AF_INET, socket.AF_INET6) and struct.unpack_from("=i", message, 4)[0] == index]
 
 
 def _address(message: bytes) -> bytes:
-    """An address without the time when it was made; with only the flags that are settings, and the privacy mark."""
+    """Return an address without its creation time, with only the flags that are settings, and the privacy flag."""
     family, length, _flags8, scope, index = rt.IFADDRMSG.unpack_from(message)
     kept = IFA_F_SETTABLE | (rt.IFA_F_STABLE_PRIVACY if family == socket.AF_INET6 else 0)
     out = rt.IFADDRMSG.pack(family, length, 0, scope, index)
     for kind, value in attributes(message, rt.IFADDRMSG.size):
         if kind == rt.IFA_CACHEINFO:
-            value = value[:8] + bytes(8)  # preferred and valid lifetime stay, in seconds; created and updated go
+            value = value[:8] + bytes(8)  # keep the preferred and valid lifetimes, in seconds; drop the times of creation and update
         elif kind == rt.IFA_FLAGS:
             value = struct.pack("=I", struct.unpack("=I", value)[0] & kept)
         out += attribute(kind, value)
@@ -221,19 +221,19 @@ def _is_link_local(message: bytes) -> bool:
 
 
 def _identity(message: bytes) -> bytes:
-    """What makes it another address when it differs: all but lifetimes, and for IPv6 the flags, which can be changed."""
+    """Return the identity of an address: all but its lifetimes, and for IPv6 its flags, which can be changed."""
     ignored = (rt.IFA_CACHEINFO,) if message[0] == socket.AF_INET else (rt.IFA_CACHEINFO, rt.IFA_FLAGS)
     return message[:2] + b"".join(attribute(kind, value) for kind, value in attributes(message, rt.IFADDRMSG.size) if kind not in ignored)
 
 
 def _routes(netlink: Netlink, index: int, own: set[bytes]) -> list[bytes]:
-    """The routes that go with an interface: those over it, and those from its addresses; not what the kernel keeps itself."""
+    """Return the routes of an interface: those over it, and those from its addresses, without those that the kernel keeps itself. Raise NetlinkError."""
     found = []
     for family in (socket.AF_INET, socket.AF_INET6, AF_MPLS):
         for message in netlink.dump(rt.RTM_GETROUTE, rt.RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)):
             told, dst, src, tos, table, protocol, scope, kind, flags = rt.RTMSG.unpack_from(message)
             if told != family or flags & rt.RTM_F_CLONED or (table == rt.RT_TABLE_LOCAL and protocol == rt.RTPROT_KERNEL):
-                continue  # without support for a family the kernel tells of all others
+                continue  # without support for a family, the kernel returns the routes of all others
             parts = attributes_of(message, rt.RTMSG.size)
             hops = [] if rt.RTA_MULTIPATH not in parts else [hop[3] for hop, _rest in _hops(parts[rt.RTA_MULTIPATH])]
             if index in hops or rt.number(parts.get(rt.RTA_OIF)) == index or parts.get(rt.RTA_PREFSRC, b"-") in own:
@@ -259,19 +259,19 @@ def _hops(value: bytes) -> t.Iterator[tuple[tuple[int, int, int, int], bytes]]:
 
 
 def _lasting(message: bytes) -> bytes:
-    """A route without its time to live, to be compared."""
+    """Return a route without its time to live, for comparison."""
     return message[:rt.RTMSG.size] + b"".join(attribute(kind, value) for kind, value in attributes(message, rt.RTMSG.size) if kind != rt.RTA_EXPIRES)
 
 
 def _neighbours(netlink: Netlink, index: int) -> list[bytes]:
-    """Permanent, learned and proxy neighbours; the kernel's entries for groups and failed attempts stay away."""
+    """Return permanent, learned and proxy neighbours, without the kernel's entries for groups and failed attempts. Raise NetlinkError."""
     found = []
     for flags in (0, rt.NTF_PROXY):
         for message in _of(netlink, rt.RTM_GETNEIGH, rt.NDMSG.pack(0, 0, 0, flags, 0), index):
             family, _index, state, told, kind = rt.NDMSG.unpack_from(message)
             parts = attributes_of(message, rt.NDMSG.size)
             if state & NUD_DYNAMIC:
-                state = rt.NUD_STALE  # usable at once, confirmed by the first answer
+                state = rt.NUD_STALE  # usable at once; the first answer confirms it
             if (told & rt.NTF_PROXY) != flags or rt.NDA_DST not in parts:
                 continue
             group = ipaddress.ip_address(parts[rt.NDA_DST]).is_multicast or parts.get(rt.NDA_LLADDR, b"\0")[:1] == b"\xff"
@@ -283,7 +283,7 @@ def _neighbours(netlink: Netlink, index: int) -> list[bytes]:
 
 
 def _indexed(kind: int, message: bytes, old: int, new: int) -> bytes:
-    """The message about another interface index."""
+    """Return the message with another interface index."""
     if old == new:
         return message
     if kind != rt.RTM_NEWROUTE:
@@ -303,7 +303,7 @@ def _inet6(kind: int, value: bytes) -> bytes:
 
 
 def _said(message: bytes, header: struct.Struct) -> str:
-    """An address or a route as a person writes it: both tell length in the second byte, and IFA_ADDRESS is RTA_DST."""
+    """Return an address or a route as a person writes it. Both have the length in the second byte, and IFA_ADDRESS equals RTA_DST."""
     return f"{_ip(attributes_of(message, header.size).get(rt.RTA_DST, b'')) or 'default'}/{message[1]}"
 
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The kernel's settings of one interface (net.ipv4.conf.eth0 and its like).
 
-/proc/sys/net shows the network namespace of the thread that looks: enter it first (_netns.entered).
+/proc/sys/net shows the network namespace of the thread that reads it: enter that namespace first (_netns.entered).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Settings = dict[str, dict[str, str]]
 
 
 def read(interface: str) -> Settings:
-    """The settings of an interface by folder and name; without what cannot be read (an unset stable_secret)."""
+    """Return the settings of an interface by folder and name, without those that cannot be read (an unset stable_secret)."""
     found: Settings = {}
     for folder in FOLDERS:
         path = os.path.join(ROOT, folder, interface)
@@ -32,12 +32,12 @@ def read(interface: str) -> Settings:
 
 
 def write(interface: str, wanted: Settings) -> list[str]:
-    """Sets what differs from wanted, in its order; says of each that cannot be set so."""
+    """Set the values that differ from wanted, in its order. Return an error text for each that cannot be set."""
     failed = []
     for folder, values in wanted.items():
         for name, value in values.items():
             path = os.path.join(ROOT, folder, interface, name)
-            # Read each just before: unres_qlen follows from unres_qlen_bytes, base_reachable_time from its _ms.
+            # Read each value just before it is set: unres_qlen follows from unres_qlen_bytes, base_reachable_time from its _ms.
             if _read(path) != value:
                 problem = put(interface, folder, name, value)
                 if problem:
@@ -46,7 +46,7 @@ def write(interface: str, wanted: Settings) -> list[str]:
 
 
 def put(interface: str, folder: str, name: str, value: str) -> str | None:
-    """Sets one; says so when it cannot be set."""
+    """Set one value. Return an error text if it cannot be set, else None."""
     path = os.path.join(ROOT, folder, interface, name)
     try:
         with open(path, "w", encoding="ascii") as stream:

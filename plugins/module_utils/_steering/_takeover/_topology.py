@@ -1,15 +1,15 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The topology takeover: the container's interface moves into the dataplane's namespace, a stand-in takes its place.
+"""The topology takeover: the container's interface moves into the dataplane's namespace, and a stand-in replaces it.
 
     before     container [eth0] ──── network
     after      container [eth0'] ─ vin ┄ filters, engine ┄ vex ──── network
 
-vex is the very interface (so whatever its kind, its other end stays as it is), eth0' the stand-in: a veth with its name,
-index, MAC and configuration. Killed at any step, what is where tells how far it came: the stand-in is made, as `spare`
-beside vin, before the interface leaves, and goes back there before the interface returns. So as long as the interface is
-with us the stand-in is somewhere, unless an engine deleted it for the container's end (or the container's end did).
+vex is the interface itself, so its other end stays as it is, whatever its kind. eth0' is the stand-in: a veth with the interface's
+name, index, MAC and configuration. If a task is killed at any step, the places of the links show how far it came. The stand-in is made,
+as `spare` beside vin, before the interface leaves, and moves back there before the interface returns. So as long as the interface is in
+the dataplane's namespace the stand-in exists, unless a runtime deleted it at the container's end (or the container's end did).
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 
 
 class Takeover:
-    """Takes one interface over and gives it back. container_fd is its namespace, None when the container is gone.
+    """The takeover of one interface, and its return. container_fd is the container's namespace, None when the container is gone.
 
-    save puts the record on disk. The caller holds the journal's lock and sets record.status.
+    save writes the record to disk. The caller holds the journal's lock and sets record.status.
     """
 
     def __init__(self, record: SteeringRecord, container_fd: int | None, dataplane: Dataplane, save: t.Callable[[SteeringRecord], None]) -> None:
@@ -43,20 +43,20 @@ class Takeover:
         self.container_fd = container_fd
         self.dataplane = dataplane
         self.save = save
-        # Of 15 characters at most, and of no other record's: one that was saved, but has no links yet, must keep its names.
+        # Names of at most 15 characters that no other record has: a saved record that has no links yet must keep its names.
         slot = hashlib.sha256(record.key.encode("utf-8", "surrogateescape")).hexdigest()[:10]
         self.vex, self.vin, self.spare = f"vex{slot}", f"vin{slot}", f"vnw{slot}"
         self._filters = TakeoverFilters(record, dataplane, self.vex, self.vin)
 
     def refusal(self) -> str | None:
-        """One sentence on why this cannot be taken over and what to do instead; None when it can."""
+        """Return one sentence with the reason why the interface cannot be taken over, and the remedy; None when it can."""
         reason = self._reason()
         return f"{self.record.where()} cannot be taken over: {reason}." if reason else None
 
     def apply(self) -> None:
-        """Takes over, from any half-done state; what is taken over already gets the filters of its options. Raises SteeringError.
+        """Take the interface over, from any half-done state. If it is taken over already, set the filters of its options. Raise SteeringError.
 
-        Where the interface cannot be taken over, all is given back first.
+        Where the interface cannot be taken over, everything is restored first.
         """
         with self._namespaces() as (container, plane):
             if self._standing(container, plane):
@@ -80,7 +80,7 @@ class Takeover:
             raise
 
     def restore(self) -> None:
-        """Gives everything back, from any state; does nothing when nothing is left. Raises SteeringError."""
+        """Restore everything, from any state. Do nothing when nothing is left to restore. Raise SteeringError."""
         with self._namespaces() as (container, plane):
             failed = self._give_back(container, plane)
         if failed:
@@ -90,35 +90,35 @@ class Takeover:
             self.save(self.record)
 
     def bypass(self) -> None:
-        """Takes the steering filters away; those that stay forward past the engine."""
+        """Remove the steering filters. The remaining filters forward around the engine."""
         self._filters.bypass()
 
     def resume(self) -> None:
-        """Puts back the steering filters that are missing. Raises SteeringError."""
+        """Add the missing steering filters again. Raise SteeringError."""
         with Netlink(self.dataplane.fd) as plane:
             self._filters.set(plane)
 
     def steered(self) -> bool:
-        """Whether the interface is taken over and exactly the filters that belong there are there."""
+        """Return whether the interface is taken over with exactly the expected filters."""
         with self._namespaces() as (container, plane):
             if not self._standing(container, plane):
                 return False
             return self._filters.complete(plane)
 
     def filters(self) -> list[dict[str, t.Any]]:
-        """Our filters as the kernel has them, as modules return them."""
+        """Return the collection's filters as the kernel has them, in the form that modules return."""
         return self._filters.present()
 
     def planned(self, bypassed: bool = False) -> list[dict[str, t.Any]]:
-        """The filters that apply would put in, or those that a bypass would leave."""
+        """Return the filters that apply would add, or those that a bypass would leave."""
         return self._filters.planned(bypassed)
 
     def counters(self) -> dict[str, dict[str, int]]:
-        """Packets sent to the engine and come back from it, out of the container and into it, since the filters are there."""
+        """Return the packets sent to the engine and returned by it, out of the container and into it, since the filters were added."""
         return self._filters.counters()
 
     def warnings(self) -> list[str]:
-        """There is nothing to warn of: what is not possible is refused."""
+        """Return no warnings: this topology refuses all that it cannot do."""
         return []
 
     @contextlib.contextmanager
@@ -166,11 +166,11 @@ class Takeover:
         for index in (vin.index, *(service.ifindex for service in self.dataplane.links)):
             _u32.add_ingress(plane, index)
         plane.set_link(vin.index, flags=rt.IFF_UP, change=rt.IFF_UP)
-        # The silence begins. The carrier takes longest: vex goes up first.
+        # From here the container is off the network. The carrier takes longest, so vex goes up first.
         _move(container, link.index, self.dataplane.fd, self.vex, _other_than(link.link, max(other.index for other in links.values()) + 1))
         self._quiet(self.vex)
         vex = plane.links()[self.vex]
-        # Groups that the container is in are not known to vex: a macvlan or a NIC passes them on in this mode only.
+        # vex does not know the container's multicast groups: a macvlan or a NIC passes them on in this mode only.
         plane.set_link(vex.index, flags=rt.IFF_UP | rt.IFF_ALLMULTI, change=rt.IFF_UP | rt.IFF_ALLMULTI)
         _move(plane, spare.index, self._fd(), record.interface, link.index)
         _u32.add_ingress(plane, vex.index)
@@ -198,10 +198,10 @@ class Takeover:
                 _move(plane, vex.index, self._fd(), self.record.interface, saved.index)
             if vex is not None or stand_in is None:
                 link = container.link(self.record.interface)
-                if link is not None and (link.kind, link.link) == (saved.kind, saved.link):  # else an engine made a new one
+                if link is not None and (link.kind, link.link) == (saved.kind, saved.link):  # else a runtime made a new one
                     failed = _snapshot.give(container, self._fd(), link.index, saved.snapshot)
         if vin is not None:
-            plane.delete_link(vin.index)  # and the stand-in with it, wherever it is
+            plane.delete_link(vin.index)  # the stand-in is deleted with it, wherever it is
         for one in ours:
             for service in self.dataplane.links:
                 if one["link"] == service.name:
@@ -214,20 +214,20 @@ class Takeover:
         return self.container_fd
 
     def _stand_in(self, container: Netlink | None, plane: Netlink, vin: Link | None) -> Link | None:
-        """The other end of vin, when it is in the container."""
+        """Return the other end of vin if it is in the container, else None."""
         if container is None or vin is None or vin.netnsid is None or vin.netnsid != plane.nsid(self._fd()):
             return None
         return container.link(vin.link) if vin.link else None
 
     def _refresh(self, container: Netlink, stand_in: Link, saved: TakenOver) -> None:
-        """Keeps what the container changed on a stand-in that was complete (a lease, a route): that is what it gets back."""
+        """Save the configuration of a complete stand-in, so that the container keeps its changes there (a lease, a route)."""
         if saved.complete:
             saved.snapshot = {**_snapshot.take(container, self._fd(), stand_in), "name": self.record.interface}
             saved.complete = False
             self.save(self.record)
 
     def _dispose(self, plane: Netlink, vex: Link) -> None:
-        """Does with an orphan what the kernel does with the links of a namespace that ends: only hardware goes to the host."""
+        """Treat an orphan as the kernel treats the links of a namespace that ends: move hardware to the host, delete any other link."""
         if vex.kind is not None:
             plane.delete_link(vex.index)
             return
@@ -237,7 +237,7 @@ class Takeover:
             _move(plane, vex.index, host, name)
 
     def _quiet(self, name: str) -> None:
-        """Without IPv6, which would greet the network with an address of its own (the namespace's default should say so)."""
+        """Disable IPv6 on a link, which would announce an address of its own to the network. The namespace's default should do so already."""
         with _netns.entered(self.dataplane.fd):
             if _sysctl.read(name).get("ipv6/conf", {}).get("disable_ipv6") == "0":
                 failed = _sysctl.put(name, "ipv6/conf", "disable_ipv6", "1")
@@ -245,21 +245,21 @@ class Takeover:
                     raise SteeringError(failed)
 
     def _standing(self, container: Netlink | None, plane: Netlink) -> bool:
-        """Whether the interface is taken over, and the stand-in is in its place."""
+        """Return whether the interface is taken over completely, with the stand-in in its place."""
         links = plane.links()
         complete = self.record.takeover is not None and self.record.takeover.complete
         return complete and self.vex in links and self._stand_in(container, plane, links.get(self.vin)) is not None
 
 
 def _other_than(avoided: int | None, index: int) -> int:
-    """An index for a veth's end that is not its other end's: where both are the same the kernel may report carrier a second later."""
+    """Return an index for a veth's end that differs from its other end's. If both are equal, the kernel may report the carrier a second later."""
     return index + 1 if index == avoided else index
 
 
 def _move(netlink: Netlink, index: int, fd: int, name: str, wanted: int | None = None) -> None:
-    """Moves a link of netlink's namespace to that of fd, down and under another name, if possible with the index wanted.
+    """Move a link of netlink's namespace to that of fd, down and under another name, if possible with the index wanted. Raise NetlinkError.
 
-    Since Linux 5.13 (IFLA_NEW_IFINDEX); older kernels ignore it and keep the index unless it is taken.
+    Linux sets the index since 5.13 (IFLA_NEW_IFINDEX). Older kernels ignore it and keep the link's index unless it is taken.
     """
     where = [attribute(rt.IFLA_NET_NS_FD, fd), attribute(rt.IFLA_IFNAME, name)]
     try:

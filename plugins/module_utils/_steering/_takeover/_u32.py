@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """tc u32 filters with the actions mirred, pedit and gact: encoded for the kernel, read back from it, counted, probed.
 
-u32 and pedit work on 32-bit words at offsets that are multiples of four, from the network header: the Ethernet header
+u32 and pedit work on 32-bit words at offsets that are multiples of four, from the network header. The Ethernet header
 is at -14, so its first word is at -16. The words here are those that tc(8) makes of `match u16 … at -14` and `munge offset -14`.
 """
 
@@ -26,12 +26,12 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 PROTOCOLS = {tc.ETH_P_IP: "ip", tc.ETH_P_IPV6: "ipv6", tc.ETH_P_ALL: "all"}
 DESTINATION, SOURCE = -14, -8  # of the MAC addresses
 
-Word = tuple[int, int, int]  # offset, value, mask: of a match the bits that count, of pedit the bits that stay
+Word = tuple[int, int, int]  # offset, value, mask: the bits that a match compares, or that pedit keeps
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Filter(t.NamedTuple):
-    """A filter at ingress; drop and redirect (an ifindex) exclude each other, rewrite comes before the redirect."""
+    """A filter at ingress. Without redirect (an ifindex) it drops. rewrite is done before the redirect."""
 
     pref: int
     protocol: int
@@ -40,13 +40,13 @@ class Filter(t.NamedTuple):
     rewrite: tuple[Word, ...] = ()
 
     def same(self, found: dict[str, t.Any]) -> bool:
-        """Whether a decoded filter is this one."""
+        """Return whether a decoded filter is this one."""
         return (found["pref"] == self.pref and found["protocol"] == PROTOCOLS[self.protocol] and _rewriting(found) == self.rewrite
                 and found["matches"] == list(self.matches or ((0, 0, 0),)) and redirected(found) == self.redirect)
 
 
 def match_mac(where: int, mac: str, unicast: bool = False) -> tuple[Word, ...]:
-    """Matches a MAC (where: DESTINATION or SOURCE); with unicast also that the destination is no group address."""
+    """Return the words that match a MAC (where: DESTINATION or SOURCE). With unicast, they also match only destinations that are no group addresses."""
     given = {where + position: (byte, 0xFF) for position, byte in enumerate(rt.mac_bytes(mac))}
     if unicast:
         value, mask = given.get(DESTINATION, (0, 0))
@@ -55,7 +55,7 @@ def match_mac(where: int, mac: str, unicast: bool = False) -> tuple[Word, ...]:
 
 
 def write_mac(where: int, mac: str) -> tuple[Word, ...]:
-    """pedit keys that set a MAC."""
+    """Return the pedit keys that set a MAC (where: DESTINATION or SOURCE)."""
     words = _words({where + position: (byte, 0xFF) for position, byte in enumerate(rt.mac_bytes(mac))})
     return tuple((offset, value, mask ^ 0xFFFFFFFF) for offset, value, mask in words)
 
@@ -70,10 +70,10 @@ def _words(given: dict[int, tuple[int, int]]) -> tuple[Word, ...]:
 
 
 def encode(wanted: Filter, ifindex: int) -> bytes:
-    """The tcmsg and attributes of an RTM_NEWTFILTER; the kernel chooses the handle."""
+    """Return the tcmsg and attributes of an RTM_NEWTFILTER. The kernel chooses the handle."""
     actions = []
     if wanted.rewrite:
-        # tc_pedit_key: mask and value as they are on the wire, then off, at, offmask, shift.
+        # tc_pedit_key: mask and value in wire order, then off, at, offmask, shift.
         keys = b"".join(struct.pack(">II", mask, value) + struct.pack("=iIII", offset, 0, 0, 0) for offset, value, mask in wanted.rewrite)
         actions.append(_action("pedit", tc.GEN.pack(0, 0, tc.TC_ACT_PIPE, 0, 0) + struct.pack("=BBxx", len(wanted.rewrite), 0) + keys))
     if wanted.redirect is None:
@@ -94,23 +94,23 @@ def _action(kind: str, parameters: bytes) -> bytes:
 
 
 def described(one: Filter) -> dict[str, t.Any]:
-    """What decode tells of a filter once it is in the kernel, without handle and counters."""
+    """Return a filter in the form that decode returns, without handle and counters."""
     actions: list[dict[str, t.Any]] = [{"kind": "pedit", "keys": list(one.rewrite)}] if one.rewrite else []
     actions.append({"kind": "drop"} if one.redirect is None else {"kind": "mirred", "action": "redirect", "ifindex": one.redirect})
     return {"pref": one.pref, "protocol": PROTOCOLS[one.protocol], "matches": list(one.matches or ((0, 0, 0),)), "actions": actions}
 
 
 def number_of(protocol: str | int) -> int:
-    """The number of a protocol as decode names it."""
+    """Return the number of a protocol that decode has named."""
     return next((number for number, name in PROTOCOLS.items() if name == protocol), t.cast(int, protocol))
 
 
 def decode(message: bytes) -> dict[str, t.Any] | None:
-    """A u32 filter of an RTM_NEWTFILTER message (without netlink header); None for another kind or a hash table.
+    """Return the u32 filter of an RTM_NEWTFILTER message (without netlink header), None for another kind or a hash table.
 
     {pref, protocol (ip | ipv6 | all | number), handle, matches: [(offset, value, mask)], actions: [{kind: pedit,
     keys: [(offset, value, mask)]} | {kind: mirred, action: redirect | mirror, ifindex} | {kind: drop} | {kind}],
-    packets, bytes}; the counters are the last action's.
+    packets, bytes}. The counters are the last action's.
     """
     _family, _ifindex, handle, _parent, info = tc.TCMSG.unpack_from(message)
     found = attributes_of(message, tc.TCMSG.size)
@@ -129,7 +129,7 @@ def decode(message: bytes) -> dict[str, t.Any] | None:
         actions.append(_decode_action(rt.text(parts.get(tc.TCA_ACT_KIND, b"")), attributes_of(parts.get(tc.TCA_ACT_OPTIONS, b""))))
         statistics = attributes_of(parts.get(tc.TCA_ACT_STATS, b""))
         size, packets = struct.unpack_from("=QI", statistics.get(tc.TCA_STATS_BASIC, bytes(12)))
-        if tc.TCA_STATS_PKT64 in statistics:  # only once 32 bits do not hold them
+        if tc.TCA_STATS_PKT64 in statistics:  # only if 32 bits cannot hold the number
             packets = struct.unpack("=Q", statistics[tc.TCA_STATS_PKT64])[0]
     protocol = socket.ntohs(info & 0xFFFF)
     return {"pref": info >> 16, "protocol": PROTOCOLS.get(protocol, protocol), "handle": handle, "matches": matches, "actions": actions,
@@ -153,7 +153,7 @@ def _decode_action(kind: str, options: dict[int, bytes]) -> dict[str, t.Any]:
 
 
 def redirected(found: dict[str, t.Any]) -> int | None:
-    """The ifindex that a decoded filter redirects to, None when it does not."""
+    """Return the ifindex that a decoded filter redirects to, None if it does not redirect."""
     return next((action["ifindex"] for action in found["actions"] if action.get("action") == "redirect"), None)
 
 
@@ -162,12 +162,12 @@ def _rewriting(found: dict[str, t.Any]) -> tuple[Word, ...]:
 
 
 def add(netlink: Netlink, ifindex: int, wanted: Filter) -> None:
-    """Adds a filter beside those that are there. Raises NetlinkError."""
+    """Add a filter beside those that are there. Raise NetlinkError."""
     netlink.request(rt.RTM_NEWTFILTER, encode(wanted, ifindex), rt.NLM_F_CREATE | rt.NLM_F_EXCL)
 
 
 def delete(netlink: Netlink, ifindex: int, pref: int, protocol: int, handle: int = 0) -> None:
-    """Deletes one filter, without handle all of that pref and protocol; nothing happens when there is none."""
+    """Delete one filter, or without handle all of that pref and protocol. Do nothing when there is none. Raise NetlinkError."""
     kind = attribute(tc.TCA_KIND, "u32") if handle else b""
     try:
         netlink.request(rt.RTM_DELTFILTER, tc.tcmsg(ifindex, tc.INGRESS_PARENT, handle, pref, protocol) + kind)
@@ -177,7 +177,7 @@ def delete(netlink: Netlink, ifindex: int, pref: int, protocol: int, handle: int
 
 
 def read(netlink: Netlink, ifindex: int) -> list[dict[str, t.Any]]:
-    """The u32 filters at ingress of a link in the kernel's order; none when there is no ingress qdisc."""
+    """Return the u32 filters at ingress of a link in the kernel's order, none when there is no ingress qdisc. Raise NetlinkError."""
     try:
         messages = netlink.dump(rt.RTM_GETTFILTER, tc.tcmsg(ifindex, tc.INGRESS_PARENT))
     except NetlinkError as error:
@@ -188,7 +188,7 @@ def read(netlink: Netlink, ifindex: int) -> list[dict[str, t.Any]]:
 
 
 def add_ingress(netlink: Netlink, ifindex: int) -> None:
-    """Gives a link an ingress qdisc; one that is there (clsact too: its ingress serves as well) stays."""
+    """Add an ingress qdisc to a link. Keep one that is there, also a clsact, whose ingress works as well. Raise NetlinkError."""
     payload = tc.tcmsg(ifindex, tc.TC_H_INGRESS, tc.INGRESS_HANDLE) + attribute(tc.TCA_KIND, "ingress")
     try:
         netlink.request(rt.RTM_NEWQDISC, payload, rt.NLM_F_CREATE | rt.NLM_F_EXCL)
@@ -198,14 +198,15 @@ def add_ingress(netlink: Netlink, ifindex: int) -> None:
 
 
 def missing(tag: bool, drop: bool) -> list[str]:
-    """The names of what the kernel lacks: ingress, cls_u32, act_mirred; for tag mode act_pedit; to drop IPv6 act_gact.
+    """Return the names of the missing kernel features: sch_ingress, cls_u32, act_mirred; for tag mode act_pedit; to drop IPv6 act_gact.
 
-    Tried on the loopback of a scratch network namespace: the only answer that also holds for modules not yet loaded.
+    Each is tried on the loopback of a scratch network namespace, because only this also covers modules that are not loaded yet.
+    Raise NamespaceError.
     """
     with refused_as(NamespaceError, "No scratch network namespace can be made", "run as root of the host itself, with room for open files (ulimit -n)"):
         own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            with _netns.entered(own):  # which brings us back
+            with _netns.entered(own):  # which returns to the own namespace
                 if _LIBC.unshare(_netns.CLONE_NEWNET) != 0:
                     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
                 scratch = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The processes of a dataplane's engine under the watchdog's eyes: found when they come, known to have ended when they do."""
+"""The processes of a dataplane's engine, as the watchdog observes them: from their start to their end."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ansible_collections.nettap.containers.plugins.module_utils._dataplane impor
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane._namespace import Dataplane
 from ansible_collections.nettap.containers.plugins.module_utils._system import _process
 
-# Seconds between two looks through /proc for whose the same sockets are: twice as many after each that has found nobody.
+# Seconds between two searches of /proc for the owners of the same sockets. The pause doubles after each search that has found no process.
 _PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
 class Processes:
-    """Pidfds of the engine's processes and threads, which the poller is given. True while a process is known."""
+    """The pidfds of the engine's processes and threads, registered with the poller. The object is true while a process is known."""
 
     def __init__(self, dataplane: Dataplane, poller: select.poll) -> None:
         self._dataplane = dataplane
@@ -34,10 +34,10 @@ class Processes:
         return bool(self._pidfds)
 
     def look(self) -> None:
-        """Finds those that have come. Raises NettapError.
+        """Find the engine's new processes. Raise NettapError.
 
-        An engine that comes opens sockets, and the kernel's list of them is short: /proc is looked through only when that has changed,
-        and now and then while nobody is found for what is in it.
+        An engine that starts opens sockets, and the kernel's list of them is short. So /proc is searched only when that list has changed,
+        and now and then while no process is found for its sockets.
         """
         sockets, now = _engine.sockets(self._dataplane), time.monotonic()
         if sockets == self._sockets and now < self._next_look:
@@ -54,13 +54,13 @@ class Processes:
             self._poller.register(fd, select.POLLIN)
 
     def reads(self) -> bool:
-        """Whether a process that is known reads the service links. Raises NettapError."""
+        """Return whether a known process reads the service links. Raise NettapError."""
         return bool(self._pidfds) and bool(_engine.sockets(self._dataplane))
 
     def ended(self, events: t.Collection[int]) -> bool:
-        """Whether one has ended by these events of the poller; it is known no more.
+        """Return whether a process has ended by these events of the poller, and forget that process.
 
-        The kernel takes a tenth of a second or more to give back an engine's memory before it tells of its end; its threads go first.
+        The kernel takes a tenth of a second or more to free an engine's memory before it reports the engine's end. The engine's threads end first.
         """
         ended = {self._pidfds[fd] for fd in events if fd in self._pidfds}
         ended |= {pid for fd, pid in self._threads.items() if fd in events and _process.killed(pid)}

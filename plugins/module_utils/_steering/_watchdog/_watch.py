@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Starts the watchdog of a dataplane, and reads what it says."""
+"""The start and end of a dataplane's watchdog, and its reported state."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ansible_collections.nettap.containers.plugins.module_utils._steering import
 from ansible_collections.nettap.containers.plugins.module_utils._steering._watchdog import _watchdog
 from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _process
 
-# It is Python that starts, on a host that may be busy: in an emulated machine 20 were too few.
+# Python must start, on a host that may be busy: in an emulated machine 20 were too few.
 _READY_SECONDS = 60.0
 
 
 def start(name: str, control: str | None) -> None:
-    """Sees that the watchdog runs, with this code; returns once it watches. The journal is locked by the caller.
+    """Make sure that the watchdog runs with this code, and return once it watches. Raise NettapError. The caller holds the journal's lock.
 
-    A watchdog ends only while it holds that lock itself: so one that is alive now will see what the caller has written.
+    A watchdog ends only while it holds that lock itself. So one that is alive now will read the caller's records.
     """
     folder = _journal.Journal(name).path
     code = _archive.build(_watchdog)
@@ -43,9 +43,9 @@ def start(name: str, control: str | None) -> None:
 
 
 def renew(name: str) -> None:
-    """Has a watchdog that runs with another release's code run with this one: it may not read the records that this release writes.
+    """Restart a watchdog that runs with another release's code with this one, because it may be unable to read the records of this release.
 
-    The journal is locked by the caller.
+    The caller holds the journal's lock. Raise NettapError.
     """
     argv = _service.Service(f"watchdog-{name}").argv_running()
     if argv is not None:
@@ -53,12 +53,12 @@ def renew(name: str) -> None:
 
 
 def stop(name: str) -> bool:
-    """Ends the watchdog; True if it ran."""
+    """End the watchdog. Return True if it ran."""
     return _service.Service(f"watchdog-{name}").stop()
 
 
 def read(name: str) -> dict[str, t.Any]:
-    """What the watchdog said last: pid, started, healthy, reason, since (seconds since the epoch); {} where it has said nothing."""
+    """Return the watchdog's last report: pid, started, healthy, reason, since (seconds since the epoch); {} where there is none."""
     try:
         with open(os.path.join(_journal.Journal(name).path, _watchdog.STATE), encoding="utf-8") as stream:
             state: dict[str, t.Any] = json.load(stream)
@@ -68,7 +68,7 @@ def read(name: str) -> dict[str, t.Any]:
 
 
 def watching(name: str) -> bool:
-    """Whether the watchdog runs."""
+    """Return whether the watchdog runs."""
     return _alive(read(name))
 
 

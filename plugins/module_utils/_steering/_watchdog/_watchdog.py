@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The watchdog of a dataplane: the program of a process of its own.
 
-It bypasses what an engine that is dead or hung would black out (fail_mode: open), puts it back when the engine forwards
-again, undoes what nobody has confirmed in time, and clears up after containers that have ended. It ends by itself when
+The watchdog bypasses an engine that is dead or hangs (fail_mode: open), and resumes steering when the engine forwards
+again. It undoes steering that was not confirmed in time, and clears up after containers that have ended. It ends by itself when
 nothing is steered any more.
 """
 
@@ -29,22 +29,22 @@ from ansible_collections.nettap.containers.plugins.module_utils._steering._journ
 from ansible_collections.nettap.containers.plugins.module_utils._steering._watchdog._processes import Processes
 from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _inotify, _process
 
-STATE = "watchdog"  # file beside the records; they end in .json
+STATE = "watchdog"  # file beside the records, whose names end in .json
 
-# Seconds. An engine under full load drops packets, and beats with them: ten lost in a row are no chance.
+# Seconds. An engine under full load drops packets, and heartbeats among them. Ten lost in a row are no coincidence.
 _BEAT = 0.2
 _BEAT_DOWN = 0.05
 _HUNG = 2.0
 _LINGER = 5.0
-_RETRY, _LONGEST_RETRY = 0.5, 8.0  # what fails is tried again after twice the time
+_RETRY, _LONGEST_RETRY = 0.5, 8.0  # after each failure, the time to the next attempt doubles
 _SETTLE = 0.2
 _CONTROL = 1.0
 _ANSWER = 0.5
-_HEARD_AGAIN = 3  # beats in a row that an engine which was down has to let through
+_HEARD_AGAIN = 3  # heartbeats in a row that an engine which was down has to let through
 
 
 def main() -> None:
-    """Runs the watchdog of the dataplane that the first argument names; the second is the path of dp's socket, or empty."""
+    """Run the watchdog of the dataplane that the first argument names. The second argument is the path of dp's socket, or empty."""
     try:
         with Bench(sys.argv[1]) as bench:
             if bench.dataplane is not None:
@@ -54,9 +54,9 @@ def main() -> None:
 
 
 class Watchdog:
-    """One thread, one poll(2); nothing waits for the journal's lock but what changes more than filters.
+    """The watchdog's one thread with its one poll(2). Only changes of more than filters take the journal's lock.
 
-    Once it watches, no error ends it: what fails is noted and tried again, and everything else goes on.
+    Once it watches, no error ends it. It logs each failure and tries again, and everything else goes on.
     """
 
     def __init__(self, bench: Bench, dataplane: Dataplane, control: str | None) -> None:
@@ -72,7 +72,7 @@ class Watchdog:
         self._processes = Processes(dataplane, self._poller)
         self._records: list[SteeringRecord] = []
         self._filters: dict[str, list[Filter]] = {}  # of each record, by its key
-        self._complaints: set[str] = set()  # noted already
+        self._complaints: set[str] = set()  # logged already
         self._retry = _RETRY
         self._unsaid: tuple[str, bool] | None = None
         self._told: dict[str, t.Any] | None = None  # NeuVector's configuration
@@ -85,12 +85,12 @@ class Watchdog:
         self._next_review: float | None = now
 
     def run(self) -> None:
-        """Until nothing is steered any more."""
+        """Watch until nothing is steered any more."""
         self._say("watching", True)
         while True:
             events = {fd for fd, dummy in self._poller.poll(max(0.0, (self._wake() - time.monotonic()) * 1000))}
             with self._surviving():
-                # Beats that are under way, or an engine of two processes, do not tell that packets are still read.
+                # Heartbeats under way, or an engine of two processes, do not show that packets are still read.
                 if self._processes.ended(events) and self._healthy and not self._processes:
                     self._down("the engine's process has ended")
             with self._surviving():
@@ -105,7 +105,7 @@ class Watchdog:
                     self._review()
 
     def _heed_changes(self, events: t.Collection[int]) -> None:
-        """A record that has changed is looked at now, links that come and go when they have settled."""
+        """Schedule a review: now if a record has changed, after a moment if links have come or gone."""
         if self._changes.fd in events:
             with contextlib.suppress(OSError):
                 self._changes.names()
@@ -114,7 +114,7 @@ class Watchdog:
             with contextlib.suppress(OSError):
                 while True:
                     one.recv(1 << 16)
-                    # On a busy host links come and go all the time.
+                    # Keep an earlier time: on a busy host links come and go all the time.
                     self._next_review = self._next_review or time.monotonic() + _SETTLE
 
     @contextlib.contextmanager
@@ -127,7 +127,7 @@ class Watchdog:
         self._complain(failures)
 
     def _complain(self, failures: t.Mapping[str, str]) -> None:
-        """Notes each failure once, and has what failed tried again."""
+        """Log each failure once, and schedule another attempt."""
         for text in failures.values():
             if text not in self._complaints:
                 self._complaints.add(text)
@@ -167,7 +167,7 @@ class Watchdog:
             self._heard = heard
 
     def _ask(self) -> None:
-        """An engine that forwards only what it knows is asked otherwise."""
+        """Check an engine that forwards only known traffic, and so no heartbeats, by its control socket and its processes."""
         if self._passes_beats:
             return
         try:
@@ -182,7 +182,7 @@ class Watchdog:
             self._row = 0
 
     def _tell(self, control: str) -> None:
-        """A dp that was started again answers and knows nothing: it is told what the one before was told."""
+        """Send a dp that was started again the configuration of the one before: such a dp answers, but has no configuration."""
         told = _dp.told(control, _ANSWER)
         if self._healthy:
             self._told = told
@@ -202,17 +202,17 @@ class Watchdog:
     def _down(self, reason: str) -> None:
         self._healthy = False
         self._row = 0
-        self._heard = self._beat  # beats of the time before do not count
+        self._heard = self._beat  # heartbeats sent before now do not count
         self._bypass()
         self._say(reason, False)
         self._next_beat = time.monotonic()
 
-    # --- What is steered
+    # --- The steered interfaces
 
     def _bypass(self) -> None:
-        """At once, and without the journal's lock: who holds it adds filters at worst, and then we are called again."""
+        """Bypass the engine at once, without the journal's lock. Its holder can at worst add filters, and then this method is called again."""
         todo = [record for record in self._records if self._open(record)]
-        for record in todo:  # the filters that are known take no look at anything
+        for record in todo:  # known filters are deleted first, without reading anything
             with contextlib.suppress(NettapError, OSError):
                 self._bench.host.delete(self._filters.get(record.key, []))
         failures: dict[str, str] = {}
@@ -223,11 +223,11 @@ class Watchdog:
 
     @staticmethod
     def _open(record: SteeringRecord) -> bool:
-        """Whether a dead engine is bypassed."""
+        """Return whether to bypass a dead engine for this record."""
         return record.status == "steered" and record.fail_mode == "open"
 
     def _review(self) -> None:
-        """Brings everything to what the journal and the engine's health say. Ends this process when there is nothing left to do."""
+        """Bring all steering in line with the journal and the engine's health. End this process when there is nothing left to do."""
         self._next_review = None
         failures: dict[str, str] = {}
         try:
@@ -235,7 +235,7 @@ class Watchdog:
                 self._settle(failures)
                 if not failures and self._idle():
                     self._end()
-        except Busy:  # a task is at work: soon again
+        except Busy:  # a task is at work: try again soon
             self._next_review = time.monotonic() + _RETRY
             with contextlib.suppress(NettapError):
                 self._read({})
@@ -255,7 +255,7 @@ class Watchdog:
             self._retry = _RETRY
 
     def _read(self, failures: dict[str, str]) -> list[SteeringRecord]:
-        """Reads the records, and returns those that can be read. One that is damaged stays for us as it was: it is steered as before."""
+        """Read the records, and return those that can be read. Keep the earlier content of a damaged one: its interface is steered as before."""
         damaged: dict[str, str] = {}
         found = self._bench.journal.records(damaged)
         self._records = found + [record for record in self._records if record.key in damaged]
@@ -263,7 +263,7 @@ class Watchdog:
         return found
 
     def _settle(self, failures: dict[str, str]) -> None:
-        """Under the lock: undoes what is over, bypasses or resumes the rest. An error of one is its failure, and the rest goes on."""
+        """Undo the steering that is over, and bypass or resume the rest. Record an error of one in failures, and go on. The caller holds the lock."""
         over: dict[str, tuple[SteeringRecord, str]] = {}
         for record in self._read(failures):
             with going_on(record, failures):
@@ -290,7 +290,7 @@ class Watchdog:
                         self._filters[record.key] = topology.redirecting()
 
     def _idle(self) -> bool:
-        """Whether nothing has been steered for some seconds."""
+        """Return whether nothing has been steered for some seconds."""
         if self._records:
             self._empty_since = time.monotonic()
             return False
@@ -300,15 +300,15 @@ class Watchdog:
         return True
 
     def _end(self) -> t.NoReturn:
-        """We end holding the lock, so that the next task, which takes it, sees that we have."""
+        """End this process while it holds the lock, so that the next task, which takes the lock, sees that it has ended."""
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(self._bench.journal.path, STATE))
         os._exit(0)  # pylint: disable=protected-access
 
-    # --- What is told
+    # --- Reports
 
     def _say(self, reason: str, healthy: bool) -> None:
-        """Leaves word for container_steering_info, and in the log. Raises StorageError; then the next review says it again."""
+        """Write a report for container_steering_info and for the log. Raise StorageError; then the next review writes it again."""
         path = os.path.join(self._bench.journal.path, STATE)
         self._unsaid = reason, healthy
         _files.replace_json(path, {"pid": os.getpid(), "started": _process.start_time(os.getpid()), "healthy": healthy, "reason": reason, "since": time.time()})
@@ -316,6 +316,6 @@ class Watchdog:
         self._note(reason)
 
     def _note(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # of a full disk
+        with contextlib.suppress(OSError):  # such as a full disk
             sys.stdout.write(f"{time.strftime('%FT%T%z')} {self._bench.name}: {text}\n")
             sys.stdout.flush()
