@@ -17,7 +17,7 @@ import typing as t
 
 _LARGEST = 16 << 20  # bytes; the config.json of a large OCI bundle has some 100 KiB
 LARGEST_PID = 1 << 22  # PID_MAX_LIMIT, linux/threads.h
-_MEMORY = 1 << 30  # bytes of address space for a process that reads for us
+_MEMORY = 1 << 30  # bytes of address space that a process that reads for us may take more than we have, which it inherits
 _SECONDS = 10  # seconds for such a process
 
 
@@ -60,6 +60,8 @@ def asked_as(uid: int, work: t.Callable[[], t.Any]) -> t.Any:
     This is for libraries that read files that the user can write: no such file leads where the user could not go. Raise OSError.
     """
     group = pwd.getpwuid(uid).pw_gid
+    with open("/proc/self/statm", encoding="ascii") as stream:
+        own = int(stream.read().split()[0]) * resource.getpagesize()
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -68,7 +70,7 @@ def asked_as(uid: int, work: t.Callable[[], t.Any]) -> t.Any:
                 os.setgroups([])
                 os.setresgid(group, group, group)
                 os.setresuid(uid, uid, uid)
-            resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+            resource.setrlimit(resource.RLIMIT_AS, (own + _MEMORY, own + _MEMORY))
             resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
             with open(writing, "w", encoding="utf-8") as stream:
                 json.dump(work(), stream)

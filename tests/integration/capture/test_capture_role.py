@@ -62,7 +62,7 @@ def test_two_hosts_start_at_the_same_instant(play, container, tmp_path):
             assert done.result("Show what was captured", name)["msg"] == [
                 f"{target.name} any (container): 3 packets, 0 dropped, ended by duration", f"file: {file}"
             ]  # fmt: skip
-            stats = done.result("Leave the summary", name)["ansible_stats"]["data"]["nettap_capture"]
+            stats = done.result("Publish the summary", name)["ansible_stats"]["data"]["nettap_capture"]
             assert (stats[name]["files"][0]["dest"], stats[name]["segments"][0]["packets_captured"]) == (str(file), 3)
             first = datetime.datetime.fromisoformat(done.result("Fetch", name)["capture"]["segments"][0]["first_packet"])
             assert first >= datetime.datetime.fromisoformat(started[name])

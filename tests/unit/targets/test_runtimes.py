@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import json
+import mmap
 import os
 import pathlib
 import pwd
@@ -133,6 +134,12 @@ def test_asked_as_a_user(limits: None) -> None:
         with pytest.raises(OSError, match=f"cannot be read as the user with UID {uid}"):
             _untrusted.asked_as(uid, work)
         assert time.monotonic() - begun < 30
+
+
+def test_asked_as_a_user_by_a_large_process() -> None:
+    """What this process has does not count: only what reading takes."""
+    with mmap.mmap(-1, 4 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE, prot=mmap.PROT_READ):
+        assert _untrusted.asked_as(somebody(), lambda: len(bytes(64 << 20))) == 64 << 20
 
 
 # --- bundles and pods
