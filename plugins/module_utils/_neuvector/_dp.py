@@ -129,8 +129,8 @@ class _Change:
     def reach(self, store: Store, check: bool) -> ConfigurationOutcome:
         """Make the change, unless dp has the configuration already. Return the outcome. Raise DataplaneError."""
         record, config = self._record, self._config
-        outcome = ConfigurationOutcome(self._reason(), {**record.config, "in_force": not self._doubt},
-                          {**config, "in_force": True}, self._session.namespace.pid)
+        before, after = {**record.config, "in_force": not self._doubt}, {**config, "in_force": True}
+        outcome = ConfigurationOutcome(self._reason(), before, after, self._session.namespace.pid)
         if outcome.changed and not check:
             store.save(DataplaneRecord(config, False, sorted({*record.macs, *self._old, *self._new}), [], record.icmp or config["icmp_policy"]))
             self._tell()

@@ -45,8 +45,10 @@ def serving(folder, kubelet):
     """Run an API server for an account with the documented rights; at the end, nothing that a real one would refuse was asked."""
     api = KubeAPI(folder, kubelet)
     api.rules = documented_rules()
-    with contextlib.closing(api):
+    try:
         yield api
+    finally:
+        api.close()
     assert not api.violations
 
 

@@ -153,7 +153,7 @@ def without_descriptors(pid: int) -> c.Iterator[None]:
     """Have a process open nothing more for the block; what it has open stays so."""
     used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (next(number for number in range(len(used) + 1) if number not in used), before[1]))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(set(range(len(used) + 1)) - used), before[1]))
     try:
         yield
     finally:

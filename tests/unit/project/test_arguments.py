@@ -52,7 +52,7 @@ def documented(name: str) -> dict[str, t.Any]:
     documentation = yaml.safe_load(importlib.import_module(f"{PLUGINS}.modules.{name}").DOCUMENTATION)
     options = documentation.get("options", {})
     for fragment in documentation["extends_documentation_fragment"]:
-        file, _, part = fragment.removeprefix("nettap.containers.").partition(".")
+        file, dummy, part = fragment.removeprefix("nettap.containers.").partition(".")
         text = getattr(importlib.import_module(f"{PLUGINS}.doc_fragments.{file}").ModuleDocFragment, part.upper() or "DOCUMENTATION")
         added = yaml.safe_load(text)["options"]
         assert not added.keys() & options.keys(), f"{fragment} documents again what {name} does"

@@ -85,7 +85,7 @@ def test_imports_go_down(path: str) -> None:
     ],
 )
 def test_an_import_turned_round_is_found(path: str, name: str) -> None:
-    package, _, last = name.rpartition(".")
+    package, dummy, last = name.rpartition(".")
     assert breaches(path, f"from {PACKAGE}{package} import {last}\n") == [name.replace(".", "/")]
 
 
