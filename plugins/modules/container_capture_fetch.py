@@ -45,6 +45,10 @@ options:
     description:
       - Folder on the controller, relative to the current working directory. It is made (C(0700)) where it is missing.
       - The files are named by host, session and the time at which the session started, so that no capture takes the place of another.
+      - The folder of a host is called as the host is. Other characters than ASCII letters, digits, dots, underscores and hyphens become C(%XX), as in a URL.
+        Where that is too long, or the file system takes it for another host's name (it ignores case), a checksum ends it.
+      - Where another capture's file has the same name all the same, it stays as it is and the task fails. The extended attribute
+        C(user.nettap.origin) tells whose a file is; one without it is replaced with a warning.
     type: str
     default: captures
   merge:

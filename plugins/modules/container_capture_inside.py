@@ -46,7 +46,8 @@ options:
   dest:
     description:
       - Folder on the controller, relative to the current working directory. It is made (C(0700)) where it is missing.
-      - The file is named by host and by the time at which the capture started.
+      - The file is named by host, as with M(nettap.containers.container_capture_fetch), and by the time at which the capture started.
+        A number follows where there is such a file already.
     type: str
     default: captures
   interface:
