@@ -71,7 +71,8 @@ class ActionModule(ActionBase):
 
     def _capture(self, args: dict[str, t.Any], request: Request, program: Bundle, interruption: Interruption) -> dict[str, t.Any]:
         folder, users = self._probe(args["upload_to"], program)
-        argv = _tcpdump.command(PROGRAM, request, args["interface"], f"{folder}/{_inside.PACKETS}", args["buffer_size"])[1:]
+        link_type = "EN10MB" if _tcpdump.looks_like_any(args["interface"]) else None  # a container's link is Ethernet as a rule
+        argv = _tcpdump.command(PROGRAM, request, args["interface"], f"{folder}/{_inside.PACKETS}", args["buffer_size"], link_type)[1:]
         if not users:  # root is not to be found there, and a tcpdump that does not drop privileges does not look for it
             at = argv.index("-Z")
             del argv[at:at + 2]

@@ -16,7 +16,6 @@ import typing as t
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 
-
 _LONGEST_NAME = 255  # bytes of a file's name: NAME_MAX of linux/limits.h
 _ORIGIN = "user.nettap.origin"  # the extended attribute (xattr(7)) that tells which capture a file holds
 

@@ -118,3 +118,10 @@ def check_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) or name in (os.curdir, os.pardir):
         raise CaptureError(f"{name!r} cannot be a session's name: use 1 to 64 letters, digits, dots, underscores and hyphens.")
     return name
+
+
+def check_new_name(name: str) -> str:
+    """Return the name of a session that is to be made; older releases took more. Raises CaptureError."""
+    if not check_name(name)[0].isalnum():
+        raise CaptureError(f"{name!r} cannot be a session's name: begin with a letter or a digit.")
+    return name

@@ -30,7 +30,7 @@ from ansible_collections.nettap.containers.plugins.plugin_utils import _arrival 
         ("", "%"),
         ("a b\n*$(id)", "a%20b%0A%2A%24%28id%29"),
         ("höst", "h%C3%B6st"),
-        ("сервер1", "%D1%81%D0%B5%D1%80%D0%B2%D0%B5%D1%801"),
+        ("сервер1", "%D1%81%D0%B5%D1%80%D0%B2%D0%B5%D1%801"),  # noqa: RUF001
     ],
 )
 def test_folder_of_a_host(host: str, name: str) -> None:
@@ -40,7 +40,7 @@ def test_folder_of_a_host(host: str, name: str) -> None:
 
 def test_no_two_hosts_have_one_folder(tmp_path: pathlib.Path) -> None:
     """Not even where names are long, are not Unicode, or hold what stands for something else."""
-    hosts = ["сервер1", "хостик1", "______1", "a b", "a_b", "a%20b", "a:b", "ssh", ".ssh", "", "_", "%", "é", "e\u0301", "\udcff", "ÿ",
+    hosts = ["сервер1", "хостик1", "______1", "a b", "a_b", "a%20b", "a:b", "ssh", ".ssh", "", "_", "%", "é", "e\u0301", "\udcff", "ÿ",  # noqa: RUF001
              *(start + end for start in ("x" * 254, "я" * 200) for end in ("", "1", "2", "я"))]
     folders = [arrival.folder_of(host, str(tmp_path), make=True) for host in hosts]
     assert len(set(folders)) == len(hosts) == len(list(tmp_path.iterdir()))
