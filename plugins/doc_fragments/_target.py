@@ -17,6 +17,7 @@ options:
       - Running containers, each by its name, its ID, the unique start of its ID, or a glob over names (V(web-*)).
       - V(*) is every running container. Globs leave out the sandboxes of pods, which share the network of the pod's containers.
       - A container of Kubernetes under containerd or CRI-O is called NAMESPACE/POD/CONTAINER, as in O(pod).
+      - In one text, as from a survey, commas, semicolons, blanks and line breaks separate them.
       - Together with O(labels), both must match.
     type: list
     elements: str
@@ -29,6 +30,7 @@ options:
   pod:
     description:
       - Pods of Kubernetes that run on the host, each as NAMESPACE/NAME or NAMESPACE/NAME/CONTAINER; each part may be a glob (V(default/web-*)).
+      - One text is split as that of O(container).
       - They are found through the labels and annotations that the runtime keeps, without the Kubernetes API.
       - V(NAMESPACE/NAME) is one target for the whole pod, its sandbox, whose network namespace all containers of the pod share and
         which stays while they restart.

@@ -15,6 +15,7 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import MissingError, NamespaceError, TargetError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
+from ansible_collections.nettap.containers.plugins.module_utils._system._names import names
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import RUNTIMES
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container, Runtime, abbreviates
 
@@ -55,6 +56,7 @@ def resolved(options: t.Mapping[str, t.Any]) -> t.Iterator[list[Target]]:
 
     options holds the keys of _arguments._target.TARGET. Raises TargetError, EngineError or NamespaceError.
     """
+    options = {**options, **{kind: names(options.get(kind)) for kind in ("container", "pod")}}
     with contextlib.ExitStack() as stack:
         targets = []
         for target in _open_all(options):

@@ -26,14 +26,15 @@ def test_defaults_are_those_of_the_design_and_of_the_module() -> None:
     for field in dataclasses.fields(Request):
         default = container_capture.ARGUMENTS[field.name].get("default")
         assert (tuple(default) if isinstance(default, list) else default) == field.default, field.name
-    assert Request.of({"state": "started", "container": ["web"], "interface": ["eth0", "eth1", "eth0"]}).interface == ("eth0", "eth1")
+    assert Request.of({"state": "started", "container": ["web"], "interface": ["eth0", " eth1", "", "eth0\neth1"]}).interface == ("eth0", "eth1")
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"interface": []}, "interface must name at least one"),
-        ({"interface": ["eth0", ""]}, "interface must name at least one"),
+        ({"interface": [""]}, "interface must name at least one"),
+        ({"interface": [" ", ""]}, "interface must name at least one"),
         ({"filter": "icmp\n-z /tmp/x"}, "write it on one line"),
         ({"filter": "icmp\r"}, "control character"),
         ({"filter": "ic\0mp"}, "control character"),

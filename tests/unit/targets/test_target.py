@@ -273,6 +273,21 @@ def test_engine_that_is_not_there(monkeypatch: pytest.MonkeyPatch, there: bool, 
         assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["container", "pod"])
+@pytest.mark.parametrize("typed", [["web-1", " db"], ["web-1\ndb"], ["web-1 db", ""]])
+def test_names_that_somebody_typed(monkeypatch: pytest.MonkeyPatch, kind: str, typed: list[str]) -> None:
+    """Ansible splits one text at its commas only."""
+    asked: list[t.Any] = []
+
+    def open_all(options: t.Mapping[str, t.Any]) -> t.Iterator[_target.Target]:
+        asked.append(options[kind])
+        return iter(())
+
+    monkeypatch.setattr(_target, "_open_all", open_all)
+    with _target.resolved({"runtime": "auto", "allow_missing": False, kind: typed}):
+        assert asked == [["web-1", "db"]]
+
+
 @pytest.mark.parametrize(("owner", "named", "words"), [(1000, False, None), (1000, True, "doubtful"), (None, False, "doubtful")])
 def test_container_that_runs_and_cannot_be_entered(monkeypatch: pytest.MonkeyPatch, owner: int | None, named: bool, words: str | None) -> None:
     """That is an error, unless nobody but a user has told of it: a claim must not spoil everybody's glob."""
