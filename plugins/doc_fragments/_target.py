@@ -19,6 +19,8 @@ options:
       - A container of Kubernetes under containerd or CRI-O is called NAMESPACE/POD/CONTAINER, as in O(pod).
       - In one text, as from a survey, commas, semicolons, blanks and line breaks separate them.
       - Together with O(labels), both must match.
+      - Of what a glob or O(labels) match, a container that its runtime cannot tell about or that cannot be entered is left out with a warning, unless
+        nothing else is left.
     type: list
     elements: str
     aliases: [containers]
@@ -53,6 +55,8 @@ options:
   runtime:
     description:
       - The container runtime to ask. V(auto) asks every one that is found on the host.
+      - With V(auto), one that does not answer is an error only if a target is not found, or if none answers. It is a warning where a glob or O(labels)
+        may have matched its containers.
       - V(docker) is asked over its socket. Of the others the state on disk is read, so that neither a client nor a service of theirs is needed.
       - V(podman) is root's and that of every user who has processes. What a user's tells is read as that user, and asked last, so that
         nobody's container is taken for another of that name.

@@ -228,12 +228,12 @@ def run(module: AnsibleModule) -> SteeringOutcome:
         engine_socket=params["engine_socket"], verify=params["verify"],
     )
     if params["state"] == "present":
-        with _target.resolved(params) as targets:
+        with _target.resolved(params, module.warn) as targets:
             return _control.steer(targets, request, module.check_mode)
     act = _control.release if params["state"] == "absent" else _control.bypass
     # What is steered may have ended since: then only the records know it.
     patterns = names(params["container"] or params["pod"])
-    with _target.resolved({**params, "allow_missing": True}) as targets:
+    with _target.resolved({**params, "allow_missing": True}, module.warn) as targets:
         outcome = act(targets, patterns, request, module.check_mode)
     if not targets and not outcome.interfaces and not params["allow_missing"]:
         with _target.resolved(params):  # says what was looked for, where, and the nearest names
