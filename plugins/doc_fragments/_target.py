@@ -60,7 +60,7 @@ options:
       - V(docker) is asked over its socket. Of the others the state on disk is read, so that neither a client nor a service of theirs is needed.
       - V(podman) is root's and that of every user who has processes. What a user's tells is read as that user, and asked last, so that
         nobody's container is taken for another of that name.
-      - V(containerd) is also that of k3s, RKE2 and MicroK8s.
+      - V(containerd) is also that of k3s, RKE2, k0s and MicroK8s, and every other that runs a container, wherever it keeps its state.
       - V(podman), V(containerd) and V(crio) were added in nettap.containers 0.2.0.
     type: str
     choices: [auto, containerd, crio, docker, podman]

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import time
@@ -424,3 +425,32 @@ def test_steering_takes_over(fleet: labs.Fleet, run_module: Module, dataplane: c
     assert succeeded(run_module("container_steering", {"container": [box.name], "topology": "takeover", "state": "absent"}))["changed"]
     assert wait_for(lambda: passes(box), labs.SECONDS)
     assert not tools.differences(before, tools.snapshot(box.pid()))
+
+
+@pytest.mark.parametrize(("state", "root"), [("/run/k0s/containerd", "/var/lib/k0s/containerd"), ("/run/nettap-odd/state", "/var/lib/nettap-odd/root")])
+def test_containerd_with_its_state_elsewhere(fleet: labs.Fleet, tmp_path: pathlib.Path, state: str, root: str) -> None:
+    """That of k0s, and one of which nobody has told us where it is."""
+    above = [str(pathlib.Path(path).parent) for path in (state, root)]
+    socket_path, config = f"{above[0]}/containerd.sock", tmp_path / "config.toml"
+    config.write_text(f'version = 2\nroot = "{root}"\nstate = "{state}"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{socket_path}"\n')
+
+    def ctr(*arguments: str) -> str:
+        return labs.command("ctr", "--address", socket_path, *arguments)
+
+    with contextlib.ExitStack() as undo:
+        for path in above:
+            undo.callback(shutil.rmtree, path, ignore_errors=True)
+        with (tmp_path / "log").open("wb") as log:
+            daemon = subprocess.Popen(["containerd", "--config", str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        undo.callback(daemon.wait, labs.SECONDS)
+        undo.callback(daemon.terminate)
+        there = wait_for(lambda: not subprocess.run(["ctr", "--address", socket_path, "version"], capture_output=True, check=False).returncode, labs.SECONDS)
+        assert there, (tmp_path / "log").read_text()
+        ctr("images", "import", str(fleet.folder / "image.tar"))
+        image = fleet.containerd.image
+        ctr("run", "--detach", "--label", "odd=1", image, "odd-web", *labs.PAUSE)
+        undo.callback(ctr, "containers", "rm", "odd-web")
+        undo.callback(ctr, "tasks", "rm", "--force", "odd-web")
+        told, = info(labels={"odd": "1"})
+        assert (told["runtime"], told["name"], told["image"]) == ("containerd", "odd-web", image)
+        assert info(container=["odd-web"]) == [told]
