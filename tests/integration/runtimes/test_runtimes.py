@@ -454,3 +454,21 @@ def test_containerd_with_its_state_elsewhere(fleet: labs.Fleet, tmp_path: pathli
         told, = info(labels={"odd": "1"})
         assert (told["runtime"], told["name"], told["image"]) == ("containerd", "odd-web", image)
         assert info(container=["odd-web"]) == [told]
+
+
+@pytest.mark.parametrize("kind", ["podman, root", "containerd", "CRI-O"])
+def test_docker_that_is_silent_hides_nobody(fleet: labs.Fleet, run_module: Module, tmp_path: pathlib.Path, kind: str) -> None:
+    """Its socket is stale. What is not found may be Docker's."""
+    box = fleet.boxes[kind]
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as stale:
+        stale.bind(str(tmp_path / "docker.sock"))
+    silent = {"env": {"DOCKER_HOST": f"unix://{tmp_path}/docker.sock"}}
+    words = (f"The runtime docker did not answer: Docker at unix://{tmp_path}/docker.sock does not answer: "
+             "its socket is there but nobody serves it; start the engine.")
+    found = succeeded(run_module("container_network_info", {"container": [box.name]}, **silent))
+    assert [told["name"] for told in found["containers"]] == [box.name] and not found.get("warnings")
+    found = succeeded(run_module("container_network_info", {"container": [f"{box.name[:-1]}?"]}, **silent))
+    assert [told["name"] for told in found["containers"]] == [box.name] and f"{words} Its containers are left out." in str(found["warnings"])
+    missing = run_module("container_network_info", {"container": ["nobody"]}, **silent)
+    assert missing["failed"] and missing["msg"].startswith(f"No container on {HOST} matches 'nobody'") and missing["msg"].endswith(f" {words}")
+    assert run_module("container_network_info", {"container": [box.name], "runtime": "docker"}, **silent)["failed"]
