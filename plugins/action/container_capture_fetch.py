@@ -13,7 +13,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_fetch import SPEC
-from ansible_collections.nettap.containers.plugins.plugin_utils._arrival import bring, file_name, sha256
+from ansible_collections.nettap.containers.plugins.plugin_utils._arrival import bring, folder_of, origin_of, sha256
 from ansible_collections.nettap.containers.plugins.plugin_utils._options import checked
 
 _MODULE = "nettap.containers.container_capture_fetch"
@@ -32,7 +32,6 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         args = checked(self, SPEC)
         host = (task_vars or {}).get("inventory_hostname", "localhost")
-        base = os.path.join(os.path.abspath(os.path.expanduser(args["dest"])), file_name(host))
         check = self._task.check_mode
         folder = None if check else self._make_tmp_path()
         try:
@@ -45,6 +44,8 @@ class ActionModule(ActionBase):
             if args["remove"] and staged["capture"]["status"] == "running":
                 raise AnsibleActionFail(f"Session {args['name']} is still running: stop it before you fetch it with remove: true, "
                                         "or packets to come would be lost.")
+            base = folder_of(host, os.path.abspath(os.path.expanduser(args["dest"])), make=not check)
+            origin = f"{host} {args['name']} {staged['capture']['started_at']}"
             changed = False
             files = []
             for file in staged["staged"]:
@@ -54,8 +55,9 @@ class ActionModule(ActionBase):
                                             "see what runs on that host.")
                 if not _same(dest, file):
                     changed = True
+                    self._let_go(dest, origin)
                     if not check:
-                        self._fetch(file, dest)
+                        self._fetch(file, dest, origin)
                 files.append({"dest": dest, **{key: file[key] for key in ("size", "sha256", "packets", "host", "containers")}})
         finally:
             if folder:
@@ -69,12 +71,20 @@ class ActionModule(ActionBase):
             changed = changed or gone["changed"]
         return {**result, "changed": changed, "files": files, "removed": removed, "capture": staged["capture"]}
 
-    def _fetch(self, file: dict[str, t.Any], dest: str) -> None:
+    def _let_go(self, dest: str, origin: str) -> None:
+        """Refuse to replace another capture's file; warn where nothing tells whose it is."""
+        known = origin_of(dest)
+        if known not in (None, origin):
+            raise AnsibleActionFail(f"{dest} holds another capture ({known}, not {origin}) and stays as it is: fetch this one with another dest.")
+        if known is None and os.path.lexists(dest):
+            self._display.warning(f"{dest} was there, with other packets; nothing tells which capture they are of. It is replaced.")
+
+    def _fetch(self, file: dict[str, t.Any], dest: str, origin: str) -> None:
         def complaint(path: str) -> str | None:
             found = sha256(path)
             return None if found == file["sha256"] else f"SHA-256 {found}, on the host {file['sha256']}"
 
-        bring(self._connection.fetch_file, file["path"], dest, complaint)
+        bring(self._connection.fetch_file, file["path"], dest, complaint, origin)
 
 
 def _same(dest: str, file: dict[str, t.Any]) -> bool:

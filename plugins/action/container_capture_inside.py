@@ -26,7 +26,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import N
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import scan
 from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 from ansible_collections.nettap.containers.plugins.plugin_utils import _inside
-from ansible_collections.nettap.containers.plugins.plugin_utils._arrival import bring, file_name, sha256
+from ansible_collections.nettap.containers.plugins.plugin_utils._arrival import bring, folder_of, new_file, sha256
 from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import Interruption
 from ansible_collections.nettap.containers.plugins.plugin_utils._options import checked
 from ansible_collections.nettap.containers.plugins.plugin_utils._portable import LOADER, PROGRAM, Bundle, bundle
@@ -74,8 +74,9 @@ class ActionModule(ActionBase):
 
     def _capture(self, args: dict[str, t.Any], request: Request, program: Bundle, interruption: Interruption) -> dict[str, t.Any]:
         folder, users = self._probe(args["upload_to"], program)
-        argv = _tcpdump.command(PROGRAM, request, args["interface"], f"{folder}/{_inside.PACKETS}", args["buffer_size"])[1:]
-        if not users:  # the name root cannot be looked up there, and a tcpdump that does not drop privileges need not look it up
+        link_type = "EN10MB" if _tcpdump.looks_like_any(args["interface"]) else None  # a container's link is Ethernet as a rule
+        argv = _tcpdump.command(PROGRAM, request, args["interface"], f"{folder}/{_inside.PACKETS}", args["buffer_size"], link_type)[1:]
+        if not users:  # root is not to be found there, and a tcpdump that does not drop privileges does not look for it
             at = argv.index("-Z")
             del argv[at:at + 2]
         keep = [folder, self._owner(), str(_inside.LEASE), *program.command(folder), *argv]
@@ -92,9 +93,11 @@ class ActionModule(ActionBase):
             started = time.time()
             reason, report = self._wait(folder, request, interruption)
             stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(started))
-            dest = os.path.join(os.path.abspath(os.path.expanduser(args["dest"])), file_name(self._host), f"inside-{stamp}.pcap")
+            base = folder_of(self._host, os.path.abspath(os.path.expanduser(args["dest"])), make=True)
             fetch_file = self._apart()._connection.fetch_file
-            self._beating(folder, lambda: bring(fetch_file, f"{folder}/{_inside.PACKETS}", dest, lambda path: _complaint(path, report)))
+            with new_file(base, f"inside-{stamp}", ".pcap") as dest:
+                self._beating(folder, lambda: bring(fetch_file, f"{folder}/{_inside.PACKETS}", dest, lambda path: _complaint(path, report),
+                                                    f"{self._host} inside {timestamp(started)}"))
         except _GoneError:
             raise AnsibleActionFail(f"The capture in {self._host} was given up: {self._host} could not be reached for {_inside.LEASE} s, or what was brought "
                                     "along has been removed there; its packets are lost.") from None

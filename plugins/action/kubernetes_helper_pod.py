@@ -20,6 +20,7 @@ from ansible.utils.collection_loader import AnsibleCollectionConfig
 from ansible.utils.display import Display
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._kubernetes_helper_pod import SPEC
+from ansible_collections.nettap.containers.plugins.module_utils._system._names import names
 from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import run_pid
 from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import _action, _exit_guard, _helper_pod, _pods
 from ansible_collections.nettap.containers.plugins.plugin_utils._options import checked
@@ -42,7 +43,7 @@ class ActionModule(_action.KubernetesAction):
         if shutil.which("kubectl") is None:
             raise AnsibleActionFail("There is no kubectl on the controller, over which tasks would run in the helper pods: install it.")
         run = uuid.uuid4().hex[:8]
-        wanted = {f"nettap-helper-{run}-{number}": node for number, node in enumerate(dict.fromkeys(args["node"]), start=1)}
+        wanted = {f"nettap-helper-{run}-{number}": node for number, node in enumerate(dict.fromkeys(names(args["node"])), start=1)}
         if self._task.check_mode:
             return {"changed": True, "pods": [], "orphans": [], "run": run, "guard": None}
         orphans = self._orphans(args)
@@ -72,11 +73,11 @@ class ActionModule(_action.KubernetesAction):
             orphans = self._orphans(args)
             self._delete(args, orphans, None)
             return {"changed": bool(orphans), "deleted": orphans}
-        names = [name for name in _names(self._helpers(args, args["run"])) if args["name"] in (None, name)]
-        others = self._delete(args, names, args["run"])
-        if names and not others and args["guard"] and not self._task.check_mode:
+        ours = [name for name in _names(self._helpers(args, args["run"])) if args["name"] in (None, name)]
+        others = self._delete(args, ours, args["run"])
+        if ours and not others and args["guard"] and not self._task.check_mode:
             _exit_guard.disarm(args["guard"])
-        return {"changed": bool(names), "deleted": names}
+        return {"changed": bool(ours), "deleted": ours}
 
     def _guard(self, args: dict[str, t.Any], run: str) -> int | None:
         again = {"state": "absent", "run": run, "namespace": args["namespace"], "api_timeout": args["api_timeout"], **self.access()}

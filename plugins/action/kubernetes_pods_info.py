@@ -14,6 +14,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._kubernetes_pods_info import SPEC
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
+from ansible_collections.nettap.containers.plugins.module_utils._system._names import lines, names
 from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import _action, _pods
 from ansible_collections.nettap.containers.plugins.plugin_utils._options import checked
 
@@ -40,13 +41,13 @@ class ActionModule(_action.KubernetesAction):
         namespace = "" if args["namespace"] == "*" else args["namespace"]
         where = f"in namespace {namespace}" if namespace else "in all namespaces"
         if args["pod"]:
-            names = [name if "/" in name else f"{namespace or 'default'}/{name}" for name in args["pod"]]
-            pods = [pod for space in dict.fromkeys(name.split("/")[0] for name in names) for pod in self._named(space, names)]
-            return _pods.nodes(pods, _pods.Wanted(names=names))
-        labels = args["label_selectors"] or self._selectors(args["deployment"], namespace)
+            wanted = [name if "/" in name else f"{namespace or 'default'}/{name}" for name in names(args["pod"])]
+            pods = [pod for space in dict.fromkeys(name.split("/")[0] for name in wanted) for pod in self._named(space, wanted)]
+            return _pods.nodes(pods, _pods.Wanted(names=wanted))
+        labels = lines(args["label_selectors"]) or self._selectors(args["deployment"], namespace)
         selection = f"{', '.join(labels)} {where}" + (f" (the pods of deployment {args['deployment']})" if args["deployment"] else "")
         pods = self.pods(f"list the pods {where}", namespace, labels)
-        return _pods.nodes(pods, _pods.Wanted(containers=args["container"] or (), selection=selection))
+        return _pods.nodes(pods, _pods.Wanted(containers=names(args["container"]), selection=selection))
 
     def _named(self, namespace: str, names: list[str]) -> list[dict[str, t.Any]]:
         """Return the pods of a namespace. If only one is wanted, ask for that one only: a right to that pod is then enough."""

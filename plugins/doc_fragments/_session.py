@@ -14,7 +14,7 @@ class ModuleDocFragment:
 options:
   name:
     description:
-      - Name of the session on that host, 1 to 64 letters, digits, dots, underscores and hyphens.
+      - Name of the session on that host, 1 to 64 letters, digits, dots, underscores and hyphens, of which a letter or a digit comes first.
     type: str
     default: default
   path:

@@ -17,7 +17,10 @@ options:
       - Running containers, each by its name, its ID, the unique start of its ID, or a glob over names (V(web-*)).
       - V(*) means every running container. Globs do not match the sandboxes of pods, which share the network of the pod's containers.
       - The name of a Kubernetes container under containerd or CRI-O is NAMESPACE/POD/CONTAINER, as in O(pod).
+      - In one text, as from a survey, commas, semicolons, blanks and line breaks separate the names.
       - If O(labels) is given too, both must match.
+      - If a glob or O(labels) match a container that its runtime cannot describe or that cannot be entered, the module skips it with a warning, unless
+        it is the only one.
     type: list
     elements: str
     aliases: [containers]
@@ -29,6 +32,7 @@ options:
   pod:
     description:
       - Pods of Kubernetes that run on the host, each as NAMESPACE/NAME or NAMESPACE/NAME/CONTAINER; each part may be a glob (V(default/web-*)).
+      - One text is split as that of O(container).
       - The module finds them through the labels and annotations that the runtime keeps, without the Kubernetes API.
       - V(NAMESPACE/NAME) is one target for the whole pod, its sandbox. All containers of the pod share the sandbox's network namespace, and the sandbox
         stays while they restart.
@@ -51,10 +55,12 @@ options:
   runtime:
     description:
       - The container runtime to ask. V(auto) asks every one that is found on the host.
+      - With V(auto), a runtime that does not answer is an error only if a target is not found, or if no runtime answers. It is a warning where a glob
+        or O(labels) may have matched its containers.
       - V(docker) is asked over its socket. For the others the module reads the state on disk, so it needs neither their client nor their service.
       - V(podman) means root's Podman and that of every user who has processes. A user's Podman is read as that user, and asked last, so that
         the module does not take a user's container for another one of that name.
-      - V(containerd) includes the containerd of k3s, RKE2 and MicroK8s.
+      - V(containerd) includes the containerd of k3s, RKE2, k0s and MicroK8s, and any other that runs a container, wherever it keeps its state.
       - V(podman), V(containerd) and V(crio) were added in nettap.containers 0.2.0.
     type: str
     choices: [auto, containerd, crio, docker, podman]

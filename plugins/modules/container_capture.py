@@ -233,7 +233,7 @@ def start(sessions: _control.Sessions, module: AnsibleModule) -> _control.Captur
     if params["wait"] and request.endless():
         raise CaptureError("wait needs an end to wait for: give duration or packet_count.")
     start_at = start_instant(params["start_at"]) if params["start_at"] else None
-    with _target.resolved(params) as targets:
+    with _target.resolved(params, module.warn) as targets:
         if not targets:  # allow_missing
             return _control.CaptureOutcome(None, "absent", None)
         return sessions.start(params["name"], request, targets, start_at, params["force"], params["allow_host_network"], module.check_mode)

@@ -45,6 +45,10 @@ options:
     description:
       - Folder on the controller, relative to the current working directory. It is made (C(0700)) where it is missing.
       - The files are named by host, session and the time at which the session started, so that no capture replaces another.
+      - The folder of a host has the host's name. Characters other than ASCII letters, digits, dots, underscores and hyphens become C(%XX), as in a URL.
+        If the name is too long, or the file system cannot tell it from another host's name (it ignores case), a checksum is appended.
+      - If another capture's file still has the same name, the file stays as it is and the task fails. The extended attribute
+        C(user.nettap.origin) holds the capture that a file belongs to. A file without it is replaced with a warning.
     type: str
     default: captures
   merge:

@@ -46,7 +46,8 @@ options:
   dest:
     description:
       - Folder on the controller, relative to the current working directory. It is made (C(0700)) where it is missing.
-      - The file is named by host and by the start time of the capture.
+      - The file is named by host, as with M(nettap.containers.container_capture_fetch), and by the start time of the capture.
+        If that file exists already, a number is appended.
     type: str
     default: captures
   interface:

@@ -163,7 +163,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=TARGET, mutually_exclusive=EXCLUSIVE, required_one_of=[KINDS], supports_check_mode=True)
     try:
-        with _target.resolved(module.params) as targets:
+        with _target.resolved(module.params, module.warn) as targets:
             links = _links.interfaces([target.namespace for target in targets])
             containers = [{**target.describe(), "interfaces": found} for target, found in zip(targets, links)]
     except NettapError as error:

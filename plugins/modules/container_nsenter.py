@@ -157,7 +157,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets import 
 def run(module: AnsibleModule, argv: list[str]) -> dict[str, object]:
     """Run the program in the one target, and return its exit code and output. Raise NettapError."""
     params = module.params
-    with _target.resolved(params) as targets:
+    with _target.resolved(params, module.warn) as targets:
         if len(targets) != 1:
             names = ", ".join(target.container.name for target in targets) or "none"
             raise TargetError(f"Exactly one container is needed, and the target options match {len(targets)} ({names}).")

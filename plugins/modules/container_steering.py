@@ -217,6 +217,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._arguments._targ
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, TargetError
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _control
 from ansible_collections.nettap.containers.plugins.module_utils._steering._outcome import SteeringOutcome
+from ansible_collections.nettap.containers.plugins.module_utils._system._names import names
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
 
 
@@ -224,17 +225,17 @@ def run(module: AnsibleModule) -> SteeringOutcome:
     """Bring the targets into the wanted state, and return the outcome. Raise NettapError."""
     params = module.params
     request = _control.Request(
-        dataplane=params["dataplane_netns"], topology=params["topology"], mode=params["mode"], interface=params["interface"], ipv6=params["ipv6"],
+        dataplane=params["dataplane_netns"], topology=params["topology"], mode=params["mode"], interface=names(params["interface"]), ipv6=params["ipv6"],
         fail_mode=params["fail_mode"], confirm_timeout=params["confirm_timeout"], engine_timeout=params["engine_timeout"],
         engine_socket=params["engine_socket"], verify=params["verify"],
     )
     if params["state"] == "present":
-        with _target.resolved(params) as targets:
+        with _target.resolved(params, module.warn) as targets:
             return _control.steer(targets, request, module.check_mode)
     act = _control.release if params["state"] == "absent" else _control.bypass
-    # A steered container may have ended since: then only the records know it.
-    patterns = params["container"] or params["pod"] or []
-    with _target.resolved({**params, "allow_missing": True}) as targets:
+    # What is steered may have ended since: then only the records know it.
+    patterns = names(params["container"] or params["pod"])
+    with _target.resolved({**params, "allow_missing": True}, module.warn) as targets:
         outcome = act(targets, patterns, request, module.check_mode)
     if not targets and not outcome.interfaces and not params["allow_missing"]:
         with _target.resolved(params):  # raises an error with the searched names, the places, and the nearest names

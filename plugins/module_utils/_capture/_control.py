@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import functools
 import itertools
 import os
 import signal
@@ -17,7 +18,7 @@ import typing as t
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _launch, _plan, _session, _stage, _storage, _tcpdump
 from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Assignment, Watched
 from ansible_collections.nettap.containers.plugins.module_utils._capture._listing import Listing
-from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, check_new_name
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment, Session
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup
@@ -65,7 +66,7 @@ class Sessions(Listing):
         waits for that instant. Keep an ended session of that name under another name. When the session cannot start whole,
         leave nothing behind and raise CaptureError.
         """
-        directory = self.storage.directory(name)
+        directory = self.storage.directory(check_new_name(name))
         with self.storage.locked(name, create=not check) as there:
             try:
                 session = _storage.load(directory) if there else None
@@ -102,8 +103,8 @@ class Sessions(Listing):
         segments: list[Segment] = []
         for container, places in zip(containers, taps):
             for tap in places:
-                segments.append(_plan.segment(len(segments), container, tap,
-                                              lambda device, path: _tcpdump.command(tcpdump, request, device, path, buffer_size), directory))
+                argv_of = functools.partial(_tcpdump.command, tcpdump, request, buffer_size=buffer_size, link_type=tap.link_type)
+                segments.append(_plan.segment(len(segments), container, tap, argv_of, directory))
         session = Session("running", request, targets=_identities(targets), buffer_size=buffer_size, least_free=least_free, segments=segments)
         return Assignment(directory, tcpdump, start_at, containers, session)
 

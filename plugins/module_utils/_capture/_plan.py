@@ -25,11 +25,13 @@ if t.TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Tap:
-    """One place to listen at. interface is the container's, device is the link that tcpdump opens (for vantage host, its host peer)."""
+    """One place to listen: interface is the container's, device the link that tcpdump opens (its host peer for vantage host),
+    link_type what tcpdump has to be given as such, None as a rule."""
 
     interface: str
     vantage: str
     device: str
+    link_type: str | None = None
 
 
 def taps(name: str, namespace: _netns.Namespace, request: Request) -> list[Tap]:
@@ -43,7 +45,10 @@ def taps(name: str, namespace: _netns.Namespace, request: Request) -> list[Tap]:
             found.append(Tap(interface, "container", interface))
     if request.vantage in ("host", "both"):
         found += _host_taps(name, _links.interfaces([namespace])[0], request)
-    return found
+    return [
+        dataclasses.replace(tap, link_type=_tcpdump.link_type(_hardware(namespace.fd, tap))) if _tcpdump.looks_like_any(tap.device) else tap
+        for tap in found
+    ]
 
 
 def _host_taps(name: str, links: list[_links.Link], request: Request) -> list[Tap]:

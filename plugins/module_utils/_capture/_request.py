@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _clock
+from ansible_collections.nettap.containers.plugins.module_utils._system._names import names
 
 MIB = 1 << 20
 LEAST_BUFFER = 4096  # KiB; twice libpcap's default (pcap-linux.c: 2 MiB)
@@ -50,13 +51,13 @@ class Request:
     def of(cls, options: t.Mapping[str, t.Any]) -> Request:
         """Return the request of module parameters or of a stored session. Raise CaptureError for values that make no sense."""
         values = {field.name: options[field.name] for field in dataclasses.fields(cls) if options.get(field.name) is not None}
-        values["interface"] = tuple(dict.fromkeys(values.get("interface", ("any",))))
+        values["interface"] = tuple(dict.fromkeys(names(values.get("interface", ("any",)))))
         request = cls(**values)
         request._check()
         return request
 
     def _check(self) -> None:
-        if not self.interface or not all(self.interface):
+        if not self.interface or not all(map(str.strip, self.interface)):
             raise CaptureError("interface must name at least one interface (any captures on all of them).")
         # The filter reaches tcpdump as one argument after --, so it cannot become an option. A line break or control
         # character in it is never intended, and would forge lines in logs and file comments.
@@ -123,4 +124,11 @@ def check_name(name: str) -> str:
     """Return a session's name, which is also its folder's. Raise CaptureError when it cannot be one."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) or name in (os.curdir, os.pardir):
         raise CaptureError(f"{name!r} cannot be a session's name: use 1 to 64 letters, digits, dots, underscores and hyphens.")
+    return name
+
+
+def check_new_name(name: str) -> str:
+    """Return the name of a session that is to be made; older releases took more. Raises CaptureError."""
+    if not check_name(name)[0].isalnum():
+        raise CaptureError(f"{name!r} cannot be a session's name: begin with a letter or a digit.")
     return name

@@ -40,10 +40,22 @@ def program() -> str:
     return path
 
 
-def command(tcpdump: str, request: Request, device: str, output: str, buffer_size: int) -> list[str]:
-    """Return the argument list for one segment. buffer_size is in KiB."""
+def looks_like_any(device: str) -> bool:
+    """Return whether tcpdump takes a device for any: it compares three letters only, and then refuses the link type of anycast0."""
+    return device.startswith("any") and device != "any"
+
+
+def link_type(hardware: int | None) -> str | None:
+    """Return what tcpdump -y calls the link type of a device with that ARPHRD_ number; None where that is left to tcpdump."""
+    return _LINK_TYPES.get(hardware or 0)
+
+
+def command(tcpdump: str, request: Request, device: str, output: str, buffer_size: int, link_type: str | None = None) -> list[str]:
+    """Return the argument list for one segment. buffer_size is in KiB; link_type is that of link_type(), for a device that looks like any."""
     # -Z root: Debian's build drops privileges before it opens the first file of a ring, and then could not write into our folder.
     argv = [tcpdump, "-n", "-i", device, "-s", str(request.snaplen), "-B", str(buffer_size), "-Z", "root"]
+    if link_type:
+        argv += ["-y", link_type]
     if not request.promiscuous:
         argv.append("-p")
     if request.live:
@@ -60,10 +72,10 @@ def command(tcpdump: str, request: Request, device: str, output: str, buffer_siz
 def check_filter(tcpdump: str, expression: str, device: str, hardware: int | None) -> None:
     """Compile the filter for the device's link type; hardware is its ARPHRD_ number. Raise CaptureError with tcpdump's message."""
     # Without -y, tcpdump compiles for Ethernet. The device any has the link type LINUX_SLL2 since 4.99, LINUX_SLL before.
-    link_types = ["LINUX_SLL2", "LINUX_SLL"] if device == "any" else [_LINK_TYPES.get(hardware or 0)]
+    link_types = ["LINUX_SLL2", "LINUX_SLL"] if device == "any" else [link_type(hardware)]
     error = ""
-    for link_type in filter(None, link_types):
-        done = _program.run([tcpdump, "-y", link_type, "-d", "--", expression], CaptureError, _FILTER_SECONDS, "write a simpler filter")
+    for name in filter(None, link_types):
+        done = _program.run([tcpdump, "-y", name, "-d", "--", expression], CaptureError, _FILTER_SECONDS, "write a simpler filter")
         if done.returncode == 0:
             return
         error = complaint(done.stderr)

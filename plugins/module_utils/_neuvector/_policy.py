@@ -11,6 +11,7 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _protocol as protocol
+from ansible_collections.nettap.containers.plugins.module_utils._system._names import names
 
 Config = dict[str, t.Any]
 Rule = dict[str, t.Any]
@@ -31,7 +32,7 @@ _INTERFACE = re.compile(r"[^\s/]{1,15}$")
 def merged(config: Config, options: t.Mapping[str, t.Any]) -> Config:
     """Return the configuration with the given options (not None) in place of its own, checked. Raise DataplaneError."""
     new = {**config, **{name: options[name] for name in EMPTY if options.get(name) is not None}}
-    new["internal_networks"] = [str(_network(text)) for text in new["internal_networks"]]
+    new["internal_networks"] = [str(_network(text)) for text in names(new["internal_networks"])]
     new["workloads"] = _workloads(new["workloads"])
     new["policy"] = _policy(new["policy"], {workload["mac"] for workload in new["workloads"]})
     if new["service_port"] == "":

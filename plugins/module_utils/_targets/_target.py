@@ -13,13 +13,22 @@ import os
 import socket
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._errors import MissingError, NamespaceError, TargetError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import (
+    DependencyError,
+    EngineError,
+    MissingError,
+    NamespaceError,
+    NettapError,
+    TargetError,
+)
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
+from ansible_collections.nettap.containers.plugins.module_utils._system._names import names
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import RUNTIMES
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container, Runtime, abbreviates
 
 _GLOB = "*?["
 _TRIES = 5  # looks at a container that keeps restarting
+Warn = t.Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,20 +59,22 @@ class Target:
 
 
 @contextlib.contextmanager
-def resolved(options: t.Mapping[str, t.Any]) -> t.Iterator[list[Target]]:
+def resolved(options: t.Mapping[str, t.Any], warn: Warn = lambda _text: None) -> t.Iterator[list[Target]]:
     """Yield the targets that the options name, in the order of their names, open for the block.
 
-    options holds the keys of _arguments._target.TARGET. Raise TargetError, EngineError or NamespaceError.
+    options holds the keys of _arguments._target.TARGET. warn takes a sentence about what a glob or labels may have left out.
+    Raise TargetError, EngineError, DependencyError or NamespaceError.
     """
+    options = {**options, **{kind: names(options.get(kind)) for kind in ("container", "pod")}}
     with contextlib.ExitStack() as stack:
         targets = []
-        for target in _open_all(options):
+        for target in _open_all(options, warn):
             stack.callback(target.namespace.close)
             targets.append(target)
         yield sorted(targets, key=lambda target: (target.container.name, target.container.id))
 
 
-def _open_all(options: t.Mapping[str, t.Any]) -> t.Iterator[Target]:
+def _open_all(options: t.Mapping[str, t.Any], warn: Warn) -> t.Iterator[Target]:
     if options.get("netns") or options.get("pid"):
         try:
             yield _open_unknown(options)
@@ -71,7 +82,7 @@ def _open_all(options: t.Mapping[str, t.Any]) -> t.Iterator[Target]:
             if not options["allow_missing"]:
                 raise
     elif options.get("container") or options.get("labels") or options.get("pod"):
-        yield from _open_containers(options)
+        yield from _open_containers(options, warn)
     else:
         raise TargetError("No target was given: name one with container, labels, pod, pid or netns (container: '*' is every running container).")
 
@@ -86,7 +97,7 @@ def _open_unknown(options: t.Mapping[str, t.Any]) -> Target:
     return Target(Container(runtime="process", id=f"{namespace.pid}-{namespace.started}", name=f"pid-{namespace.pid}", pid=options["pid"]), namespace)
 
 
-def _open_containers(options: t.Mapping[str, t.Any]) -> t.Iterator[Target]:
+def _open_containers(options: t.Mapping[str, t.Any], warn: Warn) -> t.Iterator[Target]:
     wanted = options["runtime"]
     engines = [RUNTIMES[name](options.get("docker_host")) for name in RUNTIMES if wanted in ("auto", name)]
     present = [engine for engine in engines if engine.present() or wanted != "auto"]
@@ -94,14 +105,47 @@ def _open_containers(options: t.Mapping[str, t.Any]) -> t.Iterator[Target]:
         looked = ", ".join(f"{engine.name} at {engine.address}" for engine in engines)
         raise TargetError(f"No container engine was found on {socket.gethostname()} (looked for {looked}): install or start one, or give docker_host."
                           f"{_unprivileged()}")
-    known = _unique([(engine, container) for engine in present for container in engine.containers()])
-    chosen = select([container for _engine, container in known], options)
+    known, silent = _ask(present)
+    try:
+        # What is not found need not be missing where a runtime is silent.
+        chosen = select([container for _engine, container in known], {**options, "allow_missing": options["allow_missing"] and not silent})
+    except TargetError as error:
+        raise TargetError(" ".join([str(error), *silent])) from error
+    if not all(chosen.values()):
+        for words in silent:
+            warn(f"{words} Its containers are left out.")
+    opened, problems = 0, []
     for engine, container in known:
         named = chosen.get((container.runtime, container.id))
         if named is not None:
-            target = _open_container(engine, container, named)
+            try:
+                target = _open_container(engine, container, named)
+            except (EngineError, NamespaceError) as error:
+                if named:
+                    raise
+                problems.append((container, error))
+                continue
             if target is not None:
+                opened += 1
                 yield target
+    if problems and not opened:
+        raise problems[0][1]
+    for container, problem in problems:
+        warn(f"Container {container.name} ({container.runtime}) is left out: {problem}")
+
+
+def _ask(engines: t.Sequence[Runtime]) -> tuple[list[tuple[Runtime, Container]], list[str]]:
+    """Return all containers, and a sentence about each runtime that does not tell its own. Raises what the first says if none does."""
+    known: list[tuple[Runtime, Container]] = []
+    problems: list[tuple[Runtime, NettapError]] = []
+    for engine in engines:
+        try:
+            known += [(engine, container) for container in engine.containers()]
+        except (EngineError, DependencyError) as error:
+            problems.append((engine, error))
+    if problems and len(problems) == len(engines):
+        raise problems[0][1]
+    return _unique(known), [f"The runtime {engine.name} did not answer: {problem}" for engine, problem in problems]
 
 
 def _unique(known: t.Sequence[tuple[Runtime, Container]]) -> list[tuple[Runtime, Container]]:

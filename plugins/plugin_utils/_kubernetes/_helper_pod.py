@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.nettap.containers.plugins.module_utils._system._names import names
 from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes._pods import Object
 
 LABEL_MANAGED = "app.kubernetes.io/managed-by"
@@ -45,7 +46,7 @@ def manifest(name: str, namespace: str, node: str, run: str, owner: str, options
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             **({"serviceAccountName": options["service_account"]} if options.get("service_account") else {}),
-            **({"imagePullSecrets": [{"name": secret} for secret in options["image_pull_secrets"]]} if options.get("image_pull_secrets") else {}),
+            **({"imagePullSecrets": [{"name": secret} for secret in names(options["image_pull_secrets"])]} if options.get("image_pull_secrets") else {}),
             "containers": [
                 {
                     "name": CONTAINER,

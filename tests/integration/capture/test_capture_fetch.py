@@ -204,3 +204,52 @@ def test_destination_that_cannot_be_written(captures, container, fetch):
         assert result["failed"] and re.search(r"The destination \S+/node/default-\S+ on the controller cannot be written: .*\.$", result["msg"])
     assert [path.read_text() for path in sorted(fetch.dest.rglob("*")) if path.is_file()] == ["mine", "mine, too"]
     assert captures.find() and fetch.staged() == []
+
+
+def test_hosts_whose_names_have_no_ascii(captures, container, cli, sshd, tmp_path):
+    """One underscore for each of their letters would make one folder of two hosts, in which the last would replace the others."""
+    where = reach(target := container())
+    captures.start(target, interface=["eth0"], filter=TRAFFIC)
+    send(where, [1])
+    captures.stop()
+    hosts = {"сервер1": "%D1%81%D0%B5%D1%80%D0%B2%D0%B5%D1%801", "хостик1": "%D1%85%D0%BE%D1%81%D1%82%D0%B8%D0%BA1", "______1": "______1", "a:b": "a%3Ab"}  # noqa: RUF001
+    task = {"name": "fetch", "nettap.containers.container_capture_fetch": {"path": str(captures.path), "dest": str(tmp_path / "here")}}
+    play = {"hosts": "all", "serial": 1, "gather_facts": False, "tasks": [task]}  # for they are one host here
+    done = cli.start_playbook([play], hosts=dict.fromkeys(hosts, sshd.host_vars)).wait()
+    assert done.rc == 0, done.output
+    files = {entry["result"]["files"][0]["host"]: entry["result"]["files"][0] for entry in done.results}
+    assert {host: pathlib.Path(file["dest"]).parent.name for host, file in files.items()} == hosts
+    for host, file in files.items():
+        assert intact(file) and tshark(file["dest"], "frame.interface_name") == [f"{host}/{target.name}/eth0"]
+    everything_is_private(tmp_path / "here")
+
+
+def test_file_of_another_capture_stays(captures, container, fetch):
+    """It has the same name where a host of another inventory is called the same and has started in the same second."""
+    captures.start(container(), filter=TRAFFIC, duration=0.1, wait=True)
+    [first] = fetch(first={})
+    path = pathlib.Path(first["files"][0]["dest"])
+    mine = os.getxattr(path, "user.nettap.origin").decode()
+    assert re.fullmatch(r"node default \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", mine)
+    path.write_text("other")
+    os.setxattr(path, "user.nettap.origin", b"node default 2026-01-31T03:00:00.000001Z")
+    for result in fetch(check={"check": True, "remove": True}, removed={"remove": True}):
+        assert result["failed"] and result["msg"].startswith(f"{path} holds another capture (node default 2026-01-31T03:00:00.000001Z, not {mine})")
+    assert path.read_text() == "other" and captures.info()["status"] == "stopped"
+    os.removexattr(path, "user.nettap.origin")
+    done = fetch.start({"again": {}}).wait()
+    assert done.rc == 0 and f"{path} was there, with other packets" in re.sub(r"\s+", " ", done.output) and intact(done.results[0]["result"]["files"][0])
+
+
+@pytest.mark.parametrize("name", ["-rf", ".hidden"])
+def test_session_with_a_name_that_no_new_one_may_have(captures, container, fetch, name):
+    """An older release has taken it: it can be listed, fetched and removed, but not started again."""
+    target = container()
+    captures.start(target, filter=TRAFFIC, duration=0.1, wait=True)
+    os.rename(captures.path / "default", captures.path / name)
+    refused = captures.task(name=name, container=[target.name])
+    assert refused["failed"] and refused["msg"] == f"{name!r} cannot be a session's name: begin with a letter or a digit."
+    assert captures.info(name)["status"] == "stopped"
+    kept, removed = fetch(kept={"name": name}, removed={"name": name, "remove": True})
+    assert intact(kept["files"][0]) and os.path.basename(kept["files"][0]["dest"]).startswith(f"{name}-2") and removed["removed"]
+    assert os.listdir(captures.path) == []

@@ -12,8 +12,8 @@ import signal
 import time
 
 import pytest
-from capture_tools import PORT, TRAFFIC, by, count, everything_is_private, flood, lengths, only, reach, send, tcpdump, tshark
-from engine import execute
+from capture_tools import PORT, TRAFFIC, by, count, everything_is_private, flood, lengths, only, reach, send, succeeded, tcpdump, tshark
+from engine import execute, ip
 
 
 def test_started_means_capturing(captures, container):
@@ -265,3 +265,22 @@ def test_one_supervisor_for_ten_containers_is_small(captures, container):
     assert len(captures.processes()) == 11
     segments = by(captures.stop(), "container")
     assert [lengths(*segments[target.name]["files"]) for target in targets] == [[n] for n in range(1, 11)]
+
+
+@pytest.mark.parametrize("expression", [TRAFFIC, ""])
+def test_interfaces_whose_names_begin_with_any(captures, netns, veth, expression):
+    """tcpdump compares three letters and would ask for the link type of any; a tun has another one than Ethernet."""
+    inside = netns()
+    veth(inside, "anyhost0", "anycast0", "10.99.3.2/24", "10.99.3.1/24")
+    for words in (["tuntap", "add", "anytun0", "mode", "tun"], ["link", "set", "anytun0", "up"]):
+        ip("-n", inside, *words)
+    names = ["anycast0", "anytun0", "any"]
+    succeeded(captures.task(netns=inside, interface=names, filter=expression))
+    send("10.99.3.2", [7])
+    segments = by(captures.stop(), "interface")
+    told = {name: one["argv"][one["argv"].index("-y") + 1] if "-y" in one["argv"] else None for name, one in segments.items()}
+    assert told == {"anycast0": "EN10MB", "anytun0": "RAW", "any": None} and not any(one["error"] for one in segments.values())
+    assert all(segments[name]["packets_captured"] for name in ("anycast0", "any"))
+    succeeded(captures.task(name="host", netns=inside, interface=["anycast0"], vantage="host", filter=expression))
+    send("10.99.3.2", [8])
+    assert (one := only(captures.stop("host")))["device"] == "anyhost0" and one["packets_captured"]

@@ -186,3 +186,13 @@ def test_connection_cut_while_waiting(play, captures, container, sshd, tmp_path)
     [file] = fetched(tmp_path / "here")
     assert file.name.endswith(".pcap.gz") and count(file) == 2
     assert os.listdir(captures.path) == []
+
+
+@pytest.mark.parametrize("text", ["{}, {}", " {}\n{} \n"])
+def test_containers_that_somebody_typed(play, container, tmp_path, text):
+    """A survey brings one text."""
+    names = sorted(container().name for _number in range(2))
+    done = play(container=text.format(*names), interface="lo, eth0", duration=0.2).wait()
+    assert done.rc == 0, done.output
+    segments = [segment for entry in done.results if entry["task"].endswith("Start capturing") for segment in entry["result"]["capture"]["segments"]]
+    assert [(segment["container"], segment["interface"]) for segment in segments] == [(name, link) for name in names for link in ("lo", "eth0")]

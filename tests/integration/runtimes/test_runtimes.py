@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import time
@@ -424,3 +425,50 @@ def test_steering_takes_over(fleet: labs.Fleet, run_module: Module, dataplane: c
     assert succeeded(run_module("container_steering", {"container": [box.name], "topology": "takeover", "state": "absent"}))["changed"]
     assert wait_for(lambda: passes(box), labs.SECONDS)
     assert not tools.differences(before, tools.snapshot(box.pid()))
+
+
+@pytest.mark.parametrize(("state", "root"), [("/run/k0s/containerd", "/var/lib/k0s/containerd"), ("/run/nettap-odd/state", "/var/lib/nettap-odd/root")])
+def test_containerd_with_its_state_elsewhere(fleet: labs.Fleet, tmp_path: pathlib.Path, state: str, root: str) -> None:
+    """That of k0s, and one of which nobody has told us where it is."""
+    above = [str(pathlib.Path(path).parent) for path in (state, root)]
+    socket_path, config = f"{above[0]}/containerd.sock", tmp_path / "config.toml"
+    config.write_text(f'version = 2\nroot = "{root}"\nstate = "{state}"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{socket_path}"\n')
+
+    def ctr(*arguments: str) -> str:
+        return labs.command("ctr", "--address", socket_path, *arguments)
+
+    with contextlib.ExitStack() as undo:
+        for path in above:
+            undo.callback(shutil.rmtree, path, ignore_errors=True)
+        with (tmp_path / "log").open("wb") as log:
+            daemon = subprocess.Popen(["containerd", "--config", str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        undo.callback(daemon.wait, labs.SECONDS)
+        undo.callback(daemon.terminate)
+        there = wait_for(lambda: not subprocess.run(["ctr", "--address", socket_path, "version"], capture_output=True, check=False).returncode, labs.SECONDS)
+        assert there, (tmp_path / "log").read_text()
+        ctr("images", "import", str(fleet.folder / "image.tar"))
+        image = fleet.containerd.image
+        ctr("run", "--detach", "--label", "odd=1", image, "odd-web", *labs.PAUSE)
+        undo.callback(ctr, "containers", "rm", "odd-web")
+        undo.callback(ctr, "tasks", "rm", "--force", "odd-web")
+        told, = info(labels={"odd": "1"})
+        assert (told["runtime"], told["name"], told["image"]) == ("containerd", "odd-web", image)
+        assert info(container=["odd-web"]) == [told]
+
+
+@pytest.mark.parametrize("kind", ["podman, root", "containerd", "CRI-O"])
+def test_docker_that_is_silent_hides_nobody(fleet: labs.Fleet, run_module: Module, tmp_path: pathlib.Path, kind: str) -> None:
+    """Its socket is stale. What is not found may be Docker's."""
+    box = fleet.boxes[kind]
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as stale:
+        stale.bind(str(tmp_path / "docker.sock"))
+    silent = {"env": {"DOCKER_HOST": f"unix://{tmp_path}/docker.sock"}}
+    words = (f"The runtime docker did not answer: Docker at unix://{tmp_path}/docker.sock does not answer: "
+             "its socket is there but nobody serves it; start the engine.")
+    found = succeeded(run_module("container_network_info", {"container": [box.name]}, **silent))
+    assert [told["name"] for told in found["containers"]] == [box.name] and not found.get("warnings")
+    found = succeeded(run_module("container_network_info", {"container": [f"{box.name[:-1]}?"]}, **silent))
+    assert [told["name"] for told in found["containers"]] == [box.name] and f"{words} Its containers are left out." in str(found["warnings"])
+    missing = run_module("container_network_info", {"container": ["nobody"]}, **silent)
+    assert missing["failed"] and missing["msg"].startswith(f"No container on {HOST} matches 'nobody'") and missing["msg"].endswith(f" {words}")
+    assert run_module("container_network_info", {"container": [box.name], "runtime": "docker"}, **silent)["failed"]

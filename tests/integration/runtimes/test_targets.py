@@ -318,6 +318,24 @@ def test_engine_that_sulks(sulking: c.Callable[[bytes | None], str], monkeypatch
     assert answer is None or b"burns" not in answer or "the disk burns" in text
 
 
+def test_container_that_docker_cannot_inspect(container: c.Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where its files are damaged: the engine lists it, and answers with an error when it is asked for it. A glob passes it over."""
+    good, bad = container(IDLE), container(IDLE)
+    ask = _docker.Docker._ask
+
+    def hooked(self: _docker.Docker, question: t.Any, missing: t.Any = ...) -> t.Any:
+        if missing is None and bad.id in repr(question.__closure__[0].cell_contents):
+            return ask(self, lambda client: client._raise_for_status(client._get(client._url("/containers/{0}/json?size=x", "a b"))))
+        return ask(self, question, missing)
+
+    monkeypatch.setattr(_docker.Docker, "_ask", hooked)
+    warnings: list[str] = []
+    with resolved(target_options(container=["*"]), warnings.append) as targets:
+        assert good.name in (opened := [target.container.name for target in targets]) and bad.name not in opened
+    assert len(warnings) == 1 and warnings[0].startswith(f"Container {bad.name} (docker) is left out: Docker at ")
+    assert refused(EngineError, container=[bad.name]).startswith("Docker at ") and refused(EngineError, container=["*", bad.name])
+
+
 def test_docker_host_and_its_option(container: c.Callable[..., Running], monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     one = container(IDLE, network="none")
     real = engine_address()

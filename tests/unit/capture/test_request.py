@@ -12,7 +12,7 @@ import typing as t
 
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _request
-from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, check_name, start_instant
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, check_name, check_new_name, start_instant
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
 from ansible_collections.nettap.containers.plugins.modules import container_capture
 
@@ -26,14 +26,15 @@ def test_defaults_are_those_of_the_design_and_of_the_module() -> None:
     for field in dataclasses.fields(Request):
         default = container_capture.ARGUMENTS[field.name].get("default")
         assert (tuple(default) if isinstance(default, list) else default) == field.default, field.name
-    assert Request.of({"state": "started", "container": ["web"], "interface": ["eth0", "eth1", "eth0"]}).interface == ("eth0", "eth1")
+    assert Request.of({"state": "started", "container": ["web"], "interface": ["eth0", " eth1", "", "eth0\neth1"]}).interface == ("eth0", "eth1")
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"interface": []}, "interface must name at least one"),
-        ({"interface": ["eth0", ""]}, "interface must name at least one"),
+        ({"interface": [""]}, "interface must name at least one"),
+        ({"interface": [" ", ""]}, "interface must name at least one"),
         ({"filter": "icmp\n-z /tmp/x"}, "write it on one line"),
         ({"filter": "icmp\r"}, "control character"),
         ({"filter": "ic\0mp"}, "control character"),
@@ -178,3 +179,18 @@ def test_bad_name(name: str) -> None:
     with pytest.raises(CaptureError) as caught:
         check_name(name)
     assert repr(name) in str(caught.value) and "1 to 64 letters" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [("web", True), ("0", True), ("Z-.", True), ("-rf", False), ("--", False), (".hidden", False), ("_x", False), ("...", False)],
+)
+def test_name_of_a_new_session(name: str, good: bool) -> None:
+    """A name such as -rf is an option to the programs that a user gives it to."""
+    if good:
+        assert check_new_name(name) == name
+    else:
+        with pytest.raises(CaptureError, match=f"'{name}' cannot be a session's name: begin with a letter or a digit"):
+            check_new_name(name)
+    with pytest.raises(CaptureError, match="1 to 64 letters"):
+        check_new_name("")

@@ -39,6 +39,17 @@ def test_command_line(options: dict[str, t.Any], argv: list[str]) -> None:
     assert command(**options) == ["/usr/bin/tcpdump", *argv]
 
 
+@pytest.mark.parametrize(("device", "like"), [("anycast0", True), ("any0", True), ("anything", True), ("any", False), ("eth0", False), ("xany", False)])
+def test_device_that_looks_like_any(device: str, like: bool) -> None:
+    assert _tcpdump.looks_like_any(device) is like
+
+
+@pytest.mark.parametrize(("hardware", "link_type"), [(1, "EN10MB"), (65534, "RAW"), (823, None)])
+def test_link_type_is_the_device_s(hardware: int, link_type: str | None) -> None:
+    argv = _tcpdump.command("tcpdump", Request.of({}), "anycast0", "/c/000.pcap", 65536, _tcpdump.link_type(hardware))
+    assert argv[argv.index("root") + 1 : argv.index("-p")] == (["-y", link_type] if link_type else [])
+
+
 @pytest.mark.parametrize("expression", ["icmp", "not port 22 and host ::1", *NAUGHTY])
 def test_filter_is_the_one_argument_after_the_options(expression: str) -> None:
     """Read as GNU getopt reads it, which permutes: without -- a filter could run a program as root."""

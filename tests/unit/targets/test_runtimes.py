@@ -14,6 +14,8 @@ import pathlib
 import pwd
 import sqlite3
 import struct
+import subprocess
+import sys
 import tempfile
 import time
 import typing as t
@@ -326,6 +328,7 @@ def test_containerds_of_a_host(tmp_path: pathlib.Path, monkeypatch: pytest.Monke
     (tmp_path / "config.toml").write_text(f'version = 2\nroot = "{places["root"]}"\nstate = \'{places["state"]}\'\n[grpc]\nroot = "/no"\n')
     monkeypatch.setattr(_containerd, "CONFIGURATION", f"{tmp_path}/config.toml")
     monkeypatch.setattr(_containerd, "PLACES", {str(places["k3s"]): [str(places["k3s-root"]), str(places["rke2-root"])]})
+    monkeypatch.setattr(_containerd, "_of_shims", set)
     assert not _containerd.Containerd().present()
     for task in ("state/default/web", "state/default/db", "state/other/web", "state/moby/no", "k3s/other/web", "k3s/other/app"):
         state, _slash, name = task.partition("/")
@@ -342,6 +345,35 @@ def test_containerds_of_a_host(tmp_path: pathlib.Path, monkeypatch: pytest.Monke
         "default/web": ("i:1", {"app": "web"}, False), "db": (None, {}, False), "stopped": ("i:2", {}, False), "app": ("i:3", {"app": "app"}, False),
         f"{places['state']}/other/web": (None, {}, False), f"{places['k3s']}/other/web": (None, {}, False),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("place", "program", "believed"),
+    [
+        ("default", "containerd-shim-runc-v2", True),
+        ("k8s.io", "containerd-shim-kata-v2", True),
+        ("moby", "containerd-shim-runc-v2", False),  # Docker's, which Docker is asked for
+        ("default", "sleep", False),
+    ],
+)
+def test_containerd_that_a_shim_tells_of(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, place: str, program: str, believed: bool) -> None:
+    """The place of its state need not be known; a process of anybody but root's proves nothing."""
+    monkeypatch.setattr(_containerd, "PLACES", {})
+    state, root = tmp_path / "odd" / "state", tmp_path / "root"
+    bundle, work = (folder / _containerd.TASKS / place / "web" for folder in (state, root))
+    for folder in (bundle, work):
+        folder.mkdir(parents=True)
+    (bundle / "work").symlink_to(work)
+    pretend = f"import os, sys; open('/proc/self/comm', 'w').write('{program}'); os.setuid(int(sys.argv[1])); print(flush=True); sys.stdin.read()"
+    for uid in {os.geteuid(), 65534} if os.geteuid() == 0 else {os.geteuid()}:
+        shim = subprocess.Popen([sys.executable, "-c", pretend, str(uid)], cwd=bundle, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        with shim:  # closes its input, which ends it
+            assert shim.stdout and shim.stdout.readline() == b"\n"
+            assert _containerd._places().get(str(state)) == ([str(root)] if believed and uid == 0 else None)
+
+
+def test_containerd_of_k0s() -> None:
+    assert _containerd._places()["/run/k0s/containerd"] == ["/var/lib/k0s/containerd"]
 
 
 # --- Podman

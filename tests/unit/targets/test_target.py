@@ -11,7 +11,7 @@ import socket
 import typing as t
 
 import pytest
-from ansible_collections.nettap.containers.plugins.module_utils._errors import EngineError, NamespaceError, TargetError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, EngineError, NamespaceError, TargetError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
@@ -271,6 +271,95 @@ def test_engine_that_is_not_there(monkeypatch: pytest.MonkeyPatch, there: bool, 
         with pytest.raises((TargetError, EngineError)) as caught, _target.resolved(options):
             pass
         assert words in str(caught.value)
+
+
+def engines(monkeypatch: pytest.MonkeyPatch, **answers: t.Any) -> None:
+    """Have engines that are there, each with the containers it knows, or with the error that it answers."""
+
+    class Answering(FakeEngine):
+        def __init__(self, name: str, answer: t.Any) -> None:
+            super().__init__(None)
+            self.name, self.answer = name, answer
+
+        def containers(self) -> list[Container]:
+            if isinstance(self.answer, Exception):
+                raise self.answer
+            return list(self.answer)
+
+        def inspect(self, container: Container) -> Container | None:
+            if container.labels.get("broken"):
+                raise EngineError(f"{self.name} answered with an error.")
+            return container
+
+    monkeypatch.setattr(_target, "RUNTIMES", {name: lambda _host, name=name, answer=answer: Answering(name, answer) for name, answer in answers.items()})
+    monkeypatch.setattr(_netns, "open_process", lambda *_arguments: _netns.Namespace(os.open("/proc/self/ns/net", os.O_RDONLY), "x"))
+
+
+def opened(**options: t.Any) -> tuple[list[str], list[str]]:
+    """The names of the targets, and the warnings."""
+    warnings: list[str] = []
+    with _target.resolved({"runtime": "auto", "allow_missing": False, **options}, warnings.append) as targets:
+        return [target.container.name for target in targets], warnings
+
+
+SILENT = [EngineError("Docker at unix:///x does not answer."), DependencyError("The Docker SDK for Python is missing on the host.")]
+
+
+@pytest.mark.parametrize("error", SILENT)
+def test_runtime_that_is_silent(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """The others are asked. What is not found may be the silent one's, and then that is what has to be known."""
+    words = f"The runtime docker did not answer: {error}"
+    engines(monkeypatch, docker=error, podman=[WEB1, WEB2], crio=[DB])
+    assert opened(container=["db", "web-1"]) == (["db", "web-1"], [])
+    for options in ({"container": ["web-*"]}, {"container": ["web-1", "web-*"]}, {"labels": {"tier": "front"}}):
+        assert opened(**options)[1] == [f"{words} Its containers are left out."]
+    for allow in (False, True):
+        with pytest.raises(TargetError) as caught:
+            opened(container=["db", "nope"], allow_missing=allow)
+        assert str(caught.value).startswith(f"No container on {HOST} matches 'nope' (") and str(caught.value).endswith(f". {words}")
+
+
+@pytest.mark.parametrize("error", SILENT)
+def test_no_runtime_answers(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """The first one's reason is told: with runtime, too, one alone is asked."""
+    engines(monkeypatch, docker=error, podman=EngineError("Podman's database cannot be read."))
+    for runtime in ("auto", "docker"):
+        with pytest.raises(type(error)) as caught:
+            opened(container=["web-1"], runtime=runtime)
+        assert caught.value is error
+
+
+BROKEN = dataclasses.replace(DB, name="web-3", labels={"app": "shop", "broken": "1"})
+
+
+@pytest.mark.parametrize("options", [{"container": ["web-*"]}, {"labels": {"app": "shop"}}, {"container": ["web-1", "web-*"]}, {"container": ["*"]}])
+def test_container_that_cannot_be_inspected(monkeypatch: pytest.MonkeyPatch, options: dict[str, t.Any]) -> None:
+    engines(monkeypatch, docker=[WEB1, BROKEN, WEB2])
+    assert opened(**options) == (["web-1", "web-2"], ["Container web-3 (docker) is left out: docker answered with an error."])
+
+
+@pytest.mark.parametrize("options", [{"container": ["web-3"]}, {"container": ["web-*", "web-3"]}, {"container": [DB.id]}, {"container": ["web-[34]"]}])
+def test_container_that_cannot_be_inspected_and_is_wanted(monkeypatch: pytest.MonkeyPatch, options: dict[str, t.Any]) -> None:
+    """It is named, or nothing else is left."""
+    engines(monkeypatch, docker=[WEB1, BROKEN, WEB2])
+    for allow in (False, True):
+        with pytest.raises(EngineError, match=r"docker answered with an error\."):
+            opened(**options, allow_missing=allow)
+
+
+@pytest.mark.parametrize("kind", ["container", "pod"])
+@pytest.mark.parametrize("typed", [["web-1", " db"], ["web-1\ndb"], ["web-1 db", ""]])
+def test_names_that_somebody_typed(monkeypatch: pytest.MonkeyPatch, kind: str, typed: list[str]) -> None:
+    """Ansible splits one text at its commas only."""
+    asked: list[t.Any] = []
+
+    def open_all(options: t.Mapping[str, t.Any], _warn: _target.Warn) -> t.Iterator[_target.Target]:
+        asked.append(options[kind])
+        return iter(())
+
+    monkeypatch.setattr(_target, "_open_all", open_all)
+    with _target.resolved({"runtime": "auto", "allow_missing": False, kind: typed}):
+        assert asked == [["web-1", "db"]]
 
 
 @pytest.mark.parametrize(("owner", "named", "words"), [(1000, False, None), (1000, True, "doubtful"), (None, False, "doubtful")])

@@ -10,6 +10,7 @@ when the disk is full, or when a task asks for it (SIGTERM).
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -212,9 +213,7 @@ class Supervisor:
         self._save()
 
     def _segment(self, container: Watched, tap: _plan.Tap) -> Segment:
-        def argv(device: str, path: str) -> list[str]:
-            return _tcpdump.command(self.program, self.request, device, path, self.session.buffer_size)
-
-        segment = _plan.segment(len(self.session.segments), container, tap, argv, self.directory)
+        argv_of = functools.partial(_tcpdump.command, self.program, self.request, buffer_size=self.session.buffer_size, link_type=tap.link_type)
+        segment = _plan.segment(len(self.session.segments), container, tap, argv_of, self.directory)
         self.session.segments.append(segment)
         return segment

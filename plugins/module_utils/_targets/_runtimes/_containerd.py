@@ -18,9 +18,10 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets._runtim
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container
 
 CONFIGURATION = "/etc/containerd/config.toml"
-STATE, ROOT = "/run/containerd", "/var/lib/containerd"  # unless the configuration names others
-# State folders, each with the root folders of the distributions that use it: k3s and RKE2, MicroK8s.
+STATE, ROOT = "/run/containerd", "/var/lib/containerd"  # unless the configuration has others
+# State folder, and root folders of those who share it: k3s's and RKE2's, k0s's, MicroK8s's.
 PLACES = {
+    "/run/k0s/containerd": ["/var/lib/k0s/containerd"],
     "/run/k3s/containerd": ["/var/lib/rancher/k3s/agent/containerd", "/var/lib/rancher/rke2/agent/containerd"],
     "/var/snap/microk8s/common/run/containerd": ["/var/snap/microk8s/common/var/lib/containerd"],
 }
@@ -28,6 +29,11 @@ TASKS = "io.containerd.runtime.v2.task"  # STATE/TASKS/NAMESPACE/ID: the bundle,
 METADATA = "io.containerd.metadata.v1.bolt/meta.db"  # in the root folder; its buckets: containerd's metadata/buckets.go
 FOREIGN = ("moby", "plugins.moby")  # Docker's containers, which the runtime docker returns
 _SETTING = re.compile(r"^(root|state)\s*=\s*[\"']([^\"']+)[\"']", re.MULTILINE)  # containerd-config.toml(5)
+
+# The working folder of a container's shim is its bundle, in which the link work leads to the same place below the root folder: containerd's
+# core/runtime/v2/bundle.go and binary.go.
+_SHIM = b"containerd-shim"
+_BUNDLE = re.compile(rf"(/.*)/{re.escape(TASKS)}/([^/]+)/[^/]+")
 
 Key = tuple[str, str]  # namespace of containerd, ID
 
@@ -39,16 +45,17 @@ class Containerd:
     address = STATE
 
     def __init__(self) -> None:
-        self._bundles: dict[str, tuple[str, str]] = {}  # ID as we return it, to the folder of the bundle and containerd's own ID
+        self._places = _places()
+        self._bundles: dict[str, tuple[str, str]] = {}  # ID as we give it, to the folder of the bundle and containerd's own ID
 
     def present(self) -> bool:
         """See Runtime."""
-        return any(os.path.isdir(os.path.join(state, TASKS)) for state in _places())
+        return any(os.path.isdir(os.path.join(state, TASKS)) for state in self._places)
 
     def containers(self) -> list[Container]:
         """See Runtime. A container without a task is in the metadata only."""
         known: dict[tuple[str, str, str], tuple[str | None, dict[str, str]]] = {}  # state folder, namespace and ID to image and labels
-        for state, roots in _places().items():
+        for state, roots in self._places.items():
             tasks = os.path.join(state, TASKS)
             running = [
                 (namespace, name) for namespace in _bundle.folders(tasks, f"containerd at {state}") if namespace not in FOREIGN
@@ -97,7 +104,39 @@ def _places() -> dict[str, list[str]]:
     own = {"state": STATE, "root": ROOT}
     with contextlib.suppress(OSError):
         own.update(_SETTING.findall(_untrusted.content(CONFIGURATION).decode(errors="replace").split("\n[")[0]))
-    return {own["state"]: [own["root"]], **PLACES}
+    places = {own["state"]: [own["root"]], **PLACES}
+    for state, root in _of_shims():
+        roots = places.setdefault(state, [])
+        if root not in roots:
+            places[state] = [*roots, root]
+    return places
+
+
+def _of_shims() -> set[tuple[str, str]]:
+    """State and root folder of every containerd that runs a container, wherever it keeps them.
+
+    Only a process of root's in our mount namespace is believed: any other can have any name and any working folder.
+    """
+    found = set()
+    here = os.readlink("/proc/self/ns/mnt")
+    for process in (f"/proc/{pid}" for pid in os.listdir("/proc") if pid.isdigit()):
+        with contextlib.suppress(OSError):  # it has ended, or is not ours to look at
+            if os.stat(process).st_uid or not _name(process).startswith(_SHIM) or os.readlink(f"{process}/ns/mnt") != here:
+                continue
+            bundle = _BUNDLE.fullmatch(os.readlink(f"{process}/cwd"))
+            if bundle and bundle[2] not in FOREIGN:
+                work = _BUNDLE.fullmatch(os.readlink(os.path.join(bundle[0], "work")))
+                found.add((bundle[1], work[1] if work else ROOT))
+    return found
+
+
+def _name(process: str) -> bytes:
+    """Return the name of a process, at most 15 bytes. There may be thousands: an io object for each would double the time."""
+    fd = os.open(f"{process}/comm", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 16)
+    finally:
+        os.close(fd)
 
 
 def _stored(path: str) -> dict[Key, tuple[str | None, dict[str, str]]]:
