@@ -290,8 +290,8 @@ def _advice(words: str) -> str:
 def _complaint(path: str, report: _tcpdump.Report) -> str | None:
     """What is wrong with a capture file of which tcpdump has told how many packets it wrote."""
     try:
-        packets = scan(path).packets
+        found = scan(path)
     except PcapError as error:
         return str(error)
     wanted = report.counts.packets_captured
-    return None if packets == wanted else f"{packets} packets, of {wanted}"
+    return found.damages[0] if found.damages else None if found.packets == wanted else f"{found.packets} packets, of {wanted}"
