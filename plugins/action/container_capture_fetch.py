@@ -56,7 +56,7 @@ class ActionModule(ActionBase):
                     changed = True
                     if not check:
                         self._fetch(file, dest)
-                files.append({"dest": dest, **{key: file[key] for key in ("size", "sha256", "packets", "host", "containers")}})
+                files.append({"dest": dest, **{key: file[key] for key in ("size", "sha256", "packets", "damage", "in_order", "host", "containers")}})
         finally:
             if folder:
                 with contextlib.suppress(AnsibleError):  # the host is gone: the next fetch or state: absent clears it
@@ -67,7 +67,8 @@ class ActionModule(ActionBase):
             if gone.get("failed"):
                 return {**result, **gone, "msg": f"The captures were fetched, but the session could not be deleted: {gone.get('msg')}", "files": files}
             changed = changed or gone["changed"]
-        return {**result, "changed": changed, "files": files, "removed": removed, "capture": staged["capture"]}
+        warnings = [f"{host}: {warning}" for file in staged["staged"] for warning in file["warnings"]]
+        return {**result, **({"warnings": warnings} if warnings else {}), "changed": changed, "files": files, "removed": removed, "capture": staged["capture"]}
 
     def _fetch(self, file: dict[str, t.Any], dest: str) -> None:
         def complaint(path: str) -> str | None:

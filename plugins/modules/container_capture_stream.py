@@ -20,6 +20,7 @@ description:
   - Each container, interface and vantage is an interface of the stream, named as M(nettap.containers.container_capture_fetch) does. Containers that
     come back are further interfaces. Packets of different interfaces may be up to a second out of order; fetched ones are not.
   - Packets whose ring file was overwritten before they could be read are told of by a warning at once, in RV(lost), and by number in RV(missed).
+  - Of a damaged file, the packets before the damage come, and those of all other files. A warning tells of it at once, and a comment in the pcapng.
   - Memory is flat on the controller and on the host. On the host no packet is staged and nothing keeps running between two questions.
 version_added: 0.2.0
 author:
@@ -139,6 +140,15 @@ lost:
   returned: success
   type: list
   elements: str
+damage:
+  description: What of the session's files is no packet and so is not in the stream, one sentence for each damaged file.
+  returned: success
+  type: list
+  elements: str
+in_order:
+  description: Whether each place's packets were captured in the order of their times; V(false) with a warning when the host's clock was set back meanwhile.
+  returned: success
+  type: bool
 missed:
   description: Number of captured packets that are not in the stream, exact; null for a stream that ended before its capture or did not begin at its start.
   returned: success

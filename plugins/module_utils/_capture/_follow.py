@@ -58,11 +58,22 @@ class _Place(t.NamedTuple):
 
 @dataclasses.dataclass
 class _Followed:
-    """How far a segment was followed: interface is its number in the stream, -1 while it has none; at is where the next packets begin."""
+    """How far a segment was followed: interface is its number in the stream, -1 while it has none; at is where the next packets begin.
+
+    latest is the time of the packet before that (nanoseconds since the epoch), notes what was told of damage and disorder."""
 
     interface: int = -1
     at: _Place | None = None
     packets: int = 0
+    latest: int = 0
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def note(self, note: str) -> list[str]:
+        """Return what is to be told: a note, once."""
+        if note in self.notes:
+            return []
+        self.notes.append(note)
+        return [note]
 
     @classmethod
     def of(cls, stored: t.Any) -> _Followed:
@@ -103,8 +114,9 @@ class _Take:
 
 
 def follow(order: Order, cursor: dict[str, t.Any]) -> dict[str, t.Any]:
-    """Returns data (bytes), the next cursor, packets (so far), lost (places of which packets were overwritten unread just now)
-    and, at the end of the session, capture (as modules return it). An empty cursor begins; whoever follows need not look into it.
+    """Returns data (bytes), the next cursor, packets (so far), lost (places of which packets were overwritten unread just now),
+    damage (sentences) and disorder (sentences) that were found just now and, at the end of the session, capture (as modules
+    return it). An empty cursor begins; whoever follows need not look into it.
 
     Raises CaptureError, StorageError, PcapError.
     """
@@ -113,7 +125,7 @@ def follow(order: Order, cursor: dict[str, t.Any]) -> dict[str, t.Any]:
     while True:
         seen = _signature(directory)
         answer = _next(directory, order, cursor)
-        if answer["data"] or answer["lost"] or answer["capture"] or time.monotonic() >= deadline:
+        if any(answer[key] for key in ("data", "lost", "damage", "disorder", "capture")) or time.monotonic() >= deadline:
             return answer
         cursor = answer["cursor"]
         while _signature(directory) == seen and time.monotonic() < deadline:
@@ -142,18 +154,24 @@ def _next(directory: str, order: Order, before: dict[str, t.Any]) -> dict[str, t
         _check_one_place(session)
     # Asked before the files are read: what is in them once all tcpdumps have ended is all there will be.
     ended = session.status != "running" or _session.supervisor(session) is None and not any(map(_session.tcpdump, session.segments))
-    out = [_blocks.section_header(_pcapng.APPLICATION)] if order.form == "pcapng" and not before else []
+    out: list[bytes] = []
     share = max(_SMALLEST_SHARE, _PIECE // max(1, len(session.segments)))
     takes = []
+    damage, disorder = [], []
     for segment in session.segments:
         known = cursor.segments.setdefault(segment.file, _Followed())
-        ring = _ring(directory, segment)
-        if known.interface < 0 and not _describe(directory, segment, order, ring.header, cursor, out):
-            continue
-        if not before and not order.from_start and ring.files:
-            known.at = _at(ring.files[-1], HEADER_LENGTH + sum(len(chunk.data) for chunk in ring.files[-1].chunks()))
-        takes.append(_Take(segment, known))
-        _read(ring, session.request, share, takes[-1])
+        ring = _ring(directory, segment, ended)
+        header = ring.header or _header(segment, session.request)
+        if known.interface >= 0 or _describe(directory, segment, order, header, cursor, out):
+            if not before and not order.from_start and ring.files:
+                known.at = _at(ring.files[-1], HEADER_LENGTH + sum(len(chunk.data) for chunk in ring.files[-1].chunks()))
+            takes.append(_Take(segment, known))
+            _read(ring, session.request, share, takes[-1])
+        damage += [told for one in ring.damages for told in known.note(_stage.damaged(one))]
+        if not ring.in_order:
+            disorder += known.note(f"{segment.where}: {_stage.disordered(ring.setback)}")
+    if order.form == "pcapng" and not before:
+        out.insert(0, _blocks.section_header(_pcapng.APPLICATION, "\n".join([*damage, *disorder])))
     _write(takes, order.form, out)
     capture = None
     if ended and not any(take.more for take in takes):
@@ -163,7 +181,7 @@ def _next(directory: str, order: Order, before: dict[str, t.Any]) -> dict[str, t
         if order.form == "pcapng":
             out += _statistics(session, capture, cursor)
     return {"data": b"".join(out), "cursor": dataclasses.asdict(cursor), "packets": sum(known.packets for known in cursor.segments.values()),
-            "lost": [take.segment.where for take in takes if take.lost], "capture": capture}
+            "lost": [take.segment.where for take in takes if take.lost], "damage": damage, "disorder": disorder, "capture": capture}
 
 
 def _check_one_place(session: Session) -> None:
@@ -173,20 +191,25 @@ def _check_one_place(session: Session) -> None:
                            "only of one: follow it as pcapng.")
 
 
-def _ring(directory: str, segment: Segment) -> Ring:
+def _ring(directory: str, segment: Segment, ended: bool) -> Ring:
     while True:
         paths = _session.paths(directory, segment)
         try:
-            return Ring(paths)
+            return Ring(paths, ended)
         except PcapError:
             if set(paths) <= set(_session.paths(directory, segment)):
                 raise
             # else the ring went on between the two lines
 
 
+def _header(segment: Segment, request: Request) -> Header | None:
+    """Return the header that the segment's files will have; None while its link type is not known."""
+    link_type = _stage.link_type(segment)
+    return None if link_type is None else Header(link_type, _stage.snaplen(request))
+
+
 def _describe(directory: str, segment: Segment, order: Order, header: Header | None, cursor: _Cursor, out: list[bytes]) -> bool:
     """Introduces a segment to the stream; False while its link type is not known yet."""
-    header = header or (Header(_stage.link_type(segment)) if segment.link_type else None)
     if header is None:
         return False
     if order.form == "pcapng":
@@ -215,7 +238,9 @@ def _read(ring: Ring, request: Request, share: int, take: _Take) -> None:
             index, offset = known[0], at.offset
         else:
             take.lost = not _is_next(at, ring.files[0], take.segment.file, request)
+    latest = take.known.latest
     for file in ring.files[index:]:
+        file.latest, file.setback = latest, 0
         try:
             for chunk in file.chunks(min(share, CHUNK), offset):
                 offset += len(chunk.data)
@@ -228,7 +253,7 @@ def _read(ring: Ring, request: Request, share: int, take: _Take) -> None:
             if _is_there(file):
                 raise
             return  # the ring went on meanwhile: the next look tells what was lost
-        offset = HEADER_LENGTH
+        offset, latest = HEADER_LENGTH, file.latest
 
 
 def _is_next(at: _Place, file: PcapFile, base: str, request: Request) -> bool:
@@ -261,10 +286,12 @@ def _write(takes: t.Sequence[_Take], form: str, out: list[bytes]) -> None:
             if form == "pcap":
                 found = [(chunk.first, chunk.data)]
                 packets = chunk.packets
+                take.known.latest = chunk.last
             else:
                 found = _blocks.enhanced_packets(take.known.interface, chunk)
                 packets = next((number for number, pair in enumerate(found) if pair[0] > limit), len(found))
                 found = found[:packets]
+                take.known.latest = found[-1][0] if found else take.known.latest
             pairs += found
             take.known.packets += packets
             take.known.at = _at(file, end - len(chunk.data) + _length(chunk, packets))
@@ -289,9 +316,10 @@ def _statistics(session: Session, capture: dict[str, t.Any], cursor: _Cursor) ->
     blocks = []
     for segment, told in zip(session.segments, capture["segments"]):
         interface = cursor.segments[segment.file].interface
-        if interface >= 0 and told["packets_received"] is not None:
+        comment = "\n".join(cursor.segments[segment.file].notes)
+        if interface >= 0 and (told["packets_received"] is not None or comment):
             blocks.append(_blocks.interface_statistics(interface, time.time_ns(), received=told["packets_received"], dropped=told["packets_dropped"],
-                                                       captured=told["packets_captured"]))
+                                                       captured=told["packets_captured"], comment=comment))
     return blocks
 
 

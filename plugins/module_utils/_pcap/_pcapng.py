@@ -16,13 +16,11 @@ from bisect import bisect_left
 from dataclasses import dataclass
 
 from ansible_collections.nettap.containers.plugins.module_utils._pcap import _blocks
-from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import LINKTYPE_ETHERNET, MAXIMUM_SNAPLEN, Header
+from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import LINKTYPE_ETHERNET, MAXIMUM_SNAPLEN, SLACK, Header
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._ring import Ring
 
 APPLICATION = "nettap.containers"
 
-# Packets of one stream may be this much out of order (nanoseconds). TPACKET's are, by microseconds.
-SLACK = 10_000_000
 # What is held for the slack's sake grows with the rate of packets: every so many bytes halve the slack.
 _HALVING = 256 << 10
 # Memory of a packet besides its own bytes: a tuple, an integer, a bytes object, the block around it.
@@ -146,7 +144,7 @@ def merge(segments: t.Sequence[SegmentInput], out: t.BinaryIO, comment: str | No
     per_segment = tuple(stream.packets for stream in streams)
     setback = max((ring.setback for ring in rings), default=0)
     damages = tuple(damage for ring in rings for damage in ring.damages)
-    return Merged(sum(per_segment), per_segment, first, last, size, in_order and setback <= SLACK, damages, setback)
+    return Merged(sum(per_segment), per_segment, first, last, size, in_order and all(ring.in_order for ring in rings), damages, setback)
 
 
 def describe(segment: SegmentInput, header: Header | None) -> bytes:

@@ -31,6 +31,9 @@ _VERSION = (2, 4)
 _MICROSECOND_MAGIC = 0xA1B2C3D4
 _NANOSECOND_MAGIC = 0xA1B23C4D
 
+# Packets of one stream may be this much out of order (nanoseconds). TPACKET's are, by microseconds.
+SLACK = 10_000_000
+
 _FAR = 366 * 86400 * 1_000_000_000  # nanoseconds; no capture waits for so long for its next packet
 
 
@@ -96,6 +99,11 @@ class Extent:
     size: int
     damages: tuple[str, ...] = ()
     setback: int = 0
+
+    @property
+    def in_order(self) -> bool:
+        """Whether no packet is further from the order of time than the kernel brings it."""
+        return self.setback <= SLACK
 
 
 class Chunk(t.NamedTuple):

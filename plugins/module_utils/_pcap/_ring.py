@@ -13,6 +13,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader im
     CHUNK,
     LINKTYPE_ETHERNET,
     MAXIMUM_SNAPLEN,
+    SLACK,
     Chunk,
     Extent,
     Header,
@@ -49,6 +50,11 @@ class Ring:
     def setback(self) -> int:
         """By how many nanoseconds a packet came earlier than one before it, as far as the files were read."""
         return max((file.setback for file in self.files), default=0)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether no packet is further from the order of time than the kernel brings it."""
+        return self.setback <= SLACK
 
     def chunks(self, size: int = CHUNK) -> t.Iterator[Chunk]:
         """Yield all packets, `size` bytes at a time."""

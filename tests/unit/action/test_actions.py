@@ -236,7 +236,7 @@ class Following:
 
 def answer(number: int, last: bool = False) -> dict[str, t.Any]:
     capture = {"segments": [{"packets_captured": number, "packets_followed": number}]} if last else None
-    return {"data": "eA==", "cursor": f"at {number}", "packets": number, "lost": [], "capture": capture}
+    return {"data": "eA==", "cursor": f"at {number}", "packets": number, "lost": [], "damage": [], "disorder": [], "capture": capture}
 
 
 def test_stream_over_a_connection_that_breaks_by_a_code(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
@@ -254,6 +254,20 @@ def test_stream_is_never_logged(monkeypatch: pytest.MonkeyPatch, tmp_path: pathl
     following = Following(monkeypatch, answer(1), None, answer(2, last=True), dest=str(tmp_path / "dest"))
     following.run()
     assert not following.logged and following.action._play_context.no_log is False
+
+
+@pytest.mark.parametrize(("lost", "why"), [([], "their files are damaged on the host"), (["web eth0"], "their ring files were overwritten")])
+def test_stream_tells_of_damage_and_disorder(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, lost: list[str], why: str) -> None:
+    """As warnings and in the result; and what is missing for the damage's sake is not laid to the ring."""
+    said: list[str] = []
+    monkeypatch.setattr(stream.Display, "warning", lambda _self, words: said.append(words))
+    last = answer(2, last=True)
+    last["capture"]["segments"][0]["packets_captured"] = 5
+    found = {**answer(1), "lost": lost, "damage": ["x.pcap0 is damaged"], "disorder": ["the clock was set back"]}
+    result = Following(monkeypatch, found, last, dest=str(tmp_path / "dest")).run()
+    assert (result["damage"], result["in_order"], result["missed"]) == (["x.pcap0 is damaged"], False, 3)
+    assert said[-3:-1] == ["[node] x.pcap0 is damaged", "[node] the clock was set back"]
+    assert said[-1].startswith(f"[node] 3 packets of the session default are not in the stream: {why}")
 
 
 @pytest.mark.parametrize(("on_close", "ended"), [("keep", []), ("stop", ["stopped"]), ("remove", ["absent"])])

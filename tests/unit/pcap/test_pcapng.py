@@ -12,6 +12,7 @@ import struct
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._pcap import _pcapng
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._pcapng import Merged, SegmentInput, merge
+from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import SLACK
 from ansible_collections.nettap.containers.tests.unit.pcap import builder
 from ansible_collections.nettap.containers.tests.unit.pcap.builder import START, Packet
 
@@ -127,7 +128,7 @@ def test_order_over_all_segments(tmp_path: pathlib.Path) -> None:
 def test_order_does_not_depend_on_chunks(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, chunk: int, seed: int) -> None:
     """Out of order by up to the whole slack, across every border of a chunk."""
     monkeypatch.setattr(_pcapng, "_LARGEST_CHUNK", chunk)
-    streams = [builder.jittered(400, seed * 10 + number, step=step, jitter=_pcapng.SLACK) for number, step in enumerate((300_000, 40_000, 5_000_000))]
+    streams = [builder.jittered(400, seed * 10 + number, step=step, jitter=SLACK) for number, step in enumerate((300_000, 40_000, 5_000_000))]
     content, result = merged(*(segment(tmp_path / str(number), stream) for number, stream in enumerate(streams)))
     assert builder.enhanced_packets(content) == in_order(*streams)
     assert result.in_order

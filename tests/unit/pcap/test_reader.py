@@ -120,9 +120,19 @@ def test_quiet_months_are_no_damage(tmp_path: pathlib.Path) -> None:
     assert scan(builder.write(tmp_path / "x.pcap", builder.pcap(packets))).packets == 4
 
 
-@pytest.mark.parametrize(("end", "words"), [(0, "is empty"), (10, "ends in its header, 10 bytes after offset 0"), (24, None), (30, "ends in a packet, 6 bytes after offset 24"),
-                                            (41, "ends in a packet, 17 bytes after offset 24"), (100, None), (101, "ends in a packet, 1 bytes after offset 100"),
-                                            (140, "ends in a packet, 40 bytes after offset 100")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (0, "is empty"),
+        (10, "ends in its header, 10 bytes after offset 0"),
+        (24, None),
+        (30, "ends in a packet, 6 bytes after offset 24"),
+        (41, "ends in a packet, 17 bytes after offset 24"),
+        (100, None),
+        (101, "ends in a packet, 1 bytes after offset 100"),
+        (140, "ends in a packet, 40 bytes after offset 100"),
+    ],
+)
 def test_cut_is_damage_only_once_nobody_writes(tmp_path: pathlib.Path, end: int, words: str | None) -> None:
     path = builder.write(tmp_path / "x.pcap", builder.pcap(builder.sequence(2))[:end])
     assert scan(path).damages == ()

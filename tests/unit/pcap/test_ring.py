@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import pathlib
 import subprocess
+import typing as t
 
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import Extent
@@ -16,7 +17,7 @@ from ansible_collections.nettap.containers.tests.unit.pcap import builder
 from ansible_collections.nettap.containers.tests.unit.pcap.builder import START, Packet
 
 
-def joined(*paths: str, **options: int) -> tuple[bytes, Extent]:
+def joined(*paths: str, **options: t.Any) -> tuple[bytes, Extent]:
     out = io.BytesIO()
     extent = join_ring(paths, out, **options)
     return out.getvalue(), extent
