@@ -63,6 +63,7 @@ options:
   remove:
     description:
       - Whether to delete the session on the host once its files are on the controller and verified. It must have ended.
+        Damaged files are deleted with it.
     type: bool
     default: false
   stage_in:

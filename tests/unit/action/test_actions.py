@@ -312,6 +312,18 @@ def test_live_capture_ends_by_itself() -> None:
     assert play["tasks"][0]["block"][0]["vars"]["capture_duration"] > 0
 
 
+def test_interrupted_waiting_tells_of_damaged_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fetch's result is not returned: its warnings would be lost with it."""
+    said: list[str] = []
+    monkeypatch.setattr(wait.Display, "warning", lambda _self, words: said.append(words))
+    fetching = types.SimpleNamespace(run=lambda task_vars: {"files": [{"dest": "/x.pcapng"}], "warnings": ["node: damaged"]}, cleanup=lambda: None)
+    loader = types.SimpleNamespace(action_loader=types.SimpleNamespace(get=lambda *_arguments, **_more: fetching))
+    others = dict.fromkeys(("_connection", "_play_context", "_loader", "_templar"))
+    action = bare(wait, _shared_loader_obj=loader, _task=types.SimpleNamespace(copy=types.SimpleNamespace), **others)
+    assert action._fetch({"name": "x", "path": "/p", "fetch_on_interrupt": {}}, {}) == "stopped and fetched to /x.pcapng"
+    assert said == ["node: damaged"]
+
+
 def test_waiting_over_a_connection_that_breaks_by_a_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """As kubectl's and docker's do, which raise nothing. The first answer is another matter: what has never run is not tried again."""
 
