@@ -23,6 +23,7 @@ from ansible_collections.nettap.containers.plugins.action import container_captu
 from ansible_collections.nettap.containers.plugins.action import container_capture_stream as stream
 from ansible_collections.nettap.containers.plugins.action import container_capture_wait as wait
 from ansible_collections.nettap.containers.plugins.plugin_utils import _inside
+from ansible_collections.nettap.containers.tests.unit.pcap import builder
 
 
 def test_file_is_the_same_only_by_its_content(tmp_path: pathlib.Path) -> None:
@@ -84,6 +85,22 @@ def bare(action: t.Any, **attributes: t.Any) -> t.Any:
     made = action.ActionModule.__new__(action.ActionModule)
     vars(made).update(_host="inner", _shell_path="/bin/sh", _reached=time.monotonic(), **attributes)
     return made
+
+
+@pytest.mark.parametrize(
+    ("tail", "complaint"),
+    [
+        (b"", None),
+        (bytes(4096), "a record of zeros"),
+        (b"\xa5" * 300, "no packet at offset 252"),
+        (builder.record(builder.sequence(1)[0]), "4 packets, of 3"),
+    ],
+)
+def test_complaint_about_a_damaged_file(tmp_path: pathlib.Path, tail: bytes, complaint: str | None) -> None:
+    """A file that did not come as tcpdump wrote it is brought again."""
+    report: t.Any = types.SimpleNamespace(counts=types.SimpleNamespace(packets_captured=3))
+    found = inside._complaint(builder.write(tmp_path / "x.pcap", builder.pcap(builder.sequence(3)) + tail), report)
+    assert found is None if complaint is None else found is not None and complaint in found
 
 
 def test_threads_share_no_connection() -> None:
