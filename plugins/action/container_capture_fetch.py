@@ -58,18 +58,22 @@ class ActionModule(ActionBase):
                     self._let_go(dest, origin)
                     if not check:
                         self._fetch(file, dest, origin)
-                files.append({"dest": dest, **{key: file[key] for key in ("size", "sha256", "packets", "host", "containers")}})
+                files.append({"dest": dest, **{key: file[key] for key in ("size", "sha256", "packets", "damage", "in_order", "host", "containers")}})
         finally:
             if folder:
                 with contextlib.suppress(AnsibleError):  # the host is gone: the next fetch or state: absent clears the folder
                     self._remove_tmp_path(folder)
-        removed = bool(args["remove"])
+        warnings = [f"{host}: {warning}" for file in staged["staged"] for warning in file["warnings"]]
+        damaged = any(file["damage"] for file in staged["staged"])
+        if damaged and args["remove"]:
+            warnings.append(f"{host}: Session {args['name']} stays on the host, because files of it are damaged: save what you need, then run state: absent.")
+        removed = bool(args["remove"]) and not damaged
         if removed:
             gone = self._execute_module(module_name=_CAPTURE, module_args={"name": args["name"], "path": args["path"], "state": "absent"}, task_vars=task_vars)
             if gone.get("failed"):
                 return {**result, **gone, "msg": f"The captures were fetched, but the session could not be deleted: {gone.get('msg')}", "files": files}
             changed = changed or gone["changed"]
-        return {**result, "changed": changed, "files": files, "removed": removed, "capture": staged["capture"]}
+        return {**result, **({"warnings": warnings} if warnings else {}), "changed": changed, "files": files, "removed": removed, "capture": staged["capture"]}
 
     def _let_go(self, dest: str, origin: str) -> None:
         """Refuse to replace another capture's file; warn where nothing tells whose it is."""

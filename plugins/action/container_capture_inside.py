@@ -308,8 +308,8 @@ def _advice(words: str) -> str:
 def _complaint(path: str, report: _tcpdump.Report) -> str | None:
     """Return what is wrong with a capture file, given tcpdump's report of how many packets it wrote; None if nothing is."""
     try:
-        packets = scan(path).packets
+        found = scan(path)
     except PcapError as error:
         return str(error)
     wanted = report.counts.packets_captured
-    return None if packets == wanted else f"{packets} packets, of {wanted}"
+    return found.damages[0] if found.damages else None if found.packets == wanted else f"{found.packets} packets, of {wanted}"

@@ -104,8 +104,9 @@ class ActionModule(ActionBase):
         if told["ended_by"] == "capture" and args["from_start"]:
             told["missed"] = _missed(told["capture"]["segments"])
         if told["missed"]:
-            self._warn(f"{told['missed']} packets of the session {args['name']} are not in the stream: their ring files were overwritten before they were "
-                       "read; give the session a larger ring (file_size, file_count).")
+            why = ("their files are damaged on the host" if told["damage"] and not told["lost"] else
+                   "their ring files were overwritten before they were read; give the session a larger ring (file_size, file_count)")
+            self._warn(f"{told['missed']} packets of the session {args['name']} are not in the stream: {why}.")
         if isinstance(sink, Program):
             told.update(rc=0 if interruption.happened else sink.rc, said=sink.complaint)
         return told
@@ -139,6 +140,10 @@ class ActionModule(ActionBase):
             for place in answer["lost"]:
                 told["lost"] = sorted({*told["lost"], place})
                 self._warn(f"packets of {place} are missing in the stream from here on: their ring files were overwritten before they were read.")
+            for note in answer["damage"] + answer["disorder"]:
+                self._warn(note)
+            told["damage"] = told["damage"] + answer["damage"]
+            told["in_order"] = told["in_order"] and not answer["disorder"]
             if answer["capture"]:
                 told.update(capture=answer["capture"], ended_by="interruption" if interruption.happened else "capture")
                 return
@@ -188,8 +193,8 @@ def _dest(args: dict[str, t.Any]) -> str | None:
 
 
 def _figures(capture: dict[str, t.Any] | None, dest: str | None) -> dict[str, t.Any]:
-    """Return the values that the task returns for a stream that has not begun."""
-    return {"capture": capture, "dest": dest, "packets": 0, "lost": [], "missed": None, "ended_by": None, "size": 0}
+    """Return what the task returns of a stream that has not begun."""
+    return {"capture": capture, "dest": dest, "packets": 0, "lost": [], "damage": [], "in_order": True, "missed": None, "ended_by": None, "size": 0}
 
 
 def _missed(segments: list[dict[str, t.Any]]) -> int | None:

@@ -92,6 +92,8 @@ class ActionModule(ActionBase):
         action.cleanup()
         if fetched.get("failed"):
             return f"stopped, but could not be fetched: {fetched.get('msg')}"
+        for warning in fetched.get("warnings", []):  # of the files, which this task does not return
+            Display().warning(warning)
         return f"stopped and fetched to {', '.join(file['dest'] for file in fetched['files'])}"
 
     def _module(self, module: str, args: dict[str, t.Any], task_vars: dict[str, t.Any], **more: t.Any) -> dict[str, t.Any]:

@@ -19,6 +19,7 @@ description:
     and put into place whole; a broken transfer leaves the earlier files as they were. Files that are there already are not sent again.
   - On the host, the files are staged in the login user's temporary folder (C(ansible_remote_tmp)), which needs as much
     space as they take. A running session can be fetched too, as far as its packets are on the disk.
+  - Of a damaged file, the packets before the damage come, and those of all other files. A warning tells of it, and in a merged file the comment of the file.
 version_added: 0.1.0
 author:
   - The nettap.containers authors (@nettap)
@@ -67,6 +68,7 @@ options:
   remove:
     description:
       - Whether to delete the session on the host once its files are on the controller and verified. The session must have ended.
+        A session with damaged files stays on the host, with a warning.
     type: bool
     default: false
   stage_in:
@@ -114,6 +116,16 @@ files:
     packets:
       description: Number of packets in the file.
       type: int
+    damage:
+      description: What of the session's files is no packet and so is not in it, one sentence for each damaged file. Each is a warning, too.
+      type: list
+      elements: str
+      sample: ["/var/lib/nettap/shop/000-web-eth0-container.pcap1: no packet at offset 784: a record of zeros, as a power cut leaves it"]
+    in_order:
+      description:
+        - Whether the packets were captured in the order of their times, but for some milliseconds; V(false) with a warning
+          when the host's clock was set back while it captured.
+      type: bool
     host:
       description: The host that the file comes from, by its name in the inventory.
       type: str

@@ -12,15 +12,16 @@ short_description: Follow a running capture session live, into a file, a FIFO or
 description:
   - Brings the packets of a session to the controller while they are captured, as one stream that Wireshark, tshark and C(tcpdump -r -) read.
     The task ends when the capture ends or the reader closes its end; the latter is no error.
-  - A session that has ended is streamed as far as its packets are on the disk.
-  - Packets are at most 2 seconds behind when the session was started with O(nettap.containers.container_capture#module:live=true). Up to one
-    second of this is the kernel's, which gives packets to C(tcpdump) in blocks.
-  - Works over any connection and under C(become). The controller asks the host for the next packets again and again. It retries a connection that
-    breaks; meanwhile no packet is lost that the session's ring holds.
-  - Each container, interface and vantage is an interface of the stream, named as M(nettap.containers.container_capture_fetch) does. Restarted
-    containers are further interfaces. Packets of different interfaces may be up to a second out of order; fetched ones are not.
-  - For packets whose ring file was overwritten before they could be read there is a warning at once. RV(lost) returns their places, RV(missed) their number.
-  - Memory use is flat on the controller and on the host. On the host no packet is staged, and no process keeps running between two requests.
+  - A session that has ended is streamed as far as it is on the disk.
+  - Packets are at most 2 seconds behind when the session was started with O(nettap.containers.container_capture#module:live=true), of which up to one
+    second is the kernel's, which hands packets to C(tcpdump) in blocks.
+  - Works over any connection and under C(become). The host is asked for the next packets again and again; a connection that breaks
+    is tried again, and nothing is lost meanwhile that the session's ring holds.
+  - Each container, interface and vantage is an interface of the stream, named as M(nettap.containers.container_capture_fetch) does. Containers that
+    come back are further interfaces. Packets of different interfaces may be up to a second out of order; fetched ones are not.
+  - Packets whose ring file was overwritten before they could be read are told of by a warning at once, in RV(lost), and by number in RV(missed).
+  - Of a damaged file, the packets before the damage come, and those of all other files. A warning tells of it at once, and a comment in the pcapng.
+  - Memory is flat on the controller and on the host. On the host no packet is staged and nothing keeps running between two questions.
 version_added: 0.2.0
 author:
   - The nettap.containers authors (@nettap)
@@ -139,6 +140,15 @@ lost:
   returned: success
   type: list
   elements: str
+damage:
+  description: What of the session's files is no packet and so is not in the stream, one sentence for each damaged file.
+  returned: success
+  type: list
+  elements: str
+in_order:
+  description: Whether each place's packets were captured in the order of their times; V(false) with a warning when the host's clock was set back meanwhile.
+  returned: success
+  type: bool
 missed:
   description: Exact number of captured packets that are not in the stream; null if the stream ended before the capture or did not begin at its start.
   returned: success

@@ -17,6 +17,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 import typing as t
 
@@ -173,6 +174,17 @@ def flood(address: str, megabytes: float) -> list[int]:
 
 
 # --- files
+
+
+def records(file: str | pathlib.Path) -> list[bytes]:
+    """Take a pcap of this machine's tcpdump apart: its header, then its packets."""
+    content = pathlib.Path(file).read_bytes()
+    found, offset = [content[:24]], 24
+    while offset < len(content):
+        end = offset + 16 + int.from_bytes(content[offset + 8 : offset + 12], sys.byteorder)
+        found.append(content[offset:end])
+        offset = end
+    return found
 
 
 def count(file: str | pathlib.Path) -> int:

@@ -20,14 +20,13 @@ import typing as t
 import zlib
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _session, _stage, _storage, _tcpdump
+from ansible_collections.nettap.containers.plugins.module_utils._capture._cursor import Cursor, Followed, Place
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment, Session
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NettapError, PcapError
 from ansible_collections.nettap.containers.plugins.module_utils._pcap import _blocks, _pcapng
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import CHUNK, HEADER_LENGTH, RECORD_LENGTH, Chunk, Header, PcapFile
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._ring import Ring
-from ansible_collections.nettap.containers.plugins.module_utils._system import _stored
-from ansible_collections.nettap.containers.plugins.module_utils._system._process import Process
 
 _PIECE = 4 << 20  # bytes of captured packets in one answer, which the connection plugin holds in memory
 _SMALLEST_SHARE = 64 << 10  # bytes of an answer for one segment, however many segments there are
@@ -51,55 +50,13 @@ class Order:
     wait: float
 
 
-class _Place(t.NamedTuple):
-    """A place in a ring. A file's name is used again, but not with the same first packet; first is its time (nanoseconds since the epoch)."""
-
-    file: str
-    first: int | None
-    offset: int
-
-
-@dataclasses.dataclass
-class _Followed:
-    """How far a segment was followed. interface is its number in the stream, -1 while it has none. at is where the next packets begin."""
-
-    interface: int = -1
-    at: _Place | None = None
-    packets: int = 0
-
-    @classmethod
-    def of(cls, stored: t.Any) -> _Followed:
-        values = _stored.known(cls, stored)
-        return cls(**{**values, "at": values["at"] and _Place(*values["at"])})
-
-
-@dataclasses.dataclass
-class _Cursor:
-    """Where a stream goes on.
-
-    supervisor is that of the session with which the stream began. interfaces is their number in the stream, link_type that
-    of a pcap. segments are named by their file.
-    """
-
-    supervisor: Process | None
-    interfaces: int = 0
-    link_type: int | None = None
-    segments: dict[str, _Followed] = dataclasses.field(default_factory=dict)
-
-    @classmethod
-    def of(cls, stored: t.Any) -> _Cursor:
-        values = _stored.known(cls, stored)
-        segments = {file: _Followed.of(one) for file, one in values["segments"].items()}
-        return cls(**{**values, "supervisor": values["supervisor"] and Process(**values["supervisor"]), "segments": segments})
-
-
 class _Take:
     """The share of one segment in one answer: chunks, each with its file and the offset in the file at which it ends.
 
     more is whether the segment has more packets than these.
     """
 
-    def __init__(self, segment: Segment, known: _Followed) -> None:
+    def __init__(self, segment: Segment, known: Followed) -> None:
         self.segment = segment
         self.known = known
         self.read: list[tuple[PcapFile, int, Chunk]] = []
@@ -116,15 +73,15 @@ def follow(order: Order, cursor: dict[str, t.Any]) -> dict[str, t.Any]:
     """Return the next piece of a stream.
 
     Its keys are data (bytes), cursor (the next one), packets (so far), lost (the places of which packets were overwritten unread
-    just now) and capture (as modules return it; None before the end of the session). An empty cursor begins the stream. The
-    caller need not look into a cursor. Raise CaptureError, StorageError, PcapError.
+    just now), damage and disorder (sentences about what was found just now) and capture (as modules return it; None before the end
+    of the session). An empty cursor begins the stream. The caller need not look into a cursor. Raise CaptureError, StorageError, PcapError.
     """
     directory = _storage.Storage(order.path).directory(order.name)
     deadline = time.monotonic() + order.wait
     while True:
         seen = _signature(directory)
         answer = _next(directory, order, cursor)
-        if answer["data"] or answer["lost"] or answer["capture"] or time.monotonic() >= deadline:
+        if any(answer[key] for key in ("data", "lost", "damage", "disorder", "capture")) or time.monotonic() >= deadline:
             return answer
         cursor = answer["cursor"]
         while _signature(directory) == seen and time.monotonic() < deadline:
@@ -146,25 +103,31 @@ def _next(directory: str, order: Order, before: dict[str, t.Any]) -> dict[str, t
     session = _storage.load(directory)
     if session is None:
         raise CaptureError(f"There is no capture session {order.name!r} under {order.path}" + (" any more: it was removed." if before else "."))
-    cursor = _Cursor.of(before) if before else _Cursor(session.supervisor)
+    cursor = Cursor.of(before) if before else Cursor(session.supervisor)
     if cursor.supervisor != session.supervisor:
         raise CaptureError(f"Session {order.name} was started anew while it was followed: the packets of before can be fetched under its kept name.")
     if order.form == "pcap":
         _check_one_place(session)
     # This is asked before the files are read: once all tcpdumps have ended, the files are complete.
     ended = session.status != "running" or _session.supervisor(session) is None and not any(map(_session.tcpdump, session.segments))
-    out = [_blocks.section_header(_pcapng.APPLICATION)] if order.form == "pcapng" and not before else []
+    out: list[bytes] = []
     share = max(_SMALLEST_SHARE, _PIECE // max(1, len(session.segments)))
     takes = []
+    damage, disorder = [], []
     for segment in session.segments:
-        known = cursor.segments.setdefault(segment.file, _Followed())
-        ring = _ring(directory, segment)
-        if known.interface < 0 and not _describe(directory, segment, order, ring.header, cursor, out):
-            continue
-        if not before and not order.from_start and ring.files:
-            known.at = _at(ring.files[-1], HEADER_LENGTH + sum(len(chunk.data) for chunk in ring.files[-1].chunks()))
-        takes.append(_Take(segment, known))
-        _read(ring, session.request, share, takes[-1])
+        known = cursor.segments.setdefault(segment.file, Followed())
+        ring = _ring(directory, segment, ended)
+        header = ring.header or _header(segment, session.request)
+        if known.interface >= 0 or _describe(directory, segment, order, header, cursor, out):
+            if not before and not order.from_start and ring.files:
+                known.at = _at(ring.files[-1], HEADER_LENGTH + sum(len(chunk.data) for chunk in ring.files[-1].chunks()))
+            takes.append(_Take(segment, known))
+            _read(ring, session.request, share, takes[-1])
+        damage += [told for one in ring.damages for told in known.note(_stage.damaged(one))]
+        if not ring.in_order:
+            disorder += known.note(f"{segment.where}: {_stage.disordered(ring.setback)}")
+    if order.form == "pcapng" and not before:
+        out.insert(0, _blocks.section_header(_pcapng.APPLICATION, "\n".join([*damage, *disorder])))
     _write(takes, order.form, out)
     capture = None
     if ended and not any(take.more for take in takes):
@@ -174,7 +137,7 @@ def _next(directory: str, order: Order, before: dict[str, t.Any]) -> dict[str, t
         if order.form == "pcapng":
             out += _statistics(session, capture, cursor)
     return {"data": b"".join(out), "cursor": dataclasses.asdict(cursor), "packets": sum(known.packets for known in cursor.segments.values()),
-            "lost": [take.segment.where for take in takes if take.lost], "capture": capture}
+            "lost": [take.segment.where for take in takes if take.lost], "damage": damage, "disorder": disorder, "capture": capture}
 
 
 def _check_one_place(session: Session) -> None:
@@ -184,20 +147,25 @@ def _check_one_place(session: Session) -> None:
                            "only of one: follow it as pcapng.")
 
 
-def _ring(directory: str, segment: Segment) -> Ring:
+def _ring(directory: str, segment: Segment, ended: bool) -> Ring:
     while True:
         paths = _session.paths(directory, segment)
         try:
-            return Ring(paths)
+            return Ring(paths, ended)
         except PcapError:
             if set(paths) <= set(_session.paths(directory, segment)):
                 raise
             # else the ring removed a file between the two lines
 
 
-def _describe(directory: str, segment: Segment, order: Order, header: Header | None, cursor: _Cursor, out: list[bytes]) -> bool:
-    """Add a segment to the stream. Return False while its link type is not known yet."""
-    header = header or (Header(_stage.link_type(segment)) if segment.link_type else None)
+def _header(segment: Segment, request: Request) -> Header | None:
+    """Return the header that the segment's files will have; None while its link type is not known."""
+    link_type = _stage.link_type(segment)
+    return None if link_type is None else Header(link_type, _stage.snaplen(request))
+
+
+def _describe(directory: str, segment: Segment, order: Order, header: Header | None, cursor: Cursor, out: list[bytes]) -> bool:
+    """Introduces a segment to the stream; False while its link type is not known yet."""
     if header is None:
         return False
     if order.form == "pcapng":
@@ -212,8 +180,8 @@ def _describe(directory: str, segment: Segment, order: Order, header: Header | N
     return True
 
 
-def _at(file: PcapFile, offset: int) -> _Place:
-    return _Place(os.path.basename(file.path), file.first, offset)
+def _at(file: PcapFile, offset: int) -> Place:
+    return Place(os.path.basename(file.path), file.first, offset)
 
 
 def _read(ring: Ring, request: Request, share: int, take: _Take) -> None:
@@ -226,7 +194,9 @@ def _read(ring: Ring, request: Request, share: int, take: _Take) -> None:
             index, offset = known[0], at.offset
         else:
             take.lost = not _is_next(at, ring.files[0], take.segment.file, request)
+    latest = take.known.latest
     for file in ring.files[index:]:
+        file.latest, file.setback = latest, 0
         try:
             for chunk in file.chunks(min(share, CHUNK), offset):
                 offset += len(chunk.data)
@@ -238,11 +208,11 @@ def _read(ring: Ring, request: Request, share: int, take: _Take) -> None:
         except PcapError:
             if _is_there(file):
                 raise
-            return  # the ring removed the file meanwhile: the next look finds out whether packets were lost
-        offset = HEADER_LENGTH
+            return  # the ring went on meanwhile: the next look tells what was lost
+        offset, latest = HEADER_LENGTH, file.latest
 
 
-def _is_next(at: _Place, file: PcapFile, base: str, request: Request) -> bool:
+def _is_next(at: Place, file: PcapFile, base: str, request: Request) -> bool:
     """Return whether a file comes right after the file of a place, when that one was read to its end and has been removed since."""
     names = request.file_count + _tcpdump.SPARE
     before, after = at.file[len(base):], os.path.basename(file.path)[len(base):]
@@ -272,10 +242,12 @@ def _write(takes: t.Sequence[_Take], form: str, out: list[bytes]) -> None:
             if form == "pcap":
                 found = [(chunk.first, chunk.data)]
                 packets = chunk.packets
+                take.known.latest = chunk.last
             else:
                 found = _blocks.enhanced_packets(take.known.interface, chunk)
                 packets = next((number for number, pair in enumerate(found) if pair[0] > limit), len(found))
                 found = found[:packets]
+                take.known.latest = found[-1][0] if found else take.known.latest
             pairs += found
             take.known.packets += packets
             take.known.at = _at(file, end - len(chunk.data) + _length(chunk, packets))
@@ -296,13 +268,14 @@ def _length(chunk: Chunk, packets: int) -> int:
     return end
 
 
-def _statistics(session: Session, capture: dict[str, t.Any], cursor: _Cursor) -> list[bytes]:
+def _statistics(session: Session, capture: dict[str, t.Any], cursor: Cursor) -> list[bytes]:
     blocks = []
     for segment, told in zip(session.segments, capture["segments"]):
         interface = cursor.segments[segment.file].interface
-        if interface >= 0 and told["packets_received"] is not None:
+        comment = "\n".join(cursor.segments[segment.file].notes)
+        if interface >= 0 and (told["packets_received"] is not None or comment):
             blocks.append(_blocks.interface_statistics(interface, time.time_ns(), received=told["packets_received"], dropped=told["packets_dropped"],
-                                                       captured=told["packets_captured"]))
+                                                       captured=told["packets_captured"], comment=comment))
     return blocks
 
 

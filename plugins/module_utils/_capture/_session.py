@@ -52,7 +52,7 @@ def _first(path: str) -> int | None:
     """Return the time of the first packet in a file, in nanoseconds since the epoch; None if it has none or cannot be read."""
     try:
         return PcapFile(path).first
-    except PcapError:  # the file is being rewritten right now, or damaged
+    except PcapError:  # removed right now, for the ring to go on
         return None
 
 
@@ -71,7 +71,7 @@ def finish(directory: str, segment: Segment, reason: str, error: str | None = No
     """Record in the segment how it ended, with tcpdump's final counts and the times of its first and last packet."""
     segment.status, segment.stop_reason, segment.error = "failed" if reason == "error" else "stopped", reason, error
     segment.counts = segment.counts.updated(_tcpdump.read(log(directory, segment)).counts)
-    with contextlib.suppress(PcapError):  # a file damaged by a full disk, for example: it is still listed, and fetched as far as it can be read
+    with contextlib.suppress(PcapError):  # its files were removed meanwhile
         found = [path for path in files(directory, segment) if _first(path) is not None]
         segment.first_packet = _moment(_first(found[0])) if found else None
         segment.last_packet = _moment(scan(found[-1]).last) if found else None

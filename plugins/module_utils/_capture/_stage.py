@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gzip
 import hashlib
 import json
@@ -14,10 +15,11 @@ import re
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _session, _storage
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError
-from ansible_collections.nettap.containers.plugins.module_utils._pcap._pcapng import SegmentInput, merge
-from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import LINKTYPE_ETHERNET
+from ansible_collections.nettap.containers.plugins.module_utils._pcap._pcapng import Merged, SegmentInput, merge
+from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import LINKTYPE_ETHERNET, MAXIMUM_SNAPLEN, Extent
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._ring import join_ring
 
 # Names that tcpdump prints to LINKTYPE_ numbers (https://www.tcpdump.org/linktypes.html), for files without a header.
@@ -44,6 +46,14 @@ class _Sink:
     def flush(self) -> None:
         """Do nothing, in the place of a binary file's flush()."""
 
+    def restart(self) -> None:
+        """Forget what was written."""
+        self._hash = hashlib.sha256()
+        self.size = 0
+        if self._file:
+            self._file.seek(0)
+            self._file.truncate()
+
     def close(self) -> str:
         """Close the file. Return the SHA-256 of all data, as hexadecimal digits."""
         if self._file:
@@ -53,7 +63,8 @@ class _Sink:
 
 def stage(storage: _storage.Storage, name: str, folder: str | None, host: str, kind: str,
           compress: bool) -> tuple[dict[str, t.Any], list[dict[str, t.Any]]]:
-    """Write the files of a session into folder. Return the session, and for each file a record.
+    """Writes the files of a session into folder; returns the session and a record for each: path (in folder), dest
+    (relative path for the controller), size, sha256, packets, damage (sentences), in_order, warnings, host, containers.
 
     A record holds path (in folder), dest (relative path for the controller), size, sha256, packets, host and containers.
     kind is "segment" (a pcap of each segment) or "host" (one pcapng of all). folder belongs to the login user and is
@@ -74,29 +85,63 @@ def stage(storage: _storage.Storage, name: str, folder: str | None, host: str, k
             jobs = [(f"{base}.pcapng{ending}", session.segments)]
         else:
             jobs = [(f"{base}/{segment.file}{ending}", [segment]) for segment in session.segments]
+        ended = {segment.file for segment, figures in zip(session.segments, told["segments"]) if figures["status"] != "running"}
         records = []
         with _folder(directory, folder, sum(segment["bytes"] for segment in told["segments"])) as opened:
             for number, (dest, segments) in enumerate(jobs):
                 file = f"{number:03d}.staged"
                 sink = _Sink(_create(opened, file) if opened is not None else None)
-                packets = _write(directory, segments, host, kind, compress, sink)
+                inputs = [dataclasses.replace(segment_input(directory, segment, host), snaplen=snaplen(session.request),
+                                              ended=segment.file in ended) for segment in segments]
+                written = _write(inputs, kind, compress, sink)
                 records.append({
-                    "path": os.path.join(folder, file) if folder else None, "dest": dest, "size": sink.size, "sha256": sink.close(), "packets": packets,
+                    "path": os.path.join(folder, file) if folder else None, "dest": dest, "size": sink.size, "sha256": sink.close(), "packets": written.packets,
+                    "damage": list(written.damages), "in_order": written.in_order, "warnings": [f"{dest}: {note}" for note in _notes(written)],
                     "host": host, "containers": sorted({segment.container for segment in segments}),
                 })
     return told, records
 
 
-def _write(directory: str, segments: t.Sequence[Segment], host: str, kind: str, compress: bool, sink: _Sink) -> int:
-    """Write the pcap of one segment, or the pcapng of all, into the sink. Return the number of packets."""
-    with contextlib.ExitStack() as stack:
-        out: t.Any = sink
-        if compress:
-            # Level 1: higher levels gain little on capture files. No time and no name inside: the same packets make the same bytes.
-            out = stack.enter_context(gzip.GzipFile(filename="", fileobj=t.cast("t.BinaryIO", sink), mode="wb", compresslevel=1, mtime=0))
-        if kind == "host":
-            return merge([segment_input(directory, segment, host) for segment in segments], out).packets
-        return join_ring(_session.files(directory, segments[0]), out, link_type(segments[0])).packets
+def _write(inputs: t.Sequence[SegmentInput], kind: str, compress: bool, sink: _Sink) -> Extent | Merged:
+    """Write one file, and return what it holds."""
+    if kind == "segment":
+        with _compressed(sink, compress) as out:
+            return join_ring(inputs[0].files, out, inputs[0].linktype, inputs[0].snaplen, inputs[0].ended)
+    with _compressed(sink, compress) as out:
+        merged = merge(inputs, out)
+    notes = _notes(merged)
+    if notes:
+        # The comment stands before the packets, and what it must tell is known after them.
+        sink.restart()
+        with _compressed(sink, compress) as out:
+            merged = merge(inputs, out, "\n".join(notes))
+    return merged
+
+
+@contextlib.contextmanager
+def _compressed(sink: _Sink, compress: bool) -> t.Iterator[t.Any]:
+    """Give a file that writes into the sink, with gzip or as it is."""
+    if not compress:
+        yield sink
+        return
+    # Level 1: capture files gain little from more. No time and no name inside: the same packets make the same bytes.
+    with gzip.GzipFile(filename="", fileobj=t.cast("t.BinaryIO", sink), mode="wb", compresslevel=1, mtime=0) as out:
+        yield out
+
+
+def _notes(found: Extent | Merged) -> list[str]:
+    """What a reader of the packets must know, as sentences."""
+    return [damaged(damage) for damage in found.damages] + ([] if found.in_order else [disordered(found.setback)])
+
+
+def damaged(damage: str) -> str:
+    """Return the sentence that tells of a damaged capture file."""
+    return f"Packets are missing: {damage}. What this file held before, and all other files, are here."
+
+
+def disordered(setback: int) -> str:
+    """Return the sentence that tells of packets out of order, by how many nanoseconds."""
+    return f"Packets are not in the order of time: some are {setback / 1e9:.3f} s earlier than others before them, as when the host's clock was set back."
 
 
 def segment_input(directory: str, segment: Segment, host: str) -> SegmentInput:
@@ -111,14 +156,19 @@ def segment_input(directory: str, segment: Segment, host: str) -> SegmentInput:
     return SegmentInput(
         files=_session.files(directory, segment), if_name=f"{host}/{segment.container}/{place}",
         description=f"{segment.vantage} vantage of {segment.container}, device {segment.device}", filter=segment.filter or None, comments=comments,
-        linktype=link_type(segment), received=segment.counts.packets_received, dropped=segment.counts.packets_dropped,
+        linktype=link_type(segment) or LINKTYPE_ETHERNET, received=segment.counts.packets_received, dropped=segment.counts.packets_dropped,
         captured=segment.counts.packets_captured,
     )
 
 
-def link_type(segment: Segment) -> int:
-    """Return the LINKTYPE_ number of a segment, also when none of its files has a header yet."""
-    return _LINK_TYPES.get(segment.link_type or "", LINKTYPE_ETHERNET)
+def link_type(segment: Segment) -> int | None:
+    """LINKTYPE_ number of a segment of which no file need have a header yet; None while it is not known."""
+    return _LINK_TYPES.get(segment.link_type or "")
+
+
+def snaplen(request: Request) -> int:
+    """Snapshot length of a session's segments, of which no file need have a header yet."""
+    return request.snaplen or MAXIMUM_SNAPLEN
 
 
 @contextlib.contextmanager

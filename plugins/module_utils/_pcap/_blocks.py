@@ -97,10 +97,12 @@ def interface_statistics(
     received: int | None = None,
     dropped: int | None = None,
     captured: int | None = None,
+    comment: str | None = None,
 ) -> bytes:
     """Return the block of an interface's final counts. They are in the options in which dumpcap writes those of libpcap's pcap_stats()."""
     times = ((_ISB_STARTTIME, started), (_ISB_ENDTIME, stopped))
-    options = [(code, struct.pack("<II", value >> 32, value & _WORD)) for code, value in times if value is not None]
+    options = _comment(comment)
+    options += [(code, struct.pack("<II", value >> 32, value & _WORD)) for code, value in times if value is not None]
     counts = ((_ISB_IFRECV, received), (_ISB_IFDROP, dropped), (_ISB_USRDELIV, captured))
     options += [(code, struct.pack("<Q", value)) for code, value in counts if value is not None]
     return _block(_INTERFACE_STATISTICS, struct.pack("<III", interface, time >> 32, time & _WORD), options)

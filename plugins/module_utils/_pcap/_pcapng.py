@@ -16,14 +16,12 @@ from bisect import bisect_left
 from dataclasses import dataclass
 
 from ansible_collections.nettap.containers.plugins.module_utils._pcap import _blocks
-from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import LINKTYPE_ETHERNET, MAXIMUM_SNAPLEN, Header
+from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import LINKTYPE_ETHERNET, MAXIMUM_SNAPLEN, SLACK, Header
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._ring import Ring
 
 APPLICATION = "nettap.containers"
 
-# Packets of one stream may be this much out of order (nanoseconds). TPACKET's are out of order by microseconds.
-SLACK = 10_000_000
-# The memory held because of the slack grows with the rate of packets: every so many bytes halve the slack.
+# What is held for the slack's sake grows with the rate of packets: every so many bytes halve the slack.
 _HALVING = 256 << 10
 # Bytes of memory that a packet takes beyond its own bytes: a tuple, an integer, a bytes object, the block around it.
 _PACKET_COST = 200
@@ -42,9 +40,9 @@ _FOREVER = 1 << 64
 class SegmentInput:
     """One segment: its ring files, and the facts about it that the pcapng is to hold.
 
-    `linktype` and `snaplen` hold where no file has a header yet. `received`, `dropped` and `captured` are tcpdump's
-    final counts. With one of the first two, the pcapng gets a statistics block, with `started` and `stopped` (nanoseconds
-    since the epoch) where they are known.
+    `linktype` and `snaplen` hold where no file of any segment has a header. With `ended`, nothing writes the files any more.
+    `received`, `dropped` and `captured` are tcpdump's final counts; with one of the first two, the file gets a statistics
+    block, with `started` and `stopped` (nanoseconds since the epoch) where they are known.
     """
 
     files: t.Sequence[str]
@@ -59,13 +57,15 @@ class SegmentInput:
     captured: int | None = None
     started: int | None = None
     stopped: int | None = None
+    ended: bool = False
 
 
 @dataclass(frozen=True)
 class Merged:
     """The figures of the written file: `packets` in all and `per_segment`, earliest and latest time (nanoseconds), size in bytes.
 
-    `in_order` is false when a packet was out of order by more than the slack, for example after the host's clock was set back.
+    `damages` are sentences that say which files hold more that is no packet. `setback` says by how much the clock was set
+    back between two packets of a segment (nanoseconds). `in_order` is false when that is more than the slack.
     """
 
     packets: int
@@ -74,6 +74,8 @@ class Merged:
     last: int | None
     size: int
     in_order: bool
+    damages: tuple[str, ...] = ()
+    setback: int = 0
 
 
 class _Stream:
@@ -117,12 +119,14 @@ class _Stream:
 def merge(segments: t.Sequence[SegmentInput], out: t.BinaryIO, comment: str | None = None) -> Merged:
     """Write one pcapng: an interface per segment, all their packets in the order of time, then the statistics.
 
-    Packets of the same time follow the order of `segments`. The same input makes the same bytes. Raise PcapError.
-    Wireshark reads every such file. libpcap, and so tcpdump, reads only one whose segments share link type and snaplen.
+    Packets of the same time follow the order of `segments`. The same input makes the same bytes. Raises PcapError.
+    Wireshark reads any such file; libpcap, and so tcpdump, only one whose segments share link type and snaplen. A segment
+    without a header, and so without a packet, is given those of another.
     """
-    rings = [Ring(segment.files) for segment in segments]
+    rings = [Ring(segment.files, segment.ended) for segment in segments]
+    other = next((ring.header for ring in rings if ring.header), None)
     size = out.write(_blocks.section_header(APPLICATION, comment))
-    size += out.write(b"".join(describe(segment, ring.header) for segment, ring in zip(segments, rings)))
+    size += out.write(b"".join(describe(segment, ring.header or other) for segment, ring in zip(segments, rings)))
 
     chunk_size = min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, _BUDGET // max(1, len(rings))))
     streams = [_Stream(interface, ring, chunk_size) for interface, ring in enumerate(rings)]
@@ -138,11 +142,13 @@ def merge(segments: t.Sequence[SegmentInput], out: t.BinaryIO, comment: str | No
 
     size += out.write(b"".join(map(_statistics, segments, streams)))
     per_segment = tuple(stream.packets for stream in streams)
-    return Merged(sum(per_segment), per_segment, first, last, size, in_order)
+    setback = max((ring.setback for ring in rings), default=0)
+    damages = tuple(damage for ring in rings for damage in ring.damages)
+    return Merged(sum(per_segment), per_segment, first, last, size, in_order and all(ring.in_order for ring in rings), damages, setback)
 
 
 def describe(segment: SegmentInput, header: Header | None) -> bytes:
-    """Return the block that describes a segment. `header` is that of its files, None while they have none."""
+    """Return the block that introduces a segment; `header` is that of its files, or of others, where there is one yet."""
     linktype, snaplen = (header.linktype, header.snaplen) if header else (segment.linktype, segment.snaplen)
     # One comment of several lines, because Wireshark 4.0 shows only the first of several comments.
     comment = "\n".join(segment.comments)

@@ -31,6 +31,11 @@ _VERSION = (2, 4)
 _MICROSECOND_MAGIC = 0xA1B2C3D4
 _NANOSECOND_MAGIC = 0xA1B23C4D
 
+# Packets of one stream may be this much out of order (nanoseconds). TPACKET's are, by microseconds.
+SLACK = 10_000_000
+
+_FAR = 366 * 86400 * 1_000_000_000  # nanoseconds; no capture waits for so long for its next packet
+
 
 @dataclass(frozen=True)
 class Header:
@@ -47,6 +52,29 @@ class Header:
         return 1 if self.nanosecond else 1000
 
     @property
+    def second(self) -> int:
+        """Units of a record's fraction in a second."""
+        return 1_000_000_000 // self.tick
+
+    def time(self, seconds: int, fraction: int) -> int:
+        """Nanoseconds since the epoch of a record's time."""
+        return seconds * 1_000_000_000 + fraction * self.tick
+
+    def split(self, time: int) -> tuple[int, int]:
+        """Return the fields of a record for a time."""
+        seconds, rest = divmod(time, 1_000_000_000)
+        return seconds, rest // self.tick
+
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest record: libpcap's pcap-linux.c cuts what is longer than the snapshot length."""
+        return self.snaplen if 0 < self.snaplen < MAXIMUM_SNAPLEN else MAXIMUM_SNAPLEN
+
+    def is_packet(self, fraction: int, captured: int, original: int) -> bool:
+        """Whether a record with these fields can be a packet: no link carries one of 0 bytes."""
+        return 0 < original >= captured <= self.longest and fraction < self.second
+
+    @property
     def record(self) -> struct.Struct:
         """Return the layout of a packet's header: seconds, fraction, captured length, original length."""
         return struct.Struct(self.endian + _RECORD)
@@ -59,12 +87,23 @@ class Header:
 
 @dataclass(frozen=True)
 class Extent:
-    """The content of a file: number of whole packets, times of the first and the last (nanoseconds), bytes up to the end of the last."""
+    """What files hold: whole packets, time of the first and of the last (nanoseconds), bytes up to the end of the last.
+
+    `damages` are sentences that say which files hold more that is no packet, `setback` by how much the clock was set back
+    between two packets (nanoseconds).
+    """
 
     packets: int
     first: int | None
     last: int | None
     size: int
+    damages: tuple[str, ...] = ()
+    setback: int = 0
+
+    @property
+    def in_order(self) -> bool:
+        """Whether no packet is further from the order of time than the kernel brings it."""
+        return self.setback <= SLACK
 
 
 class Chunk(t.NamedTuple):
@@ -92,91 +131,181 @@ def parse_header(start: bytes, path: str) -> Header | None:
 class PcapFile:
     """One file, as long as it was when this object was made: packets that a running tcpdump appends later are not read.
 
-    The file is open only while it is read, so that a merge of a thousand segments does not need a thousand file descriptors.
-    `header` is None for a file that ends before its header does. `first`, the time of the first packet, is None for a file
-    that ends before its first packet does.
+    It is open only while it is read, so that a merge of a thousand segments needs no thousand file descriptors.
+    `header` is None for a file that ends before its header does, `first` (the time of the first packet) for one that ends
+    before its first packet does.
+
+    A record that cannot be a packet ends the file: nothing after it can be found. `damage` then says where and why, as far
+    as the file was read. With `ended`, when nothing writes the file any more, it tells also of an end in mid-packet.
+    `latest` is the highest time that was read, which may be set to that of the file before; `setback` says by how many
+    nanoseconds a packet came earlier than that.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, ended: bool = False) -> None:
         self.path = path
         self.header: Header | None = None
         self.first: int | None = None
+        self.damage: str | None = None
+        self.latest = 0
+        self.setback = 0
+        self.size = 0
+        self._ended = ended
+        self._start = b""
         try:
             with open(path, "rb", buffering=0) as file:
                 self.size = os.fstat(file.fileno()).st_size
                 self._start = file.read(HEADER_LENGTH + RECORD_LENGTH) or b""
-        except OSError as exc:
+            self.header = parse_header(self._start, path)
+        except FileNotFoundError as exc:
             raise PcapError(f"{path}: cannot be read: {exc.strerror}") from exc
-        self.header = parse_header(self._start, path)
-        if self.header and len(self._start) == HEADER_LENGTH + RECORD_LENGTH:
-            seconds, fraction, length, dummy = self.header.record.unpack_from(self._start, HEADER_LENGTH)
-            if len(self._start) + length <= self.size:
-                self.first = seconds * 1_000_000_000 + fraction * self.header.tick
+        except OSError as exc:
+            self.damage = f"{path}: cannot be read: {exc.strerror}"
+        except PcapError as error:
+            self.damage = str(error)
+        else:
+            self._open()
+
+    def _open(self) -> None:
+        """Look at the first record."""
+        if self.header is None:
+            self._cut(0, "its header")
+        elif len(self._start) < HEADER_LENGTH + RECORD_LENGTH:
+            if self.size > HEADER_LENGTH:
+                self._cut(HEADER_LENGTH)
+        else:
+            seconds, fraction, captured, original = self.header.record.unpack_from(self._start, HEADER_LENGTH)
+            if self.header.is_packet(fraction, captured, original):
+                if len(self._start) + captured <= self.size:
+                    self.first = self.header.time(seconds, fraction)
+                else:
+                    self._cut(HEADER_LENGTH)
+            else:
+                self._no_packet(HEADER_LENGTH, self._start[HEADER_LENGTH:])
 
     def chunks(self, size: int = CHUNK, offset: int = HEADER_LENGTH) -> t.Iterator[Chunk]:
-        """Yield the packets from `offset` on, `size` bytes at a time (one packet where that is longer).
+        """Yield the packets from `offset` on, `size` bytes at a time (one packet where that is longer); a packet cut by the end is left out.
 
-        Leave out a packet that the end of the file cuts. Raise PcapError.
+        Raises PcapError for a file that its running capture has overwritten meanwhile.
         """
         if self.header is None:
             return
-        record, tick = self.header.record, self.header.tick
         size = max(size, RECORD_LENGTH)
         length = size
         while offset < self.size:
             data = self._read(offset, min(length, self.size - offset))
-            packets, last, end = self._walk(data, offset, self.header.endian)
+            packets, last, end = self._walk(data, offset, self.header)
             if packets:
-                times = [record.unpack_from(data, position)[:2] for position in (0, last)]
-                first, latest = (seconds * 1_000_000_000 + fraction * tick for seconds, fraction in times)
-                yield Chunk(self.header, data if end == len(data) else data[:end], packets, first, latest)
+                times = [self.header.time(*self.header.record.unpack_from(data, position)[:2]) for position in (0, last)]
+                yield Chunk(self.header, data if end == len(data) else data[:end], packets, *times)
                 offset, length = offset + end, size
-                continue
-            if len(data) < RECORD_LENGTH:
+            if self.damage:
                 return
-            length = RECORD_LENGTH + record.unpack_from(data)[2]
-            if offset + length > self.size:
-                return
+            if not packets:
+                length = RECORD_LENGTH
+                if len(data) >= RECORD_LENGTH:
+                    length += self.header.record.unpack_from(data)[2]
+                if offset + length > self.size:
+                    self._cut(offset)
+                    return
 
-    def _walk(self, data: bytes, offset: int, endian: str) -> tuple[int, int, int]:
-        """Count the whole records in `data`, which is at `offset` in the file. Return their number, and start and end of the last. Raise PcapError."""
-        captured_length = struct.Struct(endian + "8xI").unpack_from
+    def _walk(self, data: bytes, offset: int, header: Header) -> tuple[int, int, int]:
+        """Count the whole records in `data`, which stands at `offset`: their number, start of the last, end of the last."""
+        record, second, longest = header.record.unpack_from, header.second, header.longest
         size = len(data)
         packets = last = end = 0
+        latest_seconds, latest_fraction = header.split(self.latest)
         while end + RECORD_LENGTH <= size:
-            length = captured_length(data, end)[0]
-            if length > MAXIMUM_SNAPLEN:
-                raise PcapError(f"{self.path}: no packet at offset {offset + end}: a record of {length} bytes, tcpdump's longest is {MAXIMUM_SNAPLEN}")
-            following = end + RECORD_LENGTH + length
+            seconds, fraction, captured, original = record(data, end)
+            # As Header.is_packet(), of which a call would cost as much as all the rest of this loop.
+            if not 0 < original >= captured <= longest or fraction >= second:
+                self._no_packet(offset + end, data[end:])
+                break
+            following = end + RECORD_LENGTH + captured
             if following > size:
                 break
+            if seconds == latest_seconds and fraction >= latest_fraction:
+                latest_fraction = fraction
+            else:
+                self.latest = header.time(latest_seconds, latest_fraction)
+                if not self._step(header.time(seconds, fraction), offset + following, header):
+                    self._no_packet(offset + end, data[end:])
+                    break
+                latest_seconds, latest_fraction = header.split(self.latest)
             packets += 1
             last, end = end, following
+        self.latest = header.time(latest_seconds, latest_fraction)
         return packets, last, end
 
+    def _step(self, time: int, following: int, header: Header) -> bool:
+        """Move on to the time (nanoseconds) of another packet, after which the file goes on at `following`; False for an impossible one."""
+        ahead = time - self.latest
+        far = bool(self.latest) and abs(ahead) > _FAR
+        if far and not self._goes_on(following, time, header):
+            return False
+        self.setback = max(self.setback, -ahead)
+        if far or ahead > 0:
+            self.latest = time
+        return True
+
+    def _goes_on(self, offset: int, time: int, header: Header) -> bool:
+        """Whether the record at `offset` bears out the time (nanoseconds) of the one before, which is far from all others.
+
+        A host without a battery for its clock starts in 1970 and is set right later: then all packets follow.
+        """
+        if offset + RECORD_LENGTH > self.size:
+            return False
+        data = self._read(offset, RECORD_LENGTH)
+        if len(data) < RECORD_LENGTH:
+            return False
+        seconds, fraction, captured, original = header.record.unpack_from(data)
+        return header.is_packet(fraction, captured, original) and abs(header.time(seconds, fraction) - time) <= _FAR
+
+    def _no_packet(self, offset: int, data: bytes) -> None:
+        """Record that there is no packet at `offset`, where `data` stands."""
+        seconds, fraction, captured, original = struct.unpack_from((self.header.endian if self.header else "<") + _RECORD, data)
+        self.damage = f"{self.path}: no packet at offset {offset}: "
+        if not seconds | fraction | captured | original:
+            self.damage += "a record of zeros, as a power cut leaves it"
+        elif self.header and captured > self.header.longest:
+            self.damage += f"a record of {captured} bytes, the longest is {self.header.longest}"
+        elif self.header and self.header.is_packet(fraction, captured, original):
+            self.damage += f"its time, {seconds} s after 1970, is years from the others"
+        else:
+            self.damage += f"a record of {captured} bytes of {original}, {fraction} parts of a second after {seconds}"
+
+    def _cut(self, offset: int, what: str = "a packet") -> None:
+        """Record that the file ends within what begins at `offset`, if nothing will complete it."""
+        if self._ended:
+            self.damage = f"{self.path}: ends in {what}, {self.size - offset} bytes after offset {offset}" if self.size else f"{self.path}: is empty"
+
     def _read(self, offset: int, length: int) -> bytes:
+        """Return the bytes at `offset`, or as many as the disk gives."""
         try:
             with open(self.path, "rb", buffering=0) as file:
                 data = os.pread(file.fileno(), length, offset)
                 # A running ring empties its oldest file and writes it again. Compare the start after the read: if it is still
                 # the same, the data just read was not overwritten.
                 start = os.pread(file.fileno(), len(self._start), 0)
+                size = os.fstat(file.fileno()).st_size
         except FileNotFoundError:
-            start = data = b""  # the ring has removed it
+            start, data, size = b"", b"", 0  # removed, for the ring to go on
         except OSError as exc:
-            raise PcapError(f"{self.path}: cannot be read: {exc.strerror}") from exc
-        if start != self._start or len(data) < length:
+            self.damage = f"{self.path}: cannot be read at offset {offset}: {exc.strerror}"
+            return b""
+        if start != self._start or size < offset + length:
             raise PcapError(f"{self.path}: overwritten by its running capture while it was read: stop the capture first, or give it a larger ring")
+        if len(data) < length:  # read(2) tells of a bad sector only when it comes first
+            self.damage = f"{self.path}: cannot be read at offset {offset + len(data)}"
         return data
 
 
-def scan(path: str) -> Extent:
-    """Read one file. Return the extent of its content; its times are those of the first and the last packet in file order. Raise PcapError."""
-    file = PcapFile(path)
+def scan(path: str, ended: bool = False) -> Extent:
+    """Walk one file and return what it holds; times are those of its first and last packet in file order."""
+    file = PcapFile(path, ended)
     packets, last = 0, None
     size = HEADER_LENGTH if file.header else 0
     for chunk in file.chunks():
         packets += chunk.packets
         last = chunk.last
         size += len(chunk.data)
-    return Extent(packets, file.first, last, size)
+    return Extent(packets, file.first, last, size, (file.damage,) if file.damage else (), file.setback)

@@ -9,9 +9,10 @@ import hashlib
 import os
 import pathlib
 import re
+import sys
 
 import pytest
-from capture_tools import TRAFFIC, Captures, by, capinfos, count, everything_is_private, flood, lengths, only, reach, send, tshark
+from capture_tools import TRAFFIC, Captures, by, capinfos, count, everything_is_private, flood, lengths, only, reach, records, send, tshark
 from waiting import wait_for
 
 
@@ -113,6 +114,37 @@ def test_ring_is_joined_in_order(captures, container, fetch):
         assert intact(file) and "Strict time order:   True" in capinfos(file["dest"])
         found = lengths(file["dest"])
         assert found == sent[-len(found) :] and 1500 < len(found) < len(sent)
+
+
+@pytest.mark.parametrize("garbage", [b"\xa5" * 300, bytes(4096)], ids=["a5", "zeros of a power cut"])
+def test_damaged_files(captures, container, fetch, garbage):
+    """A file damaged after its 5th packet, one that is empty, one that was never written, and a clock that was set back."""
+    targets = [container() for dummy in range(4)]
+    captures.start(*targets, filter=TRAFFIC, snaplen=96)
+    for target in targets:
+        send(reach(target), range(1, 11))
+    capture = by(captures.stop(), "container")
+    damaged, empty, never, back = (pathlib.Path(capture[target.name]["files"][0]) for target in targets)
+    packets = records(damaged)
+    assert len(packets) == 11
+    good = b"".join(packets[:6])
+    damaged.write_bytes(b"".join([good, garbage, *packets[6:]]))
+    empty.write_bytes(b"")
+    never.unlink()
+    packets = records(back)
+    back.write_bytes(b"".join([*packets[:6], *((int.from_bytes(one[:4], sys.byteorder) - 5).to_bytes(4, sys.byteorder) + one[4:] for one in packets[6:])]))
+    predicted, merged, segments, again = fetch(predicted={"check": True}, merged={}, segments={"merge": "segment"}, again={})
+    assert not merged["failed"] and not segments["failed"] and not again["changed"], merged
+    [file] = merged["files"]
+    assert intact(file) and (file["packets"], file["in_order"]) == (15, False) and predicted["files"] == merged["files"]
+    assert sorted(lengths(file["dest"])) == sorted([*range(1, 6), *range(1, 11)])  # tcpdump -r reads it all
+    words = [f"{damaged}: no packet at offset {len(good)}: ", f"{empty}: is empty", "not in the order of time: some are "]
+    assert [len(file["damage"]), len(merged["warnings"])] == [2, 3] and not [warning for warning in merged["warnings"] if "DEPRECATION" in warning]
+    told = capinfos(file["dest"])
+    assert all(any(word in warning for warning in merged["warnings"]) and word in told for word in words), (merged["warnings"], told)
+    found = {one["containers"][0]: (one["packets"], len(one["damage"]), one["in_order"]) for one in segments["files"]}
+    assert [found[target.name] for target in targets] == [(5, 1, True), (0, 1, True), (0, 0, True), (10, 0, False)]
+    assert all(intact(one) for one in segments["files"]) and len(segments["warnings"]) == 3
 
 
 def test_running_session_and_remove(captures, container, fetch):

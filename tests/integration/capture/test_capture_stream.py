@@ -16,7 +16,7 @@ import time
 import typing as t
 
 import pytest
-from capture_tools import PORT, TRAFFIC, capinfos, count, flood, lengths, only, reach, send, tshark
+from capture_tools import PORT, TRAFFIC, by, capinfos, count, flood, lengths, only, reach, send, tshark
 from waiting import wait_for
 
 MODULE = "nettap.containers.container_capture_stream"
@@ -187,6 +187,28 @@ def test_everything_of_a_session_that_has_ended(captures, container, follow):
     assert again.rc == 0 and count(f"{follow.dest}.again") == 14
     refused = follow.start(format="pcap").wait()
     assert refused.rc == 2 and "captures in 4 places" in refused.result("Follow")["msg"]
+
+
+def test_damaged_files(captures, container, follow):
+    """One file ends in the zeros of a power cut, one is empty: all the rest comes, and the damage is told."""
+    targets = [container() for dummy in range(3)]
+    captures.start(*targets, filter=TRAFFIC, snaplen=96)
+    for target in targets:
+        send(reach(target), range(1, 11))
+    segments = by(captures.stop(), "container")
+    damaged, empty, _whole = (pathlib.Path(segments[target.name]["files"][0]) for target in targets)
+    with damaged.open("ab") as file:
+        file.write(bytes(4096))
+    empty.write_bytes(b"")
+    done = follow.start().wait()
+    result = done.result("Follow")
+    assert done.rc == 0 and (result["packets"], result["missed"], result["in_order"]) == (20, 10, True), done.output
+    assert sorted(lengths(follow.dest)) == sorted([*range(1, 11)] * 2)
+    words = ["a record of zeros, as a power cut leaves it", f"{empty}: is empty"]
+    told = capinfos(follow.dest)
+    assert len(result["damage"]) == 2
+    for word in words:
+        assert any(word in one for one in result["damage"]) and word in told and any(word in warning for warning in result["warnings"])
 
 
 def test_one_place_as_pcap_from_now_on(captures, container, follow):

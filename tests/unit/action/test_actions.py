@@ -23,6 +23,7 @@ from ansible_collections.nettap.containers.plugins.action import container_captu
 from ansible_collections.nettap.containers.plugins.action import container_capture_stream as stream
 from ansible_collections.nettap.containers.plugins.action import container_capture_wait as wait
 from ansible_collections.nettap.containers.plugins.plugin_utils import _inside
+from ansible_collections.nettap.containers.tests.unit.pcap import builder
 
 
 def test_file_is_the_same_only_by_its_content(tmp_path: pathlib.Path) -> None:
@@ -84,6 +85,22 @@ def bare(action: t.Any, **attributes: t.Any) -> t.Any:
     made = action.ActionModule.__new__(action.ActionModule)
     vars(made).update(_host="inner", _shell_path="/bin/sh", _reached=time.monotonic(), **attributes)
     return made
+
+
+@pytest.mark.parametrize(
+    ("tail", "complaint"),
+    [
+        (b"", None),
+        (bytes(4096), "a record of zeros"),
+        (b"\xa5" * 300, "no packet at offset 252"),
+        (builder.record(builder.sequence(1)[0]), "4 packets, of 3"),
+    ],
+)
+def test_complaint_about_a_damaged_file(tmp_path: pathlib.Path, tail: bytes, complaint: str | None) -> None:
+    """A file that did not come as tcpdump wrote it is brought again."""
+    report: t.Any = types.SimpleNamespace(counts=types.SimpleNamespace(packets_captured=3))
+    found = inside._complaint(builder.write(tmp_path / "x.pcap", builder.pcap(builder.sequence(3)) + tail), report)
+    assert found is None if complaint is None else found is not None and complaint in found
 
 
 def test_threads_share_no_connection() -> None:
@@ -236,7 +253,7 @@ class Following:
 
 def answer(number: int, last: bool = False) -> dict[str, t.Any]:
     capture = {"segments": [{"packets_captured": number, "packets_followed": number}]} if last else None
-    return {"data": "eA==", "cursor": f"at {number}", "packets": number, "lost": [], "capture": capture}
+    return {"data": "eA==", "cursor": f"at {number}", "packets": number, "lost": [], "damage": [], "disorder": [], "capture": capture}
 
 
 def test_stream_over_a_connection_that_breaks_by_a_code(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
@@ -254,6 +271,20 @@ def test_stream_is_never_logged(monkeypatch: pytest.MonkeyPatch, tmp_path: pathl
     following = Following(monkeypatch, answer(1), None, answer(2, last=True), dest=str(tmp_path / "dest"))
     following.run()
     assert not following.logged and following.action._play_context.no_log is False
+
+
+@pytest.mark.parametrize(("lost", "why"), [([], "their files are damaged on the host"), (["web eth0"], "their ring files were overwritten")])
+def test_stream_tells_of_damage_and_disorder(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, lost: list[str], why: str) -> None:
+    """As warnings and in the result; and what is missing for the damage's sake is not laid to the ring."""
+    said: list[str] = []
+    monkeypatch.setattr(stream.Display, "warning", lambda _self, words: said.append(words))
+    last = answer(2, last=True)
+    last["capture"]["segments"][0]["packets_captured"] = 5
+    found = {**answer(1), "lost": lost, "damage": ["x.pcap0 is damaged"], "disorder": ["the clock was set back"]}
+    result = Following(monkeypatch, found, last, dest=str(tmp_path / "dest")).run()
+    assert (result["damage"], result["in_order"], result["missed"]) == (["x.pcap0 is damaged"], False, 3)
+    assert said[-3:-1] == ["[node] x.pcap0 is damaged", "[node] the clock was set back"]
+    assert said[-1].startswith(f"[node] 3 packets of the session default are not in the stream: {why}")
 
 
 @pytest.mark.parametrize(("on_close", "ended"), [("keep", []), ("stop", ["stopped"]), ("remove", ["absent"])])
@@ -296,6 +327,18 @@ def test_live_capture_ends_by_itself() -> None:
     """Also when the play is killed between its start and its stream."""
     [play] = yaml.safe_load((ROOT / "playbooks" / "live.yml").read_text())
     assert play["tasks"][0]["block"][0]["vars"]["capture_duration"] > 0
+
+
+def test_interrupted_waiting_tells_of_damaged_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fetch's result is not returned: its warnings would be lost with it."""
+    said: list[str] = []
+    monkeypatch.setattr(wait.Display, "warning", lambda _self, words: said.append(words))
+    fetching = types.SimpleNamespace(run=lambda task_vars: {"files": [{"dest": "/x.pcapng"}], "warnings": ["node: damaged"]}, cleanup=lambda: None)
+    loader = types.SimpleNamespace(action_loader=types.SimpleNamespace(get=lambda *_arguments, **_more: fetching))
+    others = dict.fromkeys(("_connection", "_play_context", "_loader", "_templar"))
+    action = bare(wait, _shared_loader_obj=loader, _task=types.SimpleNamespace(copy=types.SimpleNamespace), **others)
+    assert action._fetch({"name": "x", "path": "/p", "fetch_on_interrupt": {}}, {}) == "stopped and fetched to /x.pcapng"
+    assert said == ["node: damaged"]
 
 
 def test_waiting_over_a_connection_that_breaks_by_a_code(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import base64
 import dataclasses
 import json
 import pathlib
+import struct
 import sys
 import typing as t
 
@@ -17,7 +18,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._capture import 
 from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Watched
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._capture._tcpdump import Counts
-from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, PcapError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
 from ansible_collections.nettap.containers.plugins.module_utils._system._process import Process
 from ansible_collections.nettap.containers.tests.unit.pcap import builder
 
@@ -167,7 +168,7 @@ def test_from_now_on(tmp_path: pathlib.Path) -> None:
     assert session.followed() == [(0, packet) for packet in packets[3:]]
 
 
-def test_a_session_that_is_another_or_damaged(tmp_path: pathlib.Path) -> None:
+def test_a_session_that_is_another(tmp_path: pathlib.Path) -> None:
     with pytest.raises(CaptureError, match=r"There is no capture session 'x' under \S+\.$"):
         _follow.follow(_follow.Order(str(tmp_path), "x", "node", "pcapng", True, 0), {})
     session = Session(tmp_path, "web")
@@ -177,13 +178,86 @@ def test_a_session_that_is_another_or_damaged(tmp_path: pathlib.Path) -> None:
     with pytest.raises(CaptureError, match="Session x was started anew while it was followed"):
         session.follow()
     session.save(supervisor=Process.own())
-    with session.file().open("ab") as file:
-        file.write(b"\xff" * 100)
-    with pytest.raises(PcapError, match="no packet at offset"):
-        session.follow()
     session.storage.remove("x")
     with pytest.raises(CaptureError, match="any more: it was removed"):
         session.follow()
+
+
+@pytest.mark.parametrize("garbage", [b"\xa5" * 300, bytes(4096)], ids=["a5", "zeros"])
+@pytest.mark.parametrize("form", ["pcapng", "pcap"])
+def test_damage_is_told_once_and_the_stream_goes_on(tmp_path: pathlib.Path, garbage: bytes, form: str) -> None:
+    """In the next file of the ring, and in the other segments."""
+    session = Session(tmp_path, *(["web", "db"] if form == "pcapng" else ["web"]))
+    packets = builder.sequence(30)
+    builder.write(session.file(), builder.pcap(packets[:5]))
+    if form == "pcapng":
+        builder.write(session.file("0", 1), b"")
+    assert session.follow(form)["damage"] == []
+    with session.file().open("ab") as file:
+        file.write(garbage + builder.record(packets[5]))
+    [told] = session.follow(form)["damage"]
+    assert f"{session.file()}: no packet at offset {24 + 5 * 76}: " in told
+    builder.write(session.file("1"), builder.pcap(packets[10:15]))
+    assert session.follow(form)["damage"] == []
+    if form == "pcapng":
+        builder.write(session.file("0", 1), builder.pcap(packets[20:25]))
+    session.end(packets_captured=1, packets_received=1, packets_dropped=0)
+    answer = session.follow(form)
+    assert answer["damage"] == [] and answer["disorder"] == []
+    if form == "pcap":
+        assert session.stream == builder.pcap(packets[:5] + packets[10:15])
+        return
+    assert session.followed() == [(0, packet) for packet in packets[:5] + packets[10:15]] + [(1, packet) for packet in packets[20:25]]
+    web, db = (dict(builder.options(block.body[12:])) for block in builder.blocks(session.stream) if block.kind == STATISTICS)
+    assert web[1].decode() == told and 1 not in db
+
+
+@pytest.mark.parametrize("content", [b"", bytes(4096), b"\xa5" * 300, builder.pcap(builder.sequence(1)) + b"half"], ids=["empty", "zeros", "a5", "cut"])
+def test_damage_of_a_session_that_has_ended(tmp_path: pathlib.Path, content: bytes) -> None:
+    """It is told at the beginning of the stream, too."""
+    session = Session(tmp_path, "web", "db")
+    builder.write(session.file(), content)
+    packets = builder.sequence(5, first_number=7)
+    builder.write(session.file("0", 1), builder.pcap(packets))
+    session.end()
+    answer = session.follow()
+    assert len(answer["damage"]) == 1 and str(session.file()) in answer["damage"][0]
+    assert [packet for interface, packet in session.followed() if interface] == packets
+    first = builder.blocks(session.stream)[0]
+    assert dict(builder.options(first.body[16:]))[1].decode() == answer["damage"][0]
+
+
+@pytest.mark.parametrize("piece", [1 << 20, 1000])
+@pytest.mark.parametrize("border", ["none", "answer", "answer and file"])
+def test_clock_that_is_set_back_is_told_once(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, piece: int, border: str) -> None:
+    monkeypatch.setattr(_follow, "_PIECE", piece)
+    monkeypatch.setattr(_follow, "_SMALLEST_SHARE", piece)
+    session = Session(tmp_path, "web", "db")
+    before, after = builder.sequence(50, step=10**8), builder.sequence(50, builder.START + 2 * 10**8, step=10**8, first_number=50)
+    builder.write(session.file("0", 1), builder.pcap(builder.sequence(100, step=5 * 10**7)))
+    builder.write(session.file(), builder.pcap(before))
+    answers = [session.follow() for _turn in range(10)] if border != "none" else []
+    if border == "answer and file":
+        builder.write(session.file("1"), builder.pcap(after))
+    else:
+        builder.write(session.file(), builder.pcap([*before, *after]))
+    session.end()
+    while not answers or answers[-1]["capture"] is None:
+        answers.append(session.follow())
+    assert sorted(session.followed()) == sorted([(0, packet) for packet in before + after] + [(1, packet) for packet in builder.sequence(100, step=5 * 10**7)])
+    assert [word for answer in answers for word in answer["disorder"]] == [
+        "web eth0: Packets are not in the order of time: some are 4.700 s earlier than others before them, as when the host's clock was set back."
+    ]
+
+
+def test_segment_without_a_file_tells_the_sessions_snapshot_length(tmp_path: pathlib.Path) -> None:
+    """Not a default: tcpdump reads no stream of two snapshot lengths. A link type that is not known is not guessed."""
+    session = Session(tmp_path, "web", "db", "wifi")
+    session.state.segments[2].link_type = "IEEE802_11_RADIO"
+    session.save(request=Request(snaplen=96))
+    builder.write(session.file("0", 1), builder.pcap(builder.sequence(1), snaplen=96))
+    session.follow()
+    assert [struct.unpack_from("<HHI", block.body) for block in builder.blocks(session.stream) if block.kind == INTERFACE] == [(1, 0, 96)] * 2
 
 
 def test_killed_supervisor(tmp_path: pathlib.Path) -> None:

@@ -20,8 +20,10 @@ import typing as t
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _plan, _stage, _storage
 from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Watched
+from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Session
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError
+from ansible_collections.nettap.containers.plugins.module_utils._system._process import Process
 from ansible_collections.nettap.containers.tests.unit.pcap import builder
 
 PACKETS = builder.sequence(6)
@@ -94,6 +96,90 @@ def test_without_a_folder_nothing_is_written_and_all_is_told(
     assert sorted(tmp_path.rglob("*")) == before
     _capture, staged = stage(storage, folder, kind, compress)
     assert told == [{**record, "path": None} for record in staged]
+
+
+# --- bad parts take no good ones with them
+
+GARBAGE = {"a5": b"\xa5" * 300, "zeros of a power cut": bytes(4096)}
+
+
+def damage(storage: _storage.Storage, kind: str) -> list[str]:
+    """Give db 5 packets and damage a file of the session; returns the words that must tell of it."""
+    directory = pathlib.Path(storage.directory("x"))
+    web, db = "000-web-eth0-container.pcap", "001-db-eth0-container.pcap"
+    builder.write(directory / db, builder.pcap(builder.sequence(5, builder.START + 500)))
+    if kind == "empty":
+        builder.write(directory / f"{web}1", b"")
+        return [f"{directory / web}1: is empty"]
+    if kind == "no pcap":
+        builder.write(directory / f"{web}2", b"\xa5" * 300)
+        return [f"{directory / web}2: not a pcap file"]
+    if kind == "all":
+        for digit in "012":
+            builder.write(directory / f"{web}{digit}", bytes(4096))
+        return [f"{directory / web}{digit}: not a pcap file" for digit in "012"]
+    if kind == "cut":
+        builder.write(directory / db, builder.pcap(builder.sequence(6, builder.START + 500))[:-1])
+        return [f"{directory / db}: ends in a packet"]
+    builder.write(directory / f"{web}2", builder.pcap(PACKETS[2:3]) + GARBAGE[kind] + builder.record(PACKETS[3]))
+    return [f"{directory / web}2: no packet at offset 100: "]
+
+
+@pytest.mark.parametrize(("kind", "web"), [*((kind, 5) for kind in GARBAGE), ("empty", 4), ("no pcap", 4), ("all", 0), ("cut", 6)])
+@pytest.mark.parametrize("compress", [False, True])
+def test_damage_takes_no_good_part_with_it(storage: _storage.Storage, folder: pathlib.Path, kind: str, web: int, compress: bool) -> None:
+    words = damage(storage, kind)
+    _capture, [whole] = stage(storage, folder, "host", compress)
+    assert whole["packets"] == web + 5 and len(whole["damage"]) == len(whole["warnings"]) == len(words) and whole["in_order"]
+    assert all(one.startswith(word) and one in warning for one, word, warning in zip(whole["damage"], words, whole["warnings"]))
+    content = pathlib.Path(whole["path"]).read_bytes()
+    assert (len(content), hashlib.sha256(content).hexdigest()) == (whole["size"], whole["sha256"])
+    content = gzip.decompress(content) if compress else content
+    first = builder.blocks(content)[0]
+    comment = dict(builder.options(first.body[16:]))[1].decode()
+    assert all(f"Packets are missing: {one}." in comment for one in whole["damage"])
+    numbers = [(interface, packet.data) for interface, packet in builder.enhanced_packets(content)]
+    assert len(numbers) == web + 5 and len([pair for pair in numbers if pair[0]]) == 5
+    _capture, records = stage(storage, None, "segment", compress)
+    assert [record["packets"] for record in records] == [web, 5]
+    assert sorted(one for record in records for one in record["damage"]) == sorted(whole["damage"])
+
+
+def test_running_file_that_is_not_whole_is_no_damage(storage: _storage.Storage) -> None:
+    directory = storage.directory("x")
+    damage(storage, "cut")
+    session = _storage.load(directory)
+    assert session is not None
+    process = Process.own()
+    for segment in session.segments:
+        segment.status, segment.pid, segment.started = "running", process.pid, process.started
+    session.status, session.supervisor = "running", process
+    _storage.save(directory, session)
+    _capture, [record] = stage(storage, None, "host")
+    assert (record["packets"], record["damage"], record["warnings"]) == (11, [], [])
+
+
+@pytest.mark.parametrize("seconds", [5, 0.25])
+@pytest.mark.parametrize("kind", ["host", "segment"])
+def test_clock_that_is_set_back_is_told(storage: _storage.Storage, folder: pathlib.Path, kind: str, seconds: float) -> None:
+    packets = [*builder.sequence(20), *builder.sequence(20, builder.START - int(seconds * 10**9), first_number=20)]
+    builder.write(pathlib.Path(storage.directory("x"), "001-db-eth0-container.pcap"), builder.pcap(packets))
+    _capture, records = stage(storage, folder, kind)
+    assert [record["in_order"] for record in records] == ([False] if kind == "host" else [True, False])
+    [warning] = [one for record in records for one in record["warnings"]]
+    assert f"not in the order of time: some are {seconds:.3f} s earlier" in warning and "clock was set back" in warning
+    if kind == "host":
+        first = builder.blocks(pathlib.Path(records[0]["path"]).read_bytes())[0]
+        assert dict(builder.options(first.body[16:]))[1].decode() in warning
+
+
+def test_session_without_any_file_gets_its_own_snapshot_length(storage: _storage.Storage, folder: pathlib.Path) -> None:
+    directory = storage.directory("x")
+    session = _storage.load(directory)
+    assert session is not None
+    _storage.save(directory, dataclasses.replace(session, request=Request(snaplen=96)))
+    _capture, records = stage(storage, folder, "segment")
+    assert pathlib.Path(records[1]["path"]).read_bytes() == builder.header(snaplen=96)
 
 
 def test_files_become_the_login_users(storage: _storage.Storage, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

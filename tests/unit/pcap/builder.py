@@ -64,7 +64,7 @@ def sequence(count: int, start: int = START, step: int = 1000, length: int = 60,
 def jittered(count: int, seed: int, step: int, jitter: int) -> list[Packet]:
     """Packets whose times go up on the average but by up to `jitter` nanoseconds down, each of its own length."""
     source = random.Random(seed)
-    return [Packet(START + (step * number + source.randrange(jitter)) // 1000 * 1000, source.randbytes(source.randrange(120))) for number in range(count)]
+    return [Packet(START + (step * number + source.randrange(jitter)) // 1000 * 1000, source.randbytes(source.randrange(1, 120))) for number in range(count)]
 
 
 def write(path: pathlib.Path, content: bytes) -> str:

@@ -45,7 +45,7 @@ def inputs(folder: pathlib.Path, streams: int, packets: int, step: int, apart: i
         with path.open("wb") as file:
             file.write(builder.header())
             data = bytes(length)
-            file.writelines(builder.record(Packet(START + number * apart + step * packet, data)) for packet in range(packets // streams))
+            file.writelines(builder.record(Packet(START + number * apart + step * packet, data, length or 60)) for packet in range(packets // streams))
         paths.append(str(path))
     return paths
 

@@ -10,9 +10,9 @@ import pathlib
 import struct
 
 import pytest
-from ansible_collections.nettap.containers.plugins.module_utils._errors import PcapError
 from ansible_collections.nettap.containers.plugins.module_utils._pcap import _pcapng
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._pcapng import Merged, SegmentInput, merge
+from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import SLACK
 from ansible_collections.nettap.containers.tests.unit.pcap import builder
 from ansible_collections.nettap.containers.tests.unit.pcap.builder import START, Packet
 
@@ -119,7 +119,8 @@ def test_order_over_all_segments(tmp_path: pathlib.Path) -> None:
     content, result = merged(*(segment(tmp_path / str(number), stream, *kinds[number]) for number, stream in enumerate(streams)))
     expected = in_order(*streams)
     assert builder.enhanced_packets(content) == expected
-    assert result == Merged(7030, (3000, 3000, 30, 1000), expected[0][1].time, expected[-1][1].time, len(content), True)
+    assert 0 < result.setback < 500_000  # the jitter
+    assert result == Merged(7030, (3000, 3000, 30, 1000), expected[0][1].time, expected[-1][1].time, len(content), True, setback=result.setback)
 
 
 @pytest.mark.parametrize("chunk", [64, 200, 4096])
@@ -127,7 +128,7 @@ def test_order_over_all_segments(tmp_path: pathlib.Path) -> None:
 def test_order_does_not_depend_on_chunks(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, chunk: int, seed: int) -> None:
     """Out of order by up to the whole slack, across every border of a chunk."""
     monkeypatch.setattr(_pcapng, "_LARGEST_CHUNK", chunk)
-    streams = [builder.jittered(400, seed * 10 + number, step=step, jitter=_pcapng.SLACK) for number, step in enumerate((300_000, 40_000, 5_000_000))]
+    streams = [builder.jittered(400, seed * 10 + number, step=step, jitter=SLACK) for number, step in enumerate((300_000, 40_000, 5_000_000))]
     content, result = merged(*(segment(tmp_path / str(number), stream) for number, stream in enumerate(streams)))
     assert builder.enhanced_packets(content) == in_order(*streams)
     assert result.in_order
@@ -166,8 +167,18 @@ def test_segments_without_packets_keep_their_interface(tmp_path: pathlib.Path) -
     found = builder.blocks(content)
     assert [block.kind for block in found] == [0x0A0D0D0A, 1, 1, 1]
     assert [dict(builder.options(block.body[8:]))[2] for block in found[1:]] == [b"no file", b"empty file", b"header only"]
-    assert [struct.unpack_from("<H", block.body)[0] for block in found[1:]] == [1, 276, 1]
+    assert [struct.unpack_from("<H", block.body)[0] for block in found[1:]] == [1, 1, 1]
     assert result == Merged(0, (0, 0, 0), None, None, len(content), True)
+
+
+@pytest.mark.parametrize("content", [None, b"", builder.header()[:20], bytes(4096), b"\xa5" * 300])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_segment_without_a_header_gets_that_of_the_rest(tmp_path: pathlib.Path, content: bytes | None, place: int) -> None:
+    """A default would be told as a fact, and libpcap reads no file of two link types or snapshot lengths."""
+    rest = [SegmentInput([builder.write(tmp_path / name, builder.pcap(builder.sequence(3), linktype=276, snaplen=96))], name) for name in "ab"]
+    rest.insert(place, SegmentInput([builder.write(tmp_path / "none", content)] if content is not None else [], "none", received=0))
+    blocks = builder.blocks(merged(*rest)[0])
+    assert [struct.unpack_from("<HHI", block.body) for block in blocks if block.kind == 1] == [(276, 0, 96)] * 3
 
 
 def test_packets_longer_than_a_chunk(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,8 +207,18 @@ def test_same_input_same_bytes(tmp_path: pathlib.Path) -> None:
     assert contents[0] == contents[1]
 
 
-def test_garbage_is_named(tmp_path: pathlib.Path) -> None:
+def test_garbage_takes_nothing_with_it(tmp_path: pathlib.Path) -> None:
     good = builder.pcap(builder.sequence(200))
     path = builder.write(tmp_path / "x", good + b"\xff" * 40)
-    with pytest.raises(PcapError, match=rf"^{path}: no packet at offset {len(good)}: "):
-        merged(segment(tmp_path / "y", builder.sequence(200)), SegmentInput([path], "x"))
+    whole = segment(tmp_path / "y", builder.sequence(250))
+    content, result = merged(whole, SegmentInput([path], "x"), SegmentInput([builder.write(tmp_path / "z", b"")], "z", ended=True))
+    assert builder.enhanced_packets(content) == in_order(builder.sequence(250), builder.sequence(200))
+    assert result.per_segment == (250, 200, 0)
+    assert result.damages[0].startswith(f"{path}: no packet at offset {len(good)}: ") and result.damages[1:] == (f"{tmp_path / 'z'}: is empty",)
+
+
+def test_small_file_of_a_clock_set_back_is_told(tmp_path: pathlib.Path) -> None:
+    """One chunk holds all of it, and is sorted."""
+    for stream in [*builder.sequence(5), *builder.sequence(5, START - 5 * 10**9)], [Packet(START + 20_000_000, b"x"), Packet(START, b"x")]:
+        dummy, result = merged(segment(tmp_path / "x", stream), segment(tmp_path / "y", builder.sequence(5)))
+        assert not result.in_order and result.setback == stream[len(stream) // 2 - 1].time - stream[len(stream) // 2].time

@@ -8,18 +8,18 @@ from __future__ import annotations
 import io
 import pathlib
 import subprocess
+import typing as t
 
 import pytest
-from ansible_collections.nettap.containers.plugins.module_utils._errors import PcapError
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import Extent
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._ring import Ring, join_ring
 from ansible_collections.nettap.containers.tests.unit.pcap import builder
 from ansible_collections.nettap.containers.tests.unit.pcap.builder import START, Packet
 
 
-def joined(*paths: str, **empty: int) -> tuple[bytes, Extent]:
+def joined(*paths: str, **options: t.Any) -> tuple[bytes, Extent]:
     out = io.BytesIO()
-    extent = join_ring(paths, out, **empty)
+    extent = join_ring(paths, out, **options)
     return out.getvalue(), extent
 
 
@@ -75,16 +75,41 @@ def test_snaplen_is_the_largest(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (builder.pcap(builder.sequence(1), linktype=builder.LINUX_SLL2), "link type 276 in a segment of link type 1"),
-        (builder.pcap(builder.sequence(1), endian=">"), "byte order or time unit differs"),
-        (builder.pcap(builder.sequence(1), nanosecond=True), "byte order or time unit differs"),
+        (builder.pcap(builder.sequence(1), linktype=builder.LINUX_SLL2), "left out, since its link type"),
+        (builder.pcap(builder.sequence(1), endian=">"), "left out, since its link type, byte order"),
+        (builder.pcap(builder.sequence(1), nanosecond=True), "left out, since its link type, byte order or unit of time"),
         (b"garbage" * 10, "not a pcap file"),
+        (bytes(4096), "not a pcap file"),
+        (b"", "is empty"),
     ],
 )
-def test_files_that_cannot_share_a_header(tmp_path: pathlib.Path, other: bytes, message: str) -> None:
-    paths = [builder.write(tmp_path / "a", builder.pcap(builder.sequence(1))), builder.write(tmp_path / "b", other)]
-    with pytest.raises(PcapError, match=rf"^{paths[1]}: {message}"):
-        joined(*paths)
+def test_a_file_that_cannot_share_the_header_is_left_out(tmp_path: pathlib.Path, other: bytes, message: str) -> None:
+    """Wherever it stands: two of three decide."""
+    packets = builder.sequence(4)
+    for bad in range(3):
+        contents = [builder.pcap(packets[:2]), builder.pcap(packets[2:])]
+        contents.insert(bad, other)
+        content, extent = joined(*(builder.write(tmp_path / str(number), one) for number, one in enumerate(contents)), ended=True)
+        assert content == builder.pcap(packets)
+        assert len(extent.damages) == 1 and extent.damages[0].startswith(f"{tmp_path / str(bad)}: {message}")
+
+
+def test_damaged_middle_file(tmp_path: pathlib.Path) -> None:
+    """Its packets up to the damage and those of all other files come."""
+    packets = builder.sequence(30)
+    paths = [builder.write(tmp_path / str(number), builder.pcap(packets[number * 10 : number * 10 + 10])) for number in range(3)]
+    for garbage in b"\xa5" * 300, bytes(4096):
+        damaged = builder.pcap(packets[10:15]) + garbage + b"".join(map(builder.record, packets[15:20]))
+        builder.write(tmp_path / "1", damaged)
+        content, extent = joined(*paths)
+        assert content == builder.pcap([*packets[:15], *packets[20:]])
+        assert extent.packets == 25 and len(extent.damages) == 1 and f"{paths[1]}: no packet at offset {24 + 5 * 76}: " in extent.damages[0]
+
+
+def test_setback_between_two_files(tmp_path: pathlib.Path) -> None:
+    packets = [*builder.sequence(10, step=10**9), *builder.sequence(10, START + 5 * 10**9, step=10**9)]
+    paths = [builder.write(tmp_path / str(number), builder.pcap(packets[number * 10 : number * 10 + 10])) for number in range(2)]
+    assert joined(*paths)[1].setback == 4 * 10**9
 
 
 def test_ring_of_the_real_tcpdump(tmp_path: pathlib.Path) -> None:

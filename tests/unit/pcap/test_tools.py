@@ -20,6 +20,9 @@ from ansible_collections.nettap.containers.tests.unit.pcap.builder import START
 SLL2 = bytes.fromhex("88b5 0000 00000007 0001 00 06 0200000000010000")
 
 
+CAPTURE_ANY = {"linktype": builder.LINUX_SLL2, "snaplen": 96}
+
+
 def tool(*argv: str) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
@@ -102,6 +105,32 @@ def test_tcpdump_reads_segments_of_one_link_type(tmp_path: pathlib.Path) -> None
     lines = tool("tcpdump", "-n", "-tt", "-r", str(tmp_path / "x.pcapng"), "ether proto 0x88b5").splitlines()
     starts = [line.split()[0] for line in lines if line.startswith("1700000000.")]
     assert starts == [f"1700000000.{microsecond:06}" for microsecond in range(400)]
+
+
+@pytest.mark.parametrize("kind", [{}, CAPTURE_ANY, {"snaplen": 96}], ids=["ethernet", "any with snaplen", "snaplen"])
+def test_tcpdump_reads_past_a_segment_without_a_file(tmp_path: pathlib.Path, kind: dict) -> None:
+    """Also one whose only file is damaged from its first byte."""
+    packets = [packet._replace(data=SLL2 + packet.data) if kind == CAPTURE_ANY else packet for packet in builder.sequence(10)]
+    good = SegmentInput([builder.write(tmp_path / "good", builder.pcap(packets, **kind))], "node1/web/any")
+    zeros = SegmentInput([builder.write(tmp_path / "zeros", bytes(4096))], "node1/db/any", received=0)
+    path = str(tmp_path / "x.pcapng")
+    with open(path, "wb") as out:
+        merge([SegmentInput([], "node1/idle/any"), good, zeros], out)
+    assert tool("tcpdump", "-n", "-tt", "-r", path).count("1700000000.") == 10
+    assert [row[0] for row in fields(path, "frame.interface_name")] == ["node1/web/any"] * 10
+
+
+def test_zeros_of_a_power_cut(tmp_path: pathlib.Path) -> None:
+    """The tools would count 255 packets of 1970 or refuse the file: they get what was there before, and a word."""
+    damaged = builder.write(tmp_path / "damaged", builder.pcap(builder.sequence(10)) + bytes(4096))
+    whole = builder.write(tmp_path / "whole", builder.pcap(builder.sequence(5, START + 500)))
+    path = str(tmp_path / "x.pcapng")
+    with open(path, "wb") as out:
+        result = merge([SegmentInput([damaged], "node1/web/eth0"), SegmentInput([whole], "node1/db/eth0")], out)
+    assert tool("tcpdump", "-n", "-tt", "-r", path).count("1700000000.") == 15
+    values = dict(line.split(":", 1) for line in tool("capinfos", "-cox", path).splitlines() if ":" in line)
+    assert (values["Number of packets"].strip(), values["Strict time order"].strip()) == ("15", "True")
+    assert result.damages == (f"{damaged}: no packet at offset 784: a record of zeros, as a power cut leaves it",)
 
 
 @pytest.mark.parametrize(("endian", "nanosecond"), sorted(builder.MAGICS))
