@@ -44,15 +44,18 @@ class ActionModule(ActionBase):
             if args["remove"] and staged["capture"]["status"] == "running":
                 raise AnsibleActionFail(f"Session {args['name']} is still running: stop it before you fetch it with remove: true, "
                                         "or packets to come would be lost.")
-            base = folder_of(host, os.path.abspath(os.path.expanduser(args["dest"])), make=not check)
+            here = os.path.abspath(os.path.expanduser(args["dest"]))
+            for file in staged["staged"]:  # a host says what its files are called, not where they go
+                base = folder_of(host, here, make=False)
+                if not _place(base, file).startswith(base + os.sep):
+                    raise AnsibleActionFail(f"{host} gives a capture the name {file['dest']}, which leads out of {base}, so it was not fetched: "
+                                            "see what runs on that host.")
+            base = folder_of(host, here, make=not check)
             origin = f"{host} {args['name']} {staged['capture']['started_at']}"
             changed = False
             files = []
             for file in staged["staged"]:
-                dest = os.path.normpath(os.path.join(base, file["dest"]))
-                if not dest.startswith(base + os.sep):  # a host names its files, but does not decide where they go
-                    raise AnsibleActionFail(f"{host} gives a capture the name {file['dest']}, which leads out of {base}, so it was not fetched: "
-                                            "see what runs on that host.")
+                dest = _place(base, file)
                 if not _same(dest, file):
                     changed = True
                     self._let_go(dest, origin)
@@ -89,6 +92,10 @@ class ActionModule(ActionBase):
             return None if found == file["sha256"] else f"SHA-256 {found}, on the host {file['sha256']}"
 
         bring(self._connection.fetch_file, file["path"], dest, complaint, origin)
+
+
+def _place(base: str, file: dict[str, t.Any]) -> str:
+    return os.path.normpath(os.path.join(base, file["dest"]))
 
 
 def _same(dest: str, file: dict[str, t.Any]) -> bool:

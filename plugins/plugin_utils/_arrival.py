@@ -93,7 +93,8 @@ def folder_of(host: str, dest: str, make: bool) -> str:
     path = os.path.join(dest, name)
     try:
         if make:
-            _make(path)
+            with contextlib.suppress(OSError):  # the file that then cannot be written tells it, with its own name
+                _make(path)
         if os.path.lexists(path) and name not in os.listdir(dest):
             path = os.path.join(dest, _shortened(host, name))
             if make:

@@ -61,9 +61,14 @@ def test_folder_where_case_is_ignored(tmp_path: pathlib.Path, monkeypatch: pytes
 
 
 def test_folder_that_cannot_be_made(tmp_path: pathlib.Path) -> None:
+    """The error names the file that was to come."""
     (tmp_path / "file").touch()
-    with pytest.raises(AnsibleActionFail, match=r"The destination .*/file/web1 on the controller cannot be written: Not a directory\."):
-        arrival.folder_of("web1", str(tmp_path / "file"), make=True)
+    folder = arrival.folder_of("web1", str(tmp_path / "file"), make=True)
+    words = r"The destination .*/file/web1/x.pcap on the controller cannot be written: Not a directory\."
+    with pytest.raises(AnsibleActionFail, match=words):
+        arrival.bring(lambda _source, _part: None, "/tmp/x", f"{folder}/x.pcap", lambda _path: None, "")
+    with pytest.raises(AnsibleActionFail, match=words), arrival.new_file(folder, "x", ".pcap"):
+        pass
 
 
 def test_name_of_a_new_file_is_taken_once(tmp_path: pathlib.Path) -> None:
