@@ -67,10 +67,7 @@ class ActionModule(ActionBase):
                 with contextlib.suppress(AnsibleError):  # the host is gone: the next fetch or state: absent clears the folder
                     self._remove_tmp_path(folder)
         warnings = [f"{host}: {warning}" for file in staged["staged"] for warning in file["warnings"]]
-        damaged = any(file["damage"] for file in staged["staged"])
-        if damaged and args["remove"]:
-            warnings.append(f"{host}: Session {args['name']} stays on the host, because files of it are damaged: save what you need, then run state: absent.")
-        removed = bool(args["remove"]) and not damaged
+        removed = bool(args["remove"])
         if removed:
             gone = self._execute_module(module_name=_CAPTURE, module_args={"name": args["name"], "path": args["path"], "state": "absent"}, task_vars=task_vars)
             if gone.get("failed"):

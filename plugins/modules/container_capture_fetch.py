@@ -68,7 +68,7 @@ options:
   remove:
     description:
       - Whether to delete the session on the host once its files are on the controller and verified. The session must have ended.
-        A session with damaged files stays on the host, with a warning.
+        Damaged files are deleted with it.
     type: bool
     default: false
   stage_in:

@@ -105,16 +105,20 @@ def _open_containers(options: t.Mapping[str, t.Any], warn: Warn) -> t.Iterator[T
         looked = ", ".join(f"{engine.name} at {engine.address}" for engine in engines)
         raise TargetError(f"No container engine was found on {socket.gethostname()} (looked for {looked}): install or start one, or give docker_host."
                           f"{_unprivileged()}")
-    known, silent = _ask(present)
+    known, problems = _ask(present)
+    silent = [f"The runtime {engine.name} did not answer: {problem}" for engine, problem in problems]
     try:
         # What is not found need not be missing where a runtime is silent.
         chosen = select([container for _engine, container in known], {**options, "allow_missing": options["allow_missing"] and not silent})
     except TargetError as error:
+        for engine, problem in problems:
+            if getattr(engine, "explicit", None):  # its address was given, so the container is sought there
+                raise problem from error
         raise TargetError(" ".join([str(error), *silent])) from error
     if not all(chosen.values()):
         for words in silent:
             warn(f"{words} Its containers are left out.")
-    opened, problems = 0, []
+    opened, skipped = 0, []
     for engine, container in known:
         named = chosen.get((container.runtime, container.id))
         if named is not None:
@@ -123,19 +127,19 @@ def _open_containers(options: t.Mapping[str, t.Any], warn: Warn) -> t.Iterator[T
             except (EngineError, NamespaceError) as error:
                 if named:
                     raise
-                problems.append((container, error))
+                skipped.append((container, error))
                 continue
             if target is not None:
                 opened += 1
                 yield target
-    if problems and not opened:
-        raise problems[0][1]
-    for container, problem in problems:
+    if skipped and not opened:
+        raise skipped[0][1]
+    for container, problem in skipped:
         warn(f"Container {container.name} ({container.runtime}) is left out: {problem}")
 
 
-def _ask(engines: t.Sequence[Runtime]) -> tuple[list[tuple[Runtime, Container]], list[str]]:
-    """Return all containers, and a sentence about each runtime that does not tell its own. Raises what the first says if none does."""
+def _ask(engines: t.Sequence[Runtime]) -> tuple[list[tuple[Runtime, Container]], list[tuple[Runtime, NettapError]]]:
+    """Return all containers, and each runtime that did not answer with its error. Raise the first one's error if none answers."""
     known: list[tuple[Runtime, Container]] = []
     problems: list[tuple[Runtime, NettapError]] = []
     for engine in engines:
@@ -145,7 +149,7 @@ def _ask(engines: t.Sequence[Runtime]) -> tuple[list[tuple[Runtime, Container]],
             problems.append((engine, error))
     if problems and len(problems) == len(engines):
         raise problems[0][1]
-    return _unique(known), [f"The runtime {engine.name} did not answer: {problem}" for engine, problem in problems]
+    return _unique(known), problems
 
 
 def _unique(known: t.Sequence[tuple[Runtime, Container]]) -> list[tuple[Runtime, Container]]:

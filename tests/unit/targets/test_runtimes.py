@@ -139,8 +139,8 @@ def test_asked_as_a_user(limits: None) -> None:
 
 
 def test_asked_as_a_user_by_a_large_process() -> None:
-    """What this process has does not count: only what reading takes."""
-    with mmap.mmap(-1, 4 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE, prot=mmap.PROT_READ):
+    """What this process has does not count: only what reading takes. 0x4000 is MAP_NORESERVE (asm-generic/mman.h)."""
+    with mmap.mmap(-1, 4 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000, prot=mmap.PROT_READ):
         assert _untrusted.asked_as(somebody(), lambda: len(bytes(64 << 20))) == 64 << 20
 
 
