@@ -112,7 +112,7 @@ def _open_containers(options: t.Mapping[str, t.Any], warn: Warn) -> t.Iterator[T
         chosen = select([container for _engine, container in known], {**options, "allow_missing": options["allow_missing"] and not silent})
     except TargetError as error:
         for engine, problem in problems:
-            if getattr(engine, "explicit", None):  # its address was given, so the container is sought there
+            if engine.name == "docker" and options.get("docker_host"):  # the user looks for the container there
                 raise problem from error
         raise TargetError(" ".join([str(error), *silent])) from error
     if not all(chosen.values()):

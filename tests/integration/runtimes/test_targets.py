@@ -342,7 +342,7 @@ def test_docker_host_and_its_option(container: c.Callable[..., Running], monkeyp
     monkeypatch.setenv("DOCKER_HOST", real)
     assert names(container=[one.name]) == [one.name], "DOCKER_HOST is honoured"
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-    assert f"Docker at unix://{tmp_path}/none.sock is not there" in refused(EngineError, container=[one.name])
+    assert f"Docker at unix://{tmp_path}/none.sock is not there" in refused(NettapError, container=[one.name])
     assert names(container=[one.name], docker_host=real) == [one.name], "the option comes first"
     monkeypatch.setenv("DOCKER_HOST", real)
     assert f"Docker at unix://{tmp_path}/none.sock is not there" in refused(EngineError, container=[one.name], docker_host=f"unix://{tmp_path}/none.sock")
