@@ -38,14 +38,16 @@ class Tier:
         self.code: int | None = None
         self._prefix = f"{name:{width}} | "
 
-    def run(self, running: dict[str, subprocess.Popen[str]]) -> None:
-        """Run it to its end; while it runs, its process is in running."""
+    def run(self, running: dict[str, subprocess.Popen[str]], ending: threading.Event) -> None:
+        """Run it to its end; while it runs, its process is in running. If ending is set as it starts, end it at once."""
         begun = time.monotonic()
         with (LOG / self.name).open("w", buffering=1) as log:
             # A group of its own: whoever ends this run ends make and all that it has started.
             with subprocess.Popen(["make", "--no-print-directory", self.name], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                   stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True, env=ENVIRONMENT) as process:  # fmt: skip
                 running[self.name] = process
+                if ending.is_set():  # the signal came before this process could be found
+                    os.killpg(process.pid, signal.SIGTERM)
                 assert process.stdout
                 for line in process.stdout:
                     log.write(line)
@@ -89,7 +91,7 @@ def main(wanted: list[str]) -> int:
     def run(lane: list[str]) -> None:
         for name in lane:
             if name in tiers and not ending.is_set():
-                tiers[name].run(running)
+                tiers[name].run(running, ending)
 
     begun = time.monotonic()
     for lanes in PLAN:
