@@ -20,7 +20,7 @@ help: ## Show this list; the times are those of two cores
 demo: run-venv ## Capture a container's traffic on this machine, and show the file (20 s)
 	scripts/demo
 
-test: ready ## All tests; what fails is told at the end (20 min, 25 the first time)
+test: ready ## All tests; what fails is told at the end (19 min, 25 the first time)
 	python scripts/tiers.py
 
 unit: pytest-venv deps ## Pure logic, on the newest and the oldest Python (1 min)
@@ -34,25 +34,25 @@ unit-oldest:
 lint: test-venv ## Style, documentation, types, changelog, Galaxy's importer (1 min)
 	scripts/lint.sh $(ONLY)
 
-sanity: test-venv ## ansible-test sanity, on the newest and the oldest Python (3 min)
+sanity: test-venv ## ansible-test sanity, on the newest and the oldest Python (2 min)
 	python scripts/sanity.py
 
 molecule: test-venv deps ## The roles on a real Docker engine (1 min)
 	python tests/support/own_machine.py tests/support/engine.py run molecule test --scenario-name docker
 
-node: test-venv deps ## The roles on a Debian 12 with systemd, over real ssh (3 min)
+node: test-venv deps ## The roles on a Debian 12 with systemd, over real ssh (2 min)
 	molecule test --scenario-name node
 
-distributions: test-venv deps ## The modules on Debian 11 and 13, over real ssh (3 min)
+distributions: test-venv deps ## The modules on Debian 11 and 13, over real ssh (2 min)
 	molecule test --scenario-name distributions
 
-vm: test-venv deps ## Other kernels, in a virtual machine (8 min)
+vm: test-venv deps ## Other kernels, in a virtual machine (5 min)
 	molecule test --scenario-name vm
 
-integration: pytest-venv deps ## The real kernel, a real Docker engine, real ssh, in two workers (12 min)
+integration: pytest-venv deps ## The real kernel, a real Docker engine, real ssh, in two workers (16 min)
 	.venv/bin/pytest tests/integration -m 'not alone' --dist worksteal --tx '2*$(WORKER)' --durations=20 --durations-min=10
 
-measured: pytest-venv deps ## The tests that measure gaps and delays: nothing else may run beside them (2 min)
+measured: pytest-venv deps ## The tests that measure gaps and delays: nothing else may run beside them (3 min)
 	.venv/bin/pytest tests/integration -m alone --dist worksteal --tx '$(WORKER)'
 
 bench: run-venv deps ## The ratios of bench/README.md, both sides in one run
