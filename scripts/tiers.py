@@ -8,6 +8,7 @@ Each tier is a target of the Makefile. Its lines come as they are printed, with 
 
 from __future__ import annotations
 
+import collections
 import os
 import pathlib
 import signal
@@ -37,6 +38,8 @@ class Tier:
         self.seconds = self.processor = 0.0
         self.code: int | None = None
         self._prefix = f"{name:{width}} | "
+        self._last: collections.deque[str] = collections.deque(maxlen=15)
+        self._failures: list[str] = []
 
     def run(self, running: dict[str, subprocess.Popen[str]], ending: threading.Event) -> None:
         """Run it to its end; while it runs, its process is in running. If ending is set as it starts, end it at once."""
@@ -51,6 +54,9 @@ class Tier:
                 assert process.stdout
                 for line in process.stdout:
                     log.write(line)
+                    self._last.append(line)
+                    if line.startswith(("FAILED ", "ERROR ")):  # as pytest's summary names each test
+                        self._failures.append(line)
                     print(self._prefix + line, end="", flush=True)
                 # Of make and of all below it that was waited for: not of what became a daemon, such as QEMU.
                 _pid, status, used = os.wait4(process.pid, 0)
@@ -63,6 +69,11 @@ class Tier:
         """A line that tells how it ended."""
         how = {0: "passed", None: "not run"}.get(self.code, "FAILED")
         return f"{self._prefix}{how}" + (f" in {minutes(self.seconds)}, {minutes(self.processor)} of processor time" if self.code is not None else "")
+
+    @property
+    def reasons(self) -> str:
+        """What a person needs to know of a failure who has only the last lines of the output: the tests, else the tier's own last lines."""
+        return "".join(self._prefix + line for line in self._failures[:20] or self._last)
 
 
 def minutes(seconds: float) -> str:
@@ -103,6 +114,7 @@ def main(wanted: list[str]) -> int:
     failed = [tier for tier in tiers.values() if tier.code != 0]
     print(f"\n{'':=<80}", *(tier.verdict for tier in tiers.values()), sep="\n")
     for tier in failed:
+        print(tier.reasons, end="")
         print(f"{tier.name} failed: its output is in {LOG.relative_to(ROOT) / tier.name}, and its tests alone are run by `make {tier.name}`")
     print(f"All in {minutes(time.monotonic() - begun)}")
     print(f"Tiers: {len(tiers) - len(failed)} passed, {len(failed)} failed", flush=True)

@@ -62,6 +62,15 @@ def test_all_run_though_some_fail(project: pathlib.Path, failing: list[str]) -> 
         assert any(line.startswith(f"{tier:13} | {'FAILED' if tier in failing else 'passed'} in ") for line in lines[-14:]), lines
 
 
+def test_the_end_names_the_tests_that_failed(project: pathlib.Path) -> None:
+    broken = "FAILED tests/unit/test_x.py::test_y - AssertionError: 1 == 2"
+    write(project, {"unit": f"echo '{broken}'; seq 100; false", "vm": "seq 100; false"})
+    _code, lines = run(project)
+    told = lines[next(number for number, line in enumerate(lines) if line.startswith("====")) :]
+    assert [line for line in told if line.startswith("unit  ")][1:] == [f"unit          | {broken}"]
+    assert [line for line in told if line.startswith("vm  ")][1:-1] == [f"vm            | {number}" for number in range(87, 101)]
+
+
 def test_only_some(project: pathlib.Path) -> None:
     assert run(project, "lint", "unit")[1][-1] == "Tiers: 2 passed, 0 failed"
     assert run(project, "nothing")[0] == 1
