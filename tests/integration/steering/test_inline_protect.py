@@ -286,8 +286,8 @@ def test_silence_when_put_in_and_taken_out(site: Site, behind: c.Callable[..., s
                 results[check].append(stream.result)
     print("lost and silence, steady and put in and out:", [[(one.lost, round(one.silence, 4)) for one in some] for some in results.values()])
     lost = {check: statistics.median(one.lost for one in some) for check, some in results.items()}
-    # With a link's first qdisc and its last the kernel stops the link's queue for an instant, which is longer where it has to wait for a processor.
-    assert lost[False] <= lost[True] + (2 if noise(results[True]) else 0), results
+    # With a link's first qdisc and its last the kernel stops the link's queue for an instant, and drops what the link sends meanwhile.
+    assert lost[False] <= lost[True] + 2, results
     assert statistics.median(one.silence for one in results[False]) <= 0.030 + noise(results[True]), results
 
 

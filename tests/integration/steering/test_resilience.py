@@ -161,8 +161,12 @@ def without_descriptors(pid: int) -> c.Iterator[None]:
 
 
 def test_watchdog_that_can_open_nothing_bypasses_and_lives_on(pair: list[Steered], run_module: c.Callable[..., dict[str, t.Any]]) -> None:
-    pid, down = watchdog()["pid"], engine(run_module)
-    with without_descriptors(pid), tools.kept_down(down):
+    pid = watchdog()["pid"]
+    with tools.kept_down(engine(run_module)):  # what it has bypassed and resumed it knows, and has not to read
+        assert tools.wait_for(lambda: [one.filters() for one in pair] == [0, 0])
+    assert tools.wait_for(lambda: [one.filters() for one in pair] == [2, 2])
+    assert tools.wait_for(lambda: watchdog()["reason"] == "the engine forwards again")
+    with without_descriptors(pid), tools.kept_down(engine(run_module)):
         assert tools.wait_for(lambda: [one.filters() for one in pair] == [0, 0])
         assert tools.wait_for(lambda: "Too many open files" in log())
     assert tools.wait_for(lambda: [one.filters() for one in pair] == [2, 2])
