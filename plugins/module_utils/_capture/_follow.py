@@ -118,7 +118,7 @@ def _next(directory: str, order: Order, before: dict[str, t.Any]) -> dict[str, t
         known = cursor.segments.setdefault(segment.file, Followed())
         ring = _ring(directory, segment, ended)
         header = ring.header or _header(segment, session.request)
-        if known.interface >= 0 or _describe(directory, segment, order, header, cursor, out):
+        if known.interface >= 0 or _describe(directory, session, segment, order, header, cursor, out):
             if not before and not order.from_start and ring.files:
                 known.at = _at(ring.files[-1], HEADER_LENGTH + sum(len(chunk.data) for chunk in ring.files[-1].chunks()))
             takes.append(_Take(segment, known))
@@ -164,12 +164,12 @@ def _header(segment: Segment, request: Request) -> Header | None:
     return None if link_type is None else Header(link_type, _stage.snaplen(request))
 
 
-def _describe(directory: str, segment: Segment, order: Order, header: Header | None, cursor: Cursor, out: list[bytes]) -> bool:
+def _describe(directory: str, session: Session, segment: Segment, order: Order, header: Header | None, cursor: Cursor, out: list[bytes]) -> bool:
     """Introduces a segment to the stream; False while its link type is not known yet."""
     if header is None:
         return False
     if order.form == "pcapng":
-        out.append(_pcapng.describe(_stage.segment_input(directory, segment, order.host), header))
+        out.append(_pcapng.describe(_stage.segment_input(directory, session, segment, order.host), header))
     elif not cursor.interfaces:
         out.append(header.pack())
         cursor.link_type = header.linktype

@@ -87,7 +87,7 @@ def test_wait_returns_the_final_figures(captures, container):
 
 def test_rings_wrap_and_keep_the_newest_in_order(captures, container):
     """-W names 2..10 and 11..100 files differently, and a ring that has wrapped is not in the order of its names."""
-    rings = {1: 1, 2: 1, 8: 1, 9: 2, 10: 2, 11: 2}  # number of files: digits, for a name or two more than files
+    rings = {1: 1, 2: 1, 3: 2, 4: 2, 10: 2, 11: 2}  # number of files: digits, for eight names more than files
     target = container()
     where = reach(target)
     for files in rings:
@@ -102,12 +102,13 @@ def test_rings_wrap_and_keep_the_newest_in_order(captures, container):
         found = lengths(*segment["files"])
         assert found == sent[-len(found) :], "these are not the newest in order and without a gap"
         assert len(found) >= (files - 1) * 1_000_000 // 1500, "files other than the one being written are not full"
+        assert (segment["packets_kept"], segment["packets_overwritten"]) == (len(found), len(sent) - len(found))
     segment = only(captures.stop_here("one"))
     assert [pathlib.Path(path).suffix for path in segment["files"]] == [".pcap"]
     assert lengths(*segment["files"]) == sent
 
 
-@pytest.mark.parametrize("megabytes", [3.5, 5, 6.2])
+@pytest.mark.parametrize("megabytes", [3.5, 10.6, 13.2])
 def test_ring_of_a_supervisor_that_comes_late(captures, container, megabytes):
     """It removes the oldest file for tcpdump; what tcpdump has come to meanwhile is not the oldest any more."""
     target = container()
@@ -117,9 +118,10 @@ def test_ring_of_a_supervisor_that_comes_late(captures, container, megabytes):
     sent = flood(where, megabytes)
     captures.until(lambda capture: only(capture)["packets_captured"] == len(sent))
     os.kill(pid, signal.SIGCONT)
-    files = only(captures.stop())["files"]
-    found = lengths(*files)
-    assert found == sent[-len(found) :] and len(found) * 1200 > 2_000_000 and len(files) == 3
+    segment = only(captures.stop())
+    found = lengths(*segment["files"])
+    assert found == sent[-len(found) :] and len(found) * 1200 > 2_000_000 and len(segment["files"]) == 3
+    assert (segment["packets_kept"], segment["packets_overwritten"]) == (len(found), len(sent) - len(found))
 
 
 def test_interfaces_are_segments_of_their_own(captures, container):
