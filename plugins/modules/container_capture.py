@@ -21,6 +21,7 @@ author:
   - The nettap.containers authors (@nettap)
 extends_documentation_fragment:
   - nettap.containers._attributes
+  - nettap.containers._attributes.action
   - nettap.containers._attributes.actiongroup
   - nettap.containers._target
   - nettap.containers._session
@@ -33,6 +34,8 @@ attributes:
     membership:
       - nettap.containers.targets
       - nettap.containers.captures
+  async:
+    support: full
   check_mode:
     support: full
   diff_mode:

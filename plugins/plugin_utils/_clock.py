@@ -5,38 +5,37 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 import typing as t
 
 COMMAND = "date +%s.%N"
 _TIME = re.compile(r"^(\d+)\.(?:(\d{9})|%?N)\s*$", re.MULTILINE)
-# Seconds. A command over a connection that is open takes less than twice this as a rule, and tells what 50 ms are; the first one may have to
-# open the connection.
+# Seconds. Over a connection that is open, a command tells the time as well as this as a rule. The first one may have to open the connection.
 _GOOD_BOUND = 0.02
+_MOST_COMMANDS = 3
 
 
 def measure(ask: t.Callable[[], str]) -> dict[str, float] | None:
     """Return by how many seconds the host's clock is ahead (offset), and by how many that may be wrong (bound); None where it does not tell its time.
 
-    ask runs COMMAND on the host and returns what it printed. The host has read its clock while the command ran, so half of that time is the
-    bound (RFC 5905, 8, has the same of the round trip of a packet).
+    ask runs COMMAND on the host and returns what it printed. The host read its clock while the command ran, so the bound of one command is half
+    of the time that it took. Several commands leave what all of them allow (Marzullo's intersection, as in RFC 5905, 11.2.1).
     """
-    best: dict[str, float] | None = None
-    for _try in range(2):
+    least, most = -math.inf, math.inf
+    for _try in range(_MOST_COMMANDS):
         asked, begun = time.time(), time.monotonic()
         answer = _TIME.search(ask())
-        bound = (time.monotonic() - begun) / 2
+        answered = asked + time.monotonic() - begun
         if answer is None:
             break
         whole, part = answer.groups()
-        offset = int(whole) - asked - bound
-        if part:
-            offset += int(part) / 1e9
-        else:  # a date that knows seconds only, such as some busybox's: it may be anywhere in this second
-            offset, bound = offset + 0.5, bound + 0.5
-        if best is None or bound < best["bound"]:
-            best = {"offset": round(offset, 6), "bound": round(bound, 6)}
-        if best["bound"] < _GOOD_BOUND:
+        earliest = int(whole) + int(part or 0) / 1e9
+        latest = earliest if part else earliest + 1  # a date that knows seconds only, such as some busybox's
+        if earliest - answered > most or latest - asked < least:  # a clock was set meanwhile: what was before does not count
+            least, most = -math.inf, math.inf
+        least, most = max(least, earliest - answered), min(most, latest - asked)
+        if most - least < 2 * _GOOD_BOUND:
             break
-    return best
+    return None if math.isinf(most) else {"offset": round((least + most) / 2, 6), "bound": round((most - least) / 2, 6)}

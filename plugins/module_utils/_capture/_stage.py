@@ -103,16 +103,16 @@ def stage(storage: _storage.Storage, name: str, folder: str | None, host: str, k
                     "host": host, "containers": sorted({segment.container for segment in segments}),
                 })
         for segment, figures in zip(session.segments, told["segments"]):
-            _correct(figures, kept.get(segment.file))
+            _correct(figures, kept.get(segment.file), bool(session.request.file_size))
     return {**told, "summary": _words.summary(told)}, records
 
 
-def _correct(figures: dict[str, t.Any], kept: int | None) -> None:
+def _correct(figures: dict[str, t.Any], kept: int | None, ring: bool) -> None:
     """Tell of an ended segment how many packets its files hold, which were read just now; the disk may have lost some."""
     if kept is not None:
         figures["packets_kept"] = kept
-        if figures["packets_overwritten"] is None and figures["packets_captured"] is not None:  # of an older release
-            figures["packets_overwritten"] = max(0, figures["packets_captured"] - kept)
+        if figures["packets_overwritten"] is None:  # of an older release, which did not count them
+            figures["packets_overwritten"] = max(0, (figures["packets_captured"] or 0) - kept) if ring else 0
 
 
 def _write(inputs: t.Sequence[SegmentInput], kind: str, compress: bool, sink: _Sink) -> Extent | Merged:

@@ -92,8 +92,8 @@ def exceeded(capture: dict[str, t.Any], max_drop_percent: float | None, max_over
 
 
 def clock_off(clock: dict[str, float] | None) -> str | None:
-    """Return by how much the host's clock differs from the controller's; None if by no more than what is tolerated or can be measured."""
-    if clock is None or abs(clock["offset"]) <= max(CLOCK_TOLERANCE, clock["bound"]):
+    """Return by how much the host's clock differs from the controller's; None if that may be no more than what is tolerated."""
+    if clock is None or abs(clock["offset"]) - clock["bound"] <= CLOCK_TOLERANCE:
         return None
     return f"{abs(clock['offset']):.3f} s {'ahead of' if clock['offset'] > 0 else 'behind'} the controller's (± {clock['bound']:.3f} s)"
 

@@ -35,7 +35,7 @@ class NewFiles:
 
     def names(self) -> list[str]:
         """Return the names of the files made since the last call, in order."""
-        found = []
+        found: list[str] = []
         try:
             data = os.read(self.fd, _QUEUE)
         except BlockingIOError:

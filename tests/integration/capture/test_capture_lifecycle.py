@@ -50,7 +50,10 @@ def test_container_that_ends_keeps_its_last_packets(captures, container, end):
     for segment in segments.values():
         assert (segment["status"], segment["stop_reason"], segment["packets_received"]) == ("stopped", "container_gone", 500)
         assert lengths(*segment["files"]) == list(range(1, segment["packets_captured"] + 1))
-    assert segments["any"]["packets_captured"] == 500
+    assert (segments["any"]["packets_captured"], segments["any"]["packets_unread"]) == (500, None)
+    unread = segments["eth0"]["packets_unread"]
+    assert unread == 500 - segments["eth0"]["packets_captured"] > 0
+    assert any(f"{unread} gone unread with the interface" in line for line in told["summary"])
 
 
 def test_it_ends_by_itself(captures, container):
@@ -199,6 +202,39 @@ def test_start_at_is_the_instant(captures, container):
     segment = only(captures.stop())
     assert lengths(*segment["files"]) == [2]
     assert segment["first_packet"] == segment["last_packet"] > capture["started_at"]
+
+
+def test_start_at_while_containers_are_stopped(captures, container):
+    """They are looked for until the instant, and after it. One that is not there again was not captured, and that is no success."""
+    before, after, never = targets = [container() for _number in range(3)]
+    instant = time.time() + 10
+    captures.start(*targets, filter=TRAFFIC, start_at=str(instant), interface=["eth0"], vantage="both")
+    for target in targets:
+        target.kill()
+    before.start()
+    assert time.time() < instant, "too late for this test"
+    waiting = captures.until_started()
+    assert {(one["container"], one["pid"] is None) for one in waiting["segments"]} == {(before.name, False), (after.name, True), (never.name, True)}
+    after.start()
+    captures.until(lambda capture: sum(segment["packets_captured"] is not None for segment in capture["segments"]) == 4)
+    for number, target in enumerate([before, after], start=1):
+        send(reach(target), [number])
+    capture = captures.stop()
+    told = {(one["container"], one["vantage"]): (one["status"], one["stop_reason"], lengths(*one["files"])) for one in capture["segments"]}
+    for place in ("container", "host"):
+        assert [told[target.name, place] for target in targets] == [("stopped", "user", [1]), ("stopped", "user", [2]), ("failed", "container_gone", [])]
+    assert capture["status"] == "failed" and len(told) == len(capture["segments"])
+    assert {one["error"] for one in capture["segments"]} == {None, f"{never.name} stopped before the capture began, and did not come back"}
+
+
+def test_start_at_when_the_container_is_gone(captures, container):
+    """Nothing can come of waiting for the instant."""
+    target = container()
+    captures.start(target, start_at="2100-01-01", duration=1)
+    target.remove(force=True)
+    capture = captures.until_ended()
+    segment = only(capture)
+    assert (capture["status"], capture["started_at"], segment["status"], segment["stop_reason"]) == ("failed", None, "failed", "container_gone")
 
 
 def test_start_at_can_be_called_off(captures, container):

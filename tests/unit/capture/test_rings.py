@@ -147,7 +147,10 @@ def test_one_file_without_limit_overwrites_nothing(tmp_path: pathlib.Path) -> No
     assert segment.packets_overwritten == 0
 
 
-@pytest.mark.parametrize(("captured", "overwritten", "told"), [(None, 0, (4, 0, 4)), (2, 0, (4, 0, 4)), (9, 0, (9, 0, 4)), (9, 2, (9, 2, 4)), (9, None, (9, 5, 4))])
+@pytest.mark.parametrize(
+    ("captured", "overwritten", "told"),
+    [(None, 0, (4, 0, 4)), (2, 0, (4, 0, 4)), (9, 0, (9, 0, 4)), (9, 2, (9, 2, 4)), (9, None, (9, 5, 4))],
+)
 def test_tcpdump_that_was_killed(tmp_path: pathlib.Path, captured: int | None, overwritten: int | None, told: tuple[int, int, int]) -> None:
     """Its counts are old or none; what is in the files is there."""
     segment = dataclasses.replace(Tcpdump(tmp_path).segment, packets_overwritten=overwritten, counts=Counts(captured))

@@ -42,8 +42,9 @@ class Host:
         ([(0.015, 0.015)], 1, 0.015),
         ([(0.002, 0.028)], 1, 0.015),  # as uneven as can be
         ([(0.4, 0.02), (0.01, 0.01)], 2, 0.01),  # the first opens the connection
-        ([(0.1, 0.1)], 2, 0.1),  # slow each time, as through an API
-        ([(0.05, 0.05), (0.3, 0.3)], 2, 0.05),  # the better of two
+        ([(0.1, 0.1)], 3, 0.1),  # slow each time, as through an API
+        ([(0.05, 0.05), (0.3, 0.3)], 3, 0.05),  # the best of three
+        ([(0.08, 0.01), (0.01, 0.08)], 2, 0.01),  # one tells that it is not later, one that it is not earlier
     ],
 )
 def test_offset_and_bound(monkeypatch: pytest.MonkeyPatch, offset: float, ways: list[tuple[float, float]], asked: int, bound: float) -> None:
@@ -66,11 +67,22 @@ def test_host_that_does_not_tell_its_time(answer: str) -> None:
     assert _clock.measure(lambda: answer) is None
 
 
+def test_clock_that_is_set_while_it_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(monkeypatch, 0.0, (0.05, 0.05), (0.04, 0.04))
+    offsets = iter([0.0, 5.0, 5.0])
+
+    def ask() -> str:
+        host.offset = next(offsets)
+        return host()
+
+    assert _clock.measure(ask) == {"offset": 5.0, "bound": 0.04}
+
+
 def test_words_that_a_login_prints_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     host: t.Any = Host(monkeypatch, 0, (0.001, 0.001), form="Welcome to node 1.2\n{:.9f}\n")
     assert _clock.measure(host) == {"offset": 0.0, "bound": 0.001}
 
 
 def test_date_of_this_machine() -> None:
-    clock = _clock.measure(lambda: subprocess.run(_clock.COMMAND, shell=True, check=True, capture_output=True, text=True).stdout)
+    clock = _clock.measure(lambda: subprocess.run(_clock.COMMAND.split(), check=True, capture_output=True, text=True).stdout)
     assert clock and abs(clock["offset"]) <= clock["bound"] + 1e-5

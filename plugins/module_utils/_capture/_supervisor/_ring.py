@@ -52,8 +52,8 @@ class Rings:
         """Remove the oldest files from now on."""
         if self._request.file_size:
             with contextlib.suppress(NettapError):  # without inotify, tcpdump empties the oldest files itself
-                self._made = _inotify.NewFiles(self._directory)
-                self._loop.watch(self._made.fd, self._look)
+                self._made = made = _inotify.NewFiles(self._directory)
+                self._loop.watch(made.fd, lambda: self._look(made))
 
     def begin(self, segment: Segment) -> None:
         """Begin to count what is overwritten of a segment that is about to start. It is not known where nobody removes files."""
@@ -62,14 +62,13 @@ class Rings:
     def end(self, segment: Segment) -> None:
         """Remove the oldest files of a segment whose tcpdump has ended, if there are more than file_count, and count what is left to count."""
         if self._made:
-            self._look()
+            self._look(self._made)
             self._trim(segment)
         while any(one.segment is segment for one in self._removed):
             self._count()
 
-    def _look(self) -> None:
-        assert self._made
-        names = self._made.names()
+    def _look(self, made: _inotify.NewFiles) -> None:
+        names = made.names()
         for segment in self._running():
             digits = [name[len(segment.file):] for name in names if name.startswith(segment.file) and name[len(segment.file):].isdigit()]
             if digits:
