@@ -164,7 +164,7 @@ def main() -> None:
     except NettapError as error:
         module.fail_json(msg=str(error))
     if capture["status"] != "running":
-        for note in _words.losses(capture):
+        for note in _words.losses(capture, damages=[damage for file in staged for damage in file["damage"]]):
             module.warn(note)
     module.exit_json(changed=False, capture=capture, staged=staged)
 

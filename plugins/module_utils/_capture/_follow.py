@@ -19,7 +19,7 @@ import time
 import typing as t
 import zlib
 
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _session, _stage, _storage, _tcpdump
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _session, _stage, _storage
 from ansible_collections.nettap.containers.plugins.module_utils._capture._cursor import Cursor, Followed, Place
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment, Session
@@ -193,7 +193,7 @@ def _read(ring: Ring, request: Request, share: int, take: _Take) -> None:
         if known:
             index, offset = known[0], at.offset
         else:
-            take.lost = not _is_next(at, ring.files[0], take.segment.file, request)
+            take.lost = not _is_next(at, ring.files[0], take.segment, request)
     latest = take.known.latest
     for file in ring.files[index:]:
         file.latest, file.setback = latest, 0
@@ -212,13 +212,12 @@ def _read(ring: Ring, request: Request, share: int, take: _Take) -> None:
         offset, latest = HEADER_LENGTH, file.latest
 
 
-def _is_next(at: Place, file: PcapFile, base: str, request: Request) -> bool:
+def _is_next(at: Place, file: PcapFile, segment: Segment, request: Request) -> bool:
     """Return whether a file comes right after the file of a place, when that one was read to its end and has been removed since."""
-    names = request.file_count + _tcpdump.SPARE
-    before, after = at.file[len(base):], os.path.basename(file.path)[len(base):]
+    before, after = (name[len(segment.file):] for name in (at.file, os.path.basename(file.path)))
     # tcpdump begins the next file at the first packet after this file has grown larger than file_size.
     whole = at.offset > request.file_size * 1_000_000
-    return whole and before.isdigit() and after.isdigit() and (int(before) + 1) % names == int(after)
+    return whole and before.isdigit() and after.isdigit() and (int(before) + 1) % segment.names == int(after)
 
 
 def _is_there(file: PcapFile) -> bool:

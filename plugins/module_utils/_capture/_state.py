@@ -69,6 +69,11 @@ class Segment:
         """Return the filter expression of tcpdump; "" for none."""
         return self.argv[self.argv.index("--") + 1] if "--" in self.argv else ""
 
+    @property
+    def names(self) -> int:
+        """Return how many names the files of the ring take in turn, which an older release may have chosen; 1 for a single file."""
+        return int(self.argv[self.argv.index("-W") + 1]) if "-W" in self.argv else 1
+
     def fail(self, error: str) -> None:
         """Record that the segment could not start or go on."""
         self.status, self.stop_reason, self.error = "failed", "error", error

@@ -53,25 +53,28 @@ def summary(capture: dict[str, t.Any]) -> list[str]:
     return lines + ([f"clock: {off}"] if off else [])
 
 
-def losses(capture: dict[str, t.Any], overwritten: bool = True) -> list[str]:
+def losses(capture: dict[str, t.Any], overwritten: bool = True, damages: t.Sequence[str] = ()) -> list[str]:
     """Return a sentence for each loss of an ended session that makes no error. overwritten is whether to tell what the ring overwrote.
 
-    A session with a limit of its own for that tolerates what is below.
+    A session with a limit of its own for that tolerates what is below. damages are sentences that already tell of damaged files, by their paths.
     """
     overwritten = overwritten and capture["max_overwritten_percent"] is None
     found = []
     for segment in capture["segments"]:
         if segment["packets_overwritten"] and overwritten:
             found.append(f"{where(segment)}: {packets(segment)}; give the ring more room (file_size, file_count), or narrow the filter.")
-        elif None not in (segment["packets_kept"], segment["packets_overwritten"]) and (
-            segment["packets_kept"] + segment["packets_overwritten"] < (segment["packets_captured"] or 0)
-        ):
+        elif _unwritten(segment) and not any(path in damage for path in segment["files"] for damage in damages):
             found.append(f"{where(segment)}: {packets(segment)}; look at the host's disk.")
         if segment["packets_unread"]:
             found.append(f"{where(segment)}: {segment['packets_unread']} packets went unread with the interface; the interface any loses none.")
         if segment["stop_reason"] == "disk":
             found.append(f"{where(segment)}: the capture ended before its time, when no more than min_free was left on the disk; make room, or lower min_free.")
     return found
+
+
+def _unwritten(segment: dict[str, t.Any]) -> bool:
+    kept, overwritten = segment["packets_kept"], segment["packets_overwritten"]
+    return kept is not None and overwritten is not None and kept + overwritten < (segment["packets_captured"] or 0)
 
 
 def exceeded(capture: dict[str, t.Any], max_drop_percent: float | None, max_overwritten_percent: float | None) -> str | None:

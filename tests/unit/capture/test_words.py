@@ -16,7 +16,7 @@ MOMENT = "2026-01-31T03:00:00.000000Z"
 def segment(captured: int | None = 0, kept: int | None = None, overwritten: int | None = None, **fields: t.Any) -> dict[str, t.Any]:
     return {"container": "web", "interface": "eth0", "device": "eth0", "vantage": "container", "status": "stopped", "stop_reason": "duration", "error": None,
             "packets_captured": captured, "packets_kept": kept, "packets_overwritten": overwritten, "packets_received": captured, "packets_dropped": 0,
-            "packets_unread": None, **fields}
+            "packets_unread": None, "files": ["/x/000.pcap0"], **fields}
 
 
 def capture(*segments: dict[str, t.Any], **fields: t.Any) -> dict[str, t.Any]:
@@ -116,6 +116,11 @@ def test_both_limits_are_told() -> None:
 def test_losses(one: dict[str, t.Any], words: list[str]) -> None:
     found = _words.losses(capture(one))
     assert len(found) == len(words) and all(word in line and line.startswith("web eth0: ") for word, line in zip(words, found))
+
+
+@pytest.mark.parametrize(("damage", "number"), [("/x/000.pcap0: is empty", 0), ("/x/001.pcap0: is empty", 1)])
+def test_damage_that_was_told_is_not_told_again(damage: str, number: int) -> None:
+    assert len(_words.losses(capture(segment(9, 2, 0)), damages=[damage])) == number
 
 
 def test_a_ring_that_may_overwrite_makes_no_warning() -> None:

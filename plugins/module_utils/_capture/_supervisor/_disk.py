@@ -15,8 +15,11 @@ _FULL = 1 << 20  # free bytes; more than all tcpdumps of a session are about to 
 
 
 def is_full(directory: str) -> bool:
-    """Return whether writes may have failed for lack of room."""
-    figures = os.statvfs(directory)
+    """Return whether writes may have failed for lack of room, or with the file system itself."""
+    try:
+        figures = os.statvfs(directory)
+    except OSError:
+        return True
     return figures.f_bfree * figures.f_frsize < _FULL
 
 

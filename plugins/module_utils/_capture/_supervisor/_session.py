@@ -189,6 +189,7 @@ class Supervisor:
     def _ended(self, running: Running) -> None:
         """Record the end of a tcpdump, whether it was asked to end or not."""
         code = running.wait()
+        self.rings.end(running.segment)
         self.running.remove(running)
         segment, report = running.segment, running.report()
         reason, error = running.reason, None
@@ -202,7 +203,6 @@ class Supervisor:
         with contextlib.suppress(NettapError):  # adds the interfaces that appeared after the start
             segment.links = {**segment.links, **running.links()}
         segment.link_type = report.link_type
-        self.rings.end(segment)
         whole = code >= 0 and not is_full(self.directory)
         if code == -signal.SIGKILL and error is None:
             error = f"tcpdump did not end within {STOP_TIMEOUT:.0f} s and was killed; its last packets are lost"
