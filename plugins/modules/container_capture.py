@@ -136,7 +136,8 @@ options:
     version_added: 0.2.0
   wait:
     description:
-      - Whether the task waits for the end of the session and returns its final figures. Needs O(duration) or O(packet_count).
+      - Whether the task waits for the end of the session and returns its final figures. Needs O(duration) or O(packet_count). It fails if the
+        session has failed.
     type: bool
     default: false
   force:
@@ -209,7 +210,7 @@ EXAMPLES = r"""
 RETURN = r"""
 capture:
   description: The session, as in RV(nettap.containers.container_capture_info#module:captures); null when it is absent.
-  returned: success, and when O(max_drop_percent) or O(max_overwritten_percent) is exceeded
+  returned: success, when O(max_drop_percent) or O(max_overwritten_percent) is exceeded, and when the session that O(wait) waited for has failed
   type: dict
 kept:
   description: The name under which the ended session that this one replaces is kept.
@@ -291,14 +292,16 @@ def main() -> None:
             outcome = sessions.stop(params["name"], module.check_mode)
         else:
             outcome = sessions.remove(params["name"], module.check_mode)
-        capture, excess, notes = outcome.capture, None, []
+        capture, failed, notes = outcome.capture, None, []
         if capture and params["state"] == "started":
             notes += _words.start_warnings(capture)
         if capture and params["wait"] and not module.check_mode:
             capture = sessions.wait(params["name"])
         if capture and capture["status"] != "running":
-            excess = _words.exceeded(capture, params["max_drop_percent"], params["max_overwritten_percent"])
+            failed = _words.exceeded(capture, params["max_drop_percent"], params["max_overwritten_percent"])
             notes += _words.losses(capture, params["max_overwritten_percent"] is None)
+            if params["wait"]:
+                failed = _words.failure(capture) or failed
     except NettapError as error:
         module.fail_json(msg=str(error))
     for note in notes:
@@ -310,8 +313,8 @@ def main() -> None:
         result["kept"] = outcome.kept
     if module._diff:
         result["diff"] = {"before": {params["name"]: outcome.before}, "after": {params["name"]: outcome.after}}
-    if excess:
-        module.fail_json(msg=excess, **result)
+    if failed:
+        module.fail_json(msg=failed, **result)
     module.exit_json(**result)
 
 

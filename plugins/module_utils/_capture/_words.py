@@ -72,6 +72,14 @@ def losses(capture: dict[str, t.Any], overwritten: bool = True, damages: t.Seque
     return found
 
 
+def failure(capture: dict[str, t.Any]) -> str | None:
+    """Return one sentence that says why an ended session failed; None if it did not."""
+    if capture["status"] != "failed":
+        return None
+    errors = [f"{where(segment)}: {segment['error']}" for segment in capture["segments"] if segment["error"]]
+    return capture["error"] or f"The capture failed ({'; '.join(errors)}): start it again."
+
+
 def _unwritten(segment: dict[str, t.Any]) -> bool:
     kept, overwritten = segment["packets_kept"], segment["packets_overwritten"]
     return kept is not None and overwritten is not None and kept + overwritten < (segment["packets_captured"] or 0)

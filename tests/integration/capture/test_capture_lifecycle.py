@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import datetime
 import os
 import pathlib
@@ -228,11 +229,15 @@ def test_start_at_while_containers_are_stopped(captures, container):
 
 
 def test_start_at_when_the_container_is_gone(captures, container):
-    """Nothing can come of waiting for the instant."""
+    """Nothing can come of waiting for the instant, and the task that waits for the end fails."""
     target = container()
-    captures.start(target, start_at="2100-01-01", duration=1)
-    target.remove(force=True)
-    capture = captures.until_ended()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        waiting = pool.submit(captures.task, container=[target.name], start_at="2100-01-01", duration=1, wait=True)
+        captures.until(lambda capture: capture["status"] == "running")
+        target.remove(force=True)
+        done = waiting.result()
+    assert done["failed"] and f"{target.name} stopped before the capture began, and did not come back" in done["msg"]
+    capture = done["capture"]
     segment = only(capture)
     assert (capture["status"], capture["started_at"], segment["status"], segment["stop_reason"]) == ("failed", None, "failed", "container_gone")
 

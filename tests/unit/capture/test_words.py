@@ -118,6 +118,13 @@ def test_losses(one: dict[str, t.Any], words: list[str]) -> None:
     assert len(found) == len(words) and all(word in line and line.startswith("web eth0: ") for word, line in zip(words, found))
 
 
+def test_failure() -> None:
+    assert _words.failure(capture(segment(error="killed"))) is None
+    assert _words.failure(capture(status="failed", error="It broke.")) == "It broke."
+    one = segment(error="it broke")
+    assert _words.failure(capture(one, segment(), status="failed", error=None)) == "The capture failed (web eth0: it broke): start it again."
+
+
 @pytest.mark.parametrize(("damage", "number"), [("/x/000.pcap0: is empty", 0), ("/x/001.pcap0: is empty", 1)])
 def test_damage_that_was_told_is_not_told_again(damage: str, number: int) -> None:
     assert len(_words.losses(capture(segment(9, 2, 0)), damages=[damage])) == number
