@@ -66,7 +66,7 @@ class ActionModule(ActionBase):
             if folder:
                 with contextlib.suppress(AnsibleError):  # the host is gone: the next fetch or state: absent clears the folder
                     self._remove_tmp_path(folder)
-        warnings = [f"{host}: {warning}" for file in staged["staged"] for warning in file["warnings"]]
+        warnings = staged.get("warnings", []) + [f"{host}: {warning}" for file in staged["staged"] for warning in file["warnings"]]
         removed = bool(args["remove"])
         if removed:
             gone = self._execute_module(module_name=_CAPTURE, module_args={"name": args["name"], "path": args["path"], "state": "absent"}, task_vars=task_vars)

@@ -293,6 +293,7 @@ class _Background:
 def _told(args: dict[str, t.Any], reason: str | None, started_at: str | None, counts: _tcpdump.Counts) -> dict[str, t.Any]:
     """Return the capture as the task returns it; None for values that are not known."""
     figures = {name: getattr(counts, name) for name in ("packets_captured", "packets_received", "packets_dropped")}
+    figures["packets_kept"] = counts.packets_captured  # the file that came was counted
     return {"interface": args["interface"], "filter": args["filter"], "stop_reason": reason, "started_at": started_at, **figures}
 
 

@@ -13,6 +13,8 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_wait import SPEC
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _words
+from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import Interruption
 from ansible_collections.nettap.containers.plugins.plugin_utils._options import checked
 
@@ -41,6 +43,7 @@ class ActionModule(ActionBase):
         host = task_vars.get("inventory_hostname", "localhost")
         reached = time.monotonic()
         capture: dict[str, t.Any] | None = None
+        shown: list[str] = []
         while not interruption.happened:
             try:
                 told = self._module("container_capture_info", args, task_vars)
@@ -60,8 +63,11 @@ class ActionModule(ActionBase):
                 raise AnsibleActionFail(f"There is no capture session {args['name']!r} under {args['path']} (any more).")
             capture = told["captures"][0]
             reached = time.monotonic()
-            for line in progress(capture):
-                Display().display(f"[{host}] {line}")
+            lines = progress(capture)
+            if lines != shown or capture["started_at"]:  # until when a session waits is said once
+                for line in lines:
+                    Display().display(f"[{host}] {line}")
+            shown = lines
             if capture["status"] != "running":
                 return capture
             # A long interval must not delay the end of a short capture.
@@ -103,10 +109,14 @@ class ActionModule(ActionBase):
 
 
 def progress(capture: dict[str, t.Any]) -> list[str]:
-    """Return one line for each segment."""
+    """Return one line for each segment, or for a session that has yet to begin, one."""
+    waiting = _words.waits(capture, timestamp(time.time()))
+    if waiting:
+        return [f"{capture['name']} {waiting}"]
     return [
-        f"{segment['container']} {segment['interface']}" + (f" ({segment['device']})" if segment["vantage"] == "host" else "")
-        + f": {segment['packets_received'] or 0} packets, {_amount(segment['bytes'])}, {segment['packets_dropped'] or 0} dropped"
+        f"{_words.where(segment)}: waits for the container, which had stopped before the capture began"
+        if capture["started_at"] and segment["status"] == "running" and segment["pid"] is None else
+        f"{_words.where(segment)}: {_words.packets(segment)}, {_amount(segment['bytes'])}, {_words.drops(segment)}"
         + (f", {segment['status']} ({segment['error'] or segment['stop_reason']})" if segment["stop_reason"] else "")
         for segment in capture["segments"]
     ]

@@ -21,6 +21,7 @@ author:
   - The nettap.containers authors (@nettap)
 extends_documentation_fragment:
   - nettap.containers._attributes
+  - nettap.containers._attributes.action
   - nettap.containers._attributes.actiongroup
   - nettap.containers._target
   - nettap.containers._session
@@ -33,6 +34,8 @@ attributes:
     membership:
       - nettap.containers.targets
       - nettap.containers.captures
+  async:
+    support: full
   check_mode:
     support: full
   diff_mode:
@@ -102,6 +105,10 @@ options:
       - The instant at which to start, the same on every host, as ISO 8601 time (UTC unless it has a zone) or seconds since the epoch.
       - If the instant is in the future, the task returns when everything is checked and the supervisor waits for the instant. If it has
         passed, the session starts at once.
+      - Each host reads the instant from its own clock. The task warns if this clock differs from the controller's by more than 50 milliseconds
+        (RV(nettap.containers.container_capture_info#module:captures[].clock)), for then it is not the same instant.
+      - A container that stops before the instant is looked for until the instant, and after it until the session ends (unless O(on_restart=stop)).
+        If it does not come back, its segments are V(failed).
     type: str
   on_restart:
     description:
@@ -119,9 +126,18 @@ options:
       - Largest share of a segment's packets that the kernel may drop. If it dropped more, the task that sees the end of the session
         (O(wait=true) or O(state=stopped)) fails. The captures are kept.
     type: float
+  max_overwritten_percent:
+    description:
+      - Largest share of a segment's packets that its ring (O(file_size), O(file_count)) may overwrite. If it overwrote more, the task that sees
+        the end of the session (O(wait=true) or O(state=stopped)) fails. The files are kept.
+      - Without this option, that task warns of packets that were overwritten. V(100) allows them without a warning, for a ring that is meant to
+        keep the newest packets only.
+    type: float
+    version_added: 0.2.0
   wait:
     description:
-      - Whether the task waits for the end of the session and returns its final figures. Needs O(duration) or O(packet_count).
+      - Whether the task waits for the end of the session and returns its final figures. Needs O(duration) or O(packet_count). It fails if the
+        session has failed.
     type: bool
     default: false
   force:
@@ -134,6 +150,22 @@ options:
       - Whether to capture from a container that shares the host's network. Such a capture holds all of the host's traffic.
     type: bool
     default: false
+  clock:
+    description:
+      - By how many seconds the host's clock is ahead of the controller's. Set by the action plugin; not for use in a task.
+    type: dict
+    version_added: 0.2.0
+    suboptions:
+      offset:
+        description:
+          - The seconds, negative if the host's clock is behind.
+        type: float
+        required: true
+      bound:
+        description:
+          - The seconds by which O(clock.offset) may be wrong.
+        type: float
+        required: true
 seealso:
   - module: nettap.containers.container_capture_info
   - module: nettap.containers.container_capture_fetch
@@ -178,7 +210,7 @@ EXAMPLES = r"""
 RETURN = r"""
 capture:
   description: The session, as in RV(nettap.containers.container_capture_info#module:captures); null when it is absent.
-  returned: success, and when O(max_drop_percent) is exceeded
+  returned: success, when O(max_drop_percent) or O(max_overwritten_percent) is exceeded, and when the session that O(wait) waited for has failed
   type: dict
 kept:
   description: The name under which the ended session that this one replaces is kept.
@@ -199,8 +231,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._packets import PACKETS
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._session import SESSION
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._target import EXCLUSIVE, KINDS, TARGET
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _control
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _control, _words
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, start_instant
+from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Clock
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
 
@@ -220,9 +253,11 @@ ARGUMENTS = {
     "on_restart": {"type": "str", "choices": ["follow", "stop"], "default": "follow"},
     "min_free": {"type": "str"},
     "max_drop_percent": {"type": "float"},
+    "max_overwritten_percent": {"type": "float"},
     "wait": {"type": "bool", "default": False},
     "force": {"type": "bool", "default": False},
     "allow_host_network": {"type": "bool", "default": False},
+    "clock": {"type": "dict", "options": {"offset": {"type": "float", "required": True}, "bound": {"type": "float", "required": True}}},
 }
 
 
@@ -233,10 +268,11 @@ def start(sessions: _control.Sessions, module: AnsibleModule) -> _control.Captur
     if params["wait"] and request.endless():
         raise CaptureError("wait needs an end to wait for: give duration or packet_count.")
     start_at = start_instant(params["start_at"]) if params["start_at"] else None
+    clock = Clock(**params["clock"]) if params["clock"] else None
     with _target.resolved(params, module.warn) as targets:
         if not targets:  # allow_missing
             return _control.CaptureOutcome(None, "absent", None)
-        return sessions.start(params["name"], request, targets, start_at, params["force"], params["allow_host_network"], module.check_mode)
+        return sessions.start(params["name"], request, targets, start_at, params["force"], params["allow_host_network"], module.check_mode, clock)
 
 
 def main() -> None:
@@ -256,13 +292,20 @@ def main() -> None:
             outcome = sessions.stop(params["name"], module.check_mode)
         else:
             outcome = sessions.remove(params["name"], module.check_mode)
-        capture, drops = outcome.capture, None
+        capture, failed, notes = outcome.capture, None, []
+        if capture and params["state"] == "started":
+            notes += _words.start_warnings(capture)
         if capture and params["wait"] and not module.check_mode:
             capture = sessions.wait(params["name"])
         if capture and capture["status"] != "running":
-            drops = _control.excessive_drops(capture, params["max_drop_percent"])
+            failed = _words.exceeded(capture, params["max_drop_percent"], params["max_overwritten_percent"])
+            notes += _words.losses(capture, params["max_overwritten_percent"] is None)
+            if params["wait"]:
+                failed = _words.failure(capture) or failed
     except NettapError as error:
         module.fail_json(msg=str(error))
+    for note in notes:
+        module.warn(note)
     result: dict[str, t.Any] = {"changed": outcome.changed, "capture": capture}
     if outcome.reason:
         result["reason"] = outcome.reason
@@ -270,8 +313,8 @@ def main() -> None:
         result["kept"] = outcome.kept
     if module._diff:
         result["diff"] = {"before": {params["name"]: outcome.before}, "after": {params["name"]: outcome.after}}
-    if drops:
-        module.fail_json(msg=drops, **result)
+    if failed:
+        module.fail_json(msg=failed, **result)
     module.exit_json(**result)
 
 

@@ -146,7 +146,7 @@ capture:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_fetch import SPEC
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _stage, _storage
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _stage, _storage, _words
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 
 
@@ -163,6 +163,9 @@ def main() -> None:
         capture, staged = _stage.stage(storage, params["name"], folder, params["stage_as"], params["merge"], params["compress"])
     except NettapError as error:
         module.fail_json(msg=str(error))
+    if capture["status"] != "running":
+        for note in _words.losses(capture, damages=[damage for file in staged for damage in file["damage"]]):
+            module.warn(note)
     module.exit_json(changed=False, capture=capture, staged=staged)
 
 

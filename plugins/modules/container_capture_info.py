@@ -74,8 +74,11 @@ captures:
     path:
       description: Folder of the session on the host.
       type: str
+    start_at:
+      description: The instant at which the session was to start, UTC; null where none was given.
+      type: str
     started_at:
-      description: Time at which every tcpdump had its socket open, UTC; null before.
+      description: Time at which every tcpdump had its socket open, UTC; null before. It is RV(captures[].start_at) if the session waited for that.
       type: str
     stopped_at:
       description: Time at which the session ended, UTC; null before.
@@ -101,6 +104,27 @@ captures:
     buffer_size:
       description: Kernel buffer of each segment in KiB.
       type: int
+    max_overwritten_percent:
+      description: Requested limit of the share of packets that a ring may overwrite; null where none was given.
+      type: float
+    clock:
+      description: The host's clock against the controller's, measured when the session was started; null where it was not.
+      type: dict
+      contains:
+        offset:
+          description: Seconds by which the host's clock was ahead, negative if it was behind.
+          type: float
+        bound:
+          description: Seconds by which RV(captures[].clock.offset) may be wrong, half of the time that the host took to tell its time.
+          type: float
+      sample:
+        offset: -0.0012
+        bound: 0.0091
+    summary:
+      description: What was captured, a line for each segment, and one for a clock that is off by more than 50 milliseconds.
+      type: list
+      elements: str
+      sample: ["web any (container): 59 of 7356 packets are in the file, the ring overwrote the rest, 0 dropped, ended by duration"]
     segments:
       description: One entry for each container, interface and vantage; a restarted container has further entries.
       type: list
@@ -122,7 +146,7 @@ captures:
           description: The link that tcpdump opened; for the vantage V(host) the interface's peer on the host.
           type: str
         pid:
-          description: PID of tcpdump on the host; null before RV(captures[].started_at).
+          description: PID of tcpdump on the host; null before RV(captures[].started_at), and while its container has yet to come back.
           type: int
         argv:
           description: The command line of tcpdump.
@@ -147,6 +171,20 @@ captures:
           type: int
         packets_captured:
           description: Packets that tcpdump has read, including those in ring files that were overwritten since.
+          type: int
+        packets_kept:
+          description:
+            - Packets that are in the files now; those of a running segment may still be on their way there. Null where it is not known before the
+              segment has ended.
+          type: int
+        packets_overwritten:
+          description:
+            - Captured packets whose files the ring has removed. Null while the segment has not started, and where it is not known before the segment has ended.
+          type: int
+        packets_unread:
+          description:
+            - Packets that the kernel took away with the interface, before tcpdump had read them. Null while the interface is there, and
+              for V(any) and V(lo), of which the kernel counts some packets twice.
           type: int
         packets_received:
           description: Packets that passed the filter, as the kernel counts them, dropped ones included.

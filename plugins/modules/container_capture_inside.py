@@ -153,7 +153,10 @@ capture:
       type: str
       sample: "2026-01-31T03:00:00.000123Z"
     packets_captured:
-      description: Packets in the file.
+      description: Packets that tcpdump has read.
+      type: int
+    packets_kept:
+      description: Packets in the file, all that were captured.
       type: int
     packets_received:
       description: Packets that passed the filter, as the kernel counts them, dropped ones included.

@@ -10,8 +10,9 @@ DOCUMENTATION = r"""
 module: container_capture_wait
 short_description: Wait for the end of a capture session and show its progress
 description:
-  - Waits until a capture session has ended. Meanwhile it shows how many packets and bytes of each container were captured
-    and how many packets were dropped.
+  - Waits until a capture session has ended. Meanwhile it shows how many packets of each container were captured, how many of these its ring has
+    overwritten, how many bytes its files have, and how many packets were dropped.
+  - Of a session that waits for its O(nettap.containers.container_capture#module:start_at), it shows until when.
   - The task retries a connection that breaks; the capture goes on without it.
   - When the play is interrupted (C(Ctrl-C), or a cancelled job), the session is stopped and, with O(fetch_on_interrupt),
     fetched before the play ends.

@@ -19,9 +19,10 @@ from ansible_collections.nettap.containers.plugins.module_utils._capture import 
 from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Assignment, Watched
 from ansible_collections.nettap.containers.plugins.module_utils._capture._listing import Listing
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, check_new_name
-from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment, Session
+from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Clock, Segment, Session
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup
+from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 from ansible_collections.nettap.containers.plugins.module_utils._targets._target import Target
 
 _END_TIMEOUT = 60.0  # seconds for a supervisor to end all its tcpdumps and count what they wrote
@@ -59,8 +60,8 @@ class Sessions(Listing):
     # --- start
 
     def start(self, name: str, request: Request, targets: t.Sequence[Target], start_at: float | None = None, force: bool = False,
-              allow_host_network: bool = False, check: bool = False) -> CaptureOutcome:
-        """Start a session unless the same one runs.
+              allow_host_network: bool = False, check: bool = False, clock: Clock | None = None) -> CaptureOutcome:
+        """Start a session unless the same one runs. clock is recorded in it.
 
         Return once every tcpdump has its socket open or, for a start_at in the future, once all is checked and the supervisor
         waits for that instant. Keep an ended session of that name under another name. When the session cannot start whole,
@@ -77,6 +78,7 @@ class Sessions(Listing):
                 tcpdump = _tcpdump.program()
                 taps = _plan.check(targets, request, tcpdump, allow_host_network)
                 assignment = self._assignment(directory, request, targets, taps, tcpdump, start_at)
+                assignment.session.clock = clock
                 if check:
                     return CaptureOutcome(reason, before, _preview(directory, assignment.session), self._name_to_keep(name) if there else None)
                 if before == "running" and session:
@@ -105,7 +107,8 @@ class Sessions(Listing):
             for tap in places:
                 argv_of = functools.partial(_tcpdump.command, tcpdump, request, buffer_size=buffer_size, link_type=tap.link_type)
                 segments.append(_plan.segment(len(segments), container, tap, argv_of, directory))
-        session = Session("running", request, targets=_identities(targets), buffer_size=buffer_size, least_free=least_free, segments=segments)
+        session = Session("running", request, targets=_identities(targets), buffer_size=buffer_size, least_free=least_free, segments=segments,
+                          start_at=None if start_at is None else timestamp(start_at))
         return Assignment(directory, tcpdump, start_at, containers, session)
 
     def _name_to_keep(self, name: str) -> str | None:
@@ -247,15 +250,3 @@ def _watched(target: Target) -> Watched:
     container, namespace, identity = target.container, target.namespace, target.container.identity
     return Watched(container.id, container.name, container.image, namespace.fd, namespace.pidfd, namespace.host, identity,
                    _cgroup.directory(namespace.cgroups, identity.id) if identity else None, container.record)
-
-
-def excessive_drops(capture: dict[str, t.Any], limit: float | None) -> str | None:
-    """Return one sentence that names the segments of which the kernel dropped more than limit percent; None if there is none or no limit is set."""
-    if limit is None:
-        return None
-    found = []
-    for segment in capture["segments"]:
-        dropped, received = segment["packets_dropped"] or 0, segment["packets_received"] or 0
-        if dropped and 100 * dropped > limit * received:  # "received by filter" includes the dropped
-            found.append(f"{segment['container']} {segment['device']} {dropped} of {received}")
-    return f"More than {limit:g} % of the packets were dropped ({', '.join(found)}): raise buffer_size, lower snaplen or narrow the filter." if found else None

@@ -19,7 +19,7 @@ import time
 import typing as t
 import zlib
 
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _session, _stage, _storage, _tcpdump
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _session, _stage, _storage
 from ansible_collections.nettap.containers.plugins.module_utils._capture._cursor import Cursor, Followed, Place
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment, Session
@@ -118,7 +118,7 @@ def _next(directory: str, order: Order, before: dict[str, t.Any]) -> dict[str, t
         known = cursor.segments.setdefault(segment.file, Followed())
         ring = _ring(directory, segment, ended)
         header = ring.header or _header(segment, session.request)
-        if known.interface >= 0 or _describe(directory, segment, order, header, cursor, out):
+        if known.interface >= 0 or _describe(directory, session, segment, order, header, cursor, out):
             if not before and not order.from_start and ring.files:
                 known.at = _at(ring.files[-1], HEADER_LENGTH + sum(len(chunk.data) for chunk in ring.files[-1].chunks()))
             takes.append(_Take(segment, known))
@@ -164,12 +164,12 @@ def _header(segment: Segment, request: Request) -> Header | None:
     return None if link_type is None else Header(link_type, _stage.snaplen(request))
 
 
-def _describe(directory: str, segment: Segment, order: Order, header: Header | None, cursor: Cursor, out: list[bytes]) -> bool:
+def _describe(directory: str, session: Session, segment: Segment, order: Order, header: Header | None, cursor: Cursor, out: list[bytes]) -> bool:
     """Introduces a segment to the stream; False while its link type is not known yet."""
     if header is None:
         return False
     if order.form == "pcapng":
-        out.append(_pcapng.describe(_stage.segment_input(directory, segment, order.host), header))
+        out.append(_pcapng.describe(_stage.segment_input(directory, session, segment, order.host), header))
     elif not cursor.interfaces:
         out.append(header.pack())
         cursor.link_type = header.linktype
@@ -193,7 +193,7 @@ def _read(ring: Ring, request: Request, share: int, take: _Take) -> None:
         if known:
             index, offset = known[0], at.offset
         else:
-            take.lost = not _is_next(at, ring.files[0], take.segment.file, request)
+            take.lost = not _is_next(at, ring.files[0], take.segment, request)
     latest = take.known.latest
     for file in ring.files[index:]:
         file.latest, file.setback = latest, 0
@@ -212,13 +212,12 @@ def _read(ring: Ring, request: Request, share: int, take: _Take) -> None:
         offset, latest = HEADER_LENGTH, file.latest
 
 
-def _is_next(at: Place, file: PcapFile, base: str, request: Request) -> bool:
+def _is_next(at: Place, file: PcapFile, segment: Segment, request: Request) -> bool:
     """Return whether a file comes right after the file of a place, when that one was read to its end and has been removed since."""
-    names = request.file_count + _tcpdump.SPARE
-    before, after = at.file[len(base):], os.path.basename(file.path)[len(base):]
+    before, after = (name[len(segment.file):] for name in (at.file, os.path.basename(file.path)))
     # tcpdump begins the next file at the first packet after this file has grown larger than file_size.
     whole = at.offset > request.file_size * 1_000_000
-    return whole and before.isdigit() and after.isdigit() and (int(before) + 1) % names == int(after)
+    return whole and before.isdigit() and after.isdigit() and (int(before) + 1) % segment.names == int(after)
 
 
 def _is_there(file: PcapFile) -> bool:

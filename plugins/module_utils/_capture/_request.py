@@ -29,7 +29,8 @@ class Request:
     """The options of container_capture that decide what a session captures. Two sessions are the same if these are.
 
     Units: duration in seconds, file_size in MB (1,000,000 bytes, as tcpdump -C), buffer_size in KiB (as tcpdump -B),
-    min_free as bytes with a unit or percent of the file system, max_drop_percent in percent. 0 means no limit.
+    min_free as bytes with a unit or percent of the file system, max_drop_percent and max_overwritten_percent in percent. 0 means no
+    limit, but of the last two.
     """
 
     interface: tuple[str, ...] = ("any",)
@@ -46,6 +47,7 @@ class Request:
     on_restart: str = "follow"
     min_free: str | None = None
     max_drop_percent: float | None = None
+    max_overwritten_percent: float | None = None
 
     @classmethod
     def of(cls, options: t.Mapping[str, t.Any]) -> Request:
@@ -63,7 +65,9 @@ class Request:
         # character in it is never intended, and would forge lines in logs and file comments.
         if any(ord(character) < 32 or ord(character) == 127 for character in self.filter):
             raise CaptureError("The filter holds a line break or another control character: write it on one line.")
-        for name, least in (("snaplen", 0), ("packet_count", 0), ("duration", 0), ("file_size", 0), ("file_count", 1), ("max_drop_percent", 0)):
+        least_of = {"file_count": 1}
+        for name in ("snaplen", "packet_count", "duration", "file_size", "file_count", "max_drop_percent", "max_overwritten_percent"):
+            least = least_of.get(name, 0)
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise CaptureError(f"{name} must be a number, not {value}.")

@@ -13,7 +13,7 @@ import signal
 import time
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _storage, _tcpdump
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _storage, _tcpdump, _words
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment, Session
 from ansible_collections.nettap.containers.plugins.module_utils._capture._tcpdump import Counts
 from ansible_collections.nettap.containers.plugins.module_utils._errors import PcapError
@@ -25,6 +25,8 @@ NANO = 1_000_000_000
 _NEVER = 1 << 64  # nanoseconds; later than any packet
 _ANSWER = 0.5  # seconds that tcpdumps get to print their counts
 _KILLED = "the supervisor was killed, and its captures ended with it"
+_TAKEN = ("container_gone", "interface_gone")  # how a segment ends whose interface the kernel takes away, with the packets that nobody has read
+_LOOPED = ("any", "lo")  # devices of which the kernel counts packets twice that tcpdump reads once
 
 
 def output(directory: str, segment: Segment) -> str:
@@ -67,14 +69,61 @@ def tcpdump(segment: Segment) -> Process | None:
     return process if process and process.alive() else None
 
 
-def finish(directory: str, segment: Segment, reason: str, error: str | None = None) -> None:
-    """Record in the segment how it ended, with tcpdump's final counts and the times of its first and last packet."""
+def finish(directory: str, segment: Segment, reason: str, error: str | None = None, whole: bool = False) -> None:
+    """Record in the segment how it ended, with its final figures and the times of its first and last packet.
+
+    whole is whether tcpdump has told its final counts and has written out all that it captured. Else the files are read.
+    """
     segment.status, segment.stop_reason, segment.error = "failed" if reason == "error" else "stopped", reason, error
     segment.counts = segment.counts.updated(_tcpdump.read(log(directory, segment)).counts)
     with contextlib.suppress(PcapError):  # its files were removed meanwhile
         found = [path for path in files(directory, segment) if _first(path) is not None]
         segment.first_packet = _moment(_first(found[0])) if found else None
         segment.last_packet = _moment(scan(found[-1]).last) if found else None
+        _count(directory, segment, whole)
+    counts = segment.counts
+    if whole and reason in _TAKEN and segment.device not in _LOOPED and counts.packets_captured is not None:
+        segment.packets_unread = max(0, (counts.packets_received or 0) - (counts.packets_dropped or 0) - counts.packets_captured)
+
+
+def _count(directory: str, segment: Segment, whole: bool) -> None:
+    """Record how many of the captured packets are in the files, and how many the ring has overwritten. Raise PcapError."""
+    captured, overwritten = segment.counts.packets_captured, segment.packets_overwritten
+    if whole and captured is not None and overwritten is not None:
+        segment.packets_kept = captured - overwritten
+        return
+    segment.packets_kept = kept = sum(scan(path).packets for path in paths(directory, segment))
+    segment.packets_overwritten = max(0, (captured or 0) - kept) if overwritten is None else overwritten
+    # The counts of a tcpdump that was killed are older than its files.
+    segment.counts = dataclasses.replace(segment.counts, packets_captured=max(captured or 0, kept + segment.packets_overwritten))
+
+
+def note_overwritten(directory: str, segment: Segment) -> None:
+    """Note how many packets of a running segment were overwritten, for the tasks that look at it.
+
+    A file of its own costs a microsecond. session.json is written to the disk each time, which may be busy.
+    """
+    number = "unknown" if segment.packets_overwritten is None else segment.packets_overwritten
+    with contextlib.suppress(OSError):  # a full disk: the end of the session tells it
+        fd = os.open(_note(directory, segment), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(fd, f"{number:>20}\n".encode(), 0)  # always as long
+        finally:
+            os.close(fd)
+
+
+def _noted(directory: str, segment: Segment) -> int | None:
+    """Return how many packets of a running segment were overwritten; None where nobody has counted them."""
+    try:
+        with open(_note(directory, segment), encoding="ascii") as stream:
+            number = stream.read().strip()
+    except FileNotFoundError:
+        return segment.packets_overwritten
+    return int(number) if number.isdigit() else None
+
+
+def _note(directory: str, segment: Segment) -> str:
+    return output(directory, segment)[: -len("pcap")] + "overwritten"
 
 
 def conclude(session: Session, error: str | None = None) -> None:
@@ -92,6 +141,7 @@ def conclude_killed(directory: str, session: Session) -> bool:
         return False
     for segment in session.segments:
         if segment.status == "running":
+            segment.packets_overwritten = None if session.request.file_size else 0  # what the supervisor has counted may be too little
             finish(directory, segment, "error", _KILLED)
     conclude(session, _killed(session))
     _storage.save(directory, session)
@@ -113,10 +163,11 @@ def tell(directory: str, session: Session) -> dict[str, t.Any]:
     if killed:
         status = "running" if any(segment["status"] == "running" for segment in segments) else "failed"
         error = _killed(session)
-    return {
+    told = {
         "name": os.path.basename(directory),
         "status": status,
         "path": directory,
+        "start_at": session.start_at,
         "started_at": session.started_at,
         "stopped_at": session.stopped_at,
         "error": error,
@@ -125,8 +176,11 @@ def tell(directory: str, session: Session) -> dict[str, t.Any]:
         "duration": session.request.duration,
         "live": session.request.live,
         "buffer_size": session.buffer_size,
+        "max_overwritten_percent": session.request.max_overwritten_percent,
+        "clock": dataclasses.asdict(session.clock) if session.clock else None,
         "segments": segments,
     }
+    return {**told, "summary": _words.summary(told)}
 
 
 def _killed(session: Session) -> str:
@@ -136,6 +190,11 @@ def _killed(session: Session) -> str:
 
 def _tell_segment(directory: str, segment: Segment, counts: Counts, killed: bool) -> dict[str, t.Any]:
     found = files(directory, segment)
+    overwritten, kept = segment.packets_overwritten, segment.packets_kept
+    if segment.status == "running":
+        overwritten = _noted(directory, segment)
+        captured = segment.counts.updated(counts).packets_captured
+        kept = None if killed or captured is None or overwritten is None else max(0, captured - overwritten)
     if killed and segment.status == "running" and tcpdump(segment) is None:
         counts = _tcpdump.read(log(directory, segment)).counts  # the supervisor did not live to read the final counts
         segment = dataclasses.replace(segment, status="failed", stop_reason="error", error=_KILLED)
@@ -153,6 +212,9 @@ def _tell_segment(directory: str, segment: Segment, counts: Counts, killed: bool
         "files": found,
         "bytes": sum(_size(path) for path in found),
         **dataclasses.asdict(segment.counts.updated(counts)),
+        "packets_kept": kept,
+        "packets_overwritten": overwritten,
+        "packets_unread": segment.packets_unread,
         "first_packet": segment.first_packet or next((_moment(_first(path)) for path in found[:1]), None),
         "last_packet": segment.last_packet,
     }

@@ -14,9 +14,9 @@ import os
 import re
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _session, _storage
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _session, _storage, _words
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
-from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment
+from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment, Session
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._pcapng import Merged, SegmentInput, merge
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import LINKTYPE_ETHERNET, MAXIMUM_SNAPLEN, Extent
@@ -87,19 +87,32 @@ def stage(storage: _storage.Storage, name: str, folder: str | None, host: str, k
             jobs = [(f"{base}/{segment.file}{ending}", [segment]) for segment in session.segments]
         ended = {segment.file for segment, figures in zip(session.segments, told["segments"]) if figures["status"] != "running"}
         records = []
+        kept: dict[str, int] = {}
         with _folder(directory, folder, sum(segment["bytes"] for segment in told["segments"])) as opened:
             for number, (dest, segments) in enumerate(jobs):
                 file = f"{number:03d}.staged"
                 sink = _Sink(_create(opened, file) if opened is not None else None)
-                inputs = [dataclasses.replace(segment_input(directory, segment, host), snaplen=snaplen(session.request),
+                inputs = [dataclasses.replace(segment_input(directory, session, segment, host), snaplen=snaplen(session.request),
                                               ended=segment.file in ended) for segment in segments]
                 written = _write(inputs, kind, compress, sink)
+                counted = written.per_segment if isinstance(written, Merged) else (written.packets,)
+                kept.update({segment.file: packets for segment, packets in zip(segments, counted) if segment.file in ended})
                 records.append({
                     "path": os.path.join(folder, file) if folder else None, "dest": dest, "size": sink.size, "sha256": sink.close(), "packets": written.packets,
                     "damage": list(written.damages), "in_order": written.in_order, "warnings": [f"{dest}: {note}" for note in _notes(written)],
                     "host": host, "containers": sorted({segment.container for segment in segments}),
                 })
-    return told, records
+        for segment, figures in zip(session.segments, told["segments"]):
+            _correct(figures, kept.get(segment.file), bool(session.request.file_size))
+    return {**told, "summary": _words.summary(told)}, records
+
+
+def _correct(figures: dict[str, t.Any], kept: int | None, ring: bool) -> None:
+    """Tell of an ended segment how many packets its files hold, which were read just now; the disk may have lost some."""
+    if kept is not None:
+        figures["packets_kept"] = kept
+        if figures["packets_overwritten"] is None:  # of an older release, which did not count them
+            figures["packets_overwritten"] = max(0, (figures["packets_captured"] or 0) - kept) if ring else 0
 
 
 def _write(inputs: t.Sequence[SegmentInput], kind: str, compress: bool, sink: _Sink) -> Extent | Merged:
@@ -144,7 +157,7 @@ def disordered(setback: int) -> str:
     return f"Packets are not in the order of time: some are {setback / 1e9:.3f} s earlier than others before them, as when the host's clock was set back."
 
 
-def segment_input(directory: str, segment: Segment, host: str) -> SegmentInput:
+def segment_input(directory: str, session: Session, segment: Segment, host: str) -> SegmentInput:
     """Return the files of a segment, with the facts about it that the merged file is to hold."""
     place = segment.interface if segment.vantage == "container" else f"{segment.interface}@{segment.device}"
     links = ", ".join(f"{index}={link}" for index, link in sorted(segment.links.items()))
@@ -153,6 +166,12 @@ def segment_input(directory: str, segment: Segment, host: str) -> SegmentInput:
     if segment.device == "any":
         # A packet of LINUX_SLL2 names its interface by index only, and the names are gone with the namespace.
         comments.append(f"interfaces: {links}")
+    if segment.packets_overwritten:
+        comments.append(f"overwritten: {segment.packets_overwritten} packets, by the ring")
+    if segment.packets_unread:
+        comments.append(f"unread: {segment.packets_unread} packets, gone with the interface")
+    if session.clock:
+        comments.append(f"clock: {session.clock.offset:+.6f} s against the controller's (± {session.clock.bound:.6f} s)")
     return SegmentInput(
         files=_session.files(directory, segment), if_name=f"{host}/{segment.container}/{place}",
         description=f"{segment.vantage} vantage of {segment.container}, device {segment.device}", filter=segment.filter or None, comments=comments,

@@ -23,6 +23,10 @@ class Segment:
     interface is the container's, device the link that tcpdump opens. file is the name that tcpdump gets, in the session's
     folder; a ring adds digits to it. pid and started (clock ticks since boot) name the process. status is running, stopped or
     failed. links are the names of the namespace's links, by index. first_packet and last_packet are ISO 8601 times.
+
+    packets_kept is how many packets are in the files, known once the segment has ended. packets_overwritten is how many its ring has
+    removed; None where they were not counted. packets_unread is how many the kernel took in and tcpdump had not read when its
+    interface went; None where that is not known.
     """
 
     container: str
@@ -43,6 +47,9 @@ class Segment:
     counts: Counts = dataclasses.field(default_factory=Counts)
     first_packet: str | None = None
     last_packet: str | None = None
+    packets_kept: int | None = None
+    packets_overwritten: int | None = None
+    packets_unread: int | None = None
 
     @classmethod
     def of(cls, stored: t.Any) -> Segment:
@@ -62,9 +69,22 @@ class Segment:
         """Return the filter expression of tcpdump; "" for none."""
         return self.argv[self.argv.index("--") + 1] if "--" in self.argv else ""
 
+    @property
+    def names(self) -> int:
+        """Return how many names the files of the ring take in turn, which an older release may have chosen; 1 for a single file."""
+        return int(self.argv[self.argv.index("-W") + 1]) if "-W" in self.argv else 1
+
     def fail(self, error: str) -> None:
         """Record that the segment could not start or go on."""
         self.status, self.stop_reason, self.error = "failed", "error", error
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """By how many seconds the host's clock is ahead of the controller's (offset), give or take so many (bound)."""
+
+    offset: float
+    bound: float
 
 
 @dataclasses.dataclass
@@ -72,7 +92,8 @@ class Session:
     """A capture session: its request, its supervisor and its segments.
 
     status is running, stopped or failed. targets are the requested containers, as runtime:ID. buffer_size is in KiB,
-    least_free in bytes. started_at and stopped_at are ISO 8601 times.
+    least_free in bytes. start_at (the instant to wait for), started_at and stopped_at are ISO 8601 times. clock was
+    measured when the session was started; None where it was not.
     """
 
     status: str
@@ -85,6 +106,8 @@ class Session:
     buffer_size: int = 0
     least_free: int = 0
     segments: list[Segment] = dataclasses.field(default_factory=list)
+    start_at: str | None = None
+    clock: Clock | None = None
 
     @classmethod
     def of(cls, stored: t.Any) -> Session:
@@ -94,6 +117,8 @@ class Session:
         values["segments"] = [Segment.of(one) for one in values.get("segments", [])]
         if values.get("supervisor"):
             values["supervisor"] = Process(**_stored.known(Process, values["supervisor"]))
+        if values.get("clock"):
+            values["clock"] = Clock(**_stored.known(Clock, values["clock"]))
         return cls(**values)
 
     def stored(self) -> dict[str, t.Any]:

@@ -17,8 +17,9 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 _SEARCH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 # ARPHRD_ of linux/if_arp.h to the names of tcpdump -y. For any other number tcpdump itself decides.
 _LINK_TYPES = {1: "EN10MB", 772: "EN10MB", 65534: "RAW", 512: "PPP", 768: "RAW", 769: "RAW", 776: "RAW", 778: "RAW"}
-# How many more names than files a ring has: the supervisor removes the oldest file a whole file before tcpdump reuses its name.
-SPARE = 2
+# How many more names than files a ring has. tcpdump empties the file whose name it comes to again; a supervisor that is no more than so
+# many files late has removed it before, with its packets counted.
+SPARE = 8
 _FILTER_SECONDS = 60  # tcpdump compiles the usual filter in milliseconds
 _READY = re.compile(r"^(?:tcpdump: )?listening on .*?, link-type (\w+)", re.MULTILINE)
 _COUNTS = re.compile(r"(\d+) packets? (captured|received by filter|dropped by kernel|dropped by interface)")

@@ -15,6 +15,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import N
 IN_CREATE = 0x100
 IN_NONBLOCK = os.O_NONBLOCK
 IN_CLOEXEC = os.O_CLOEXEC
+_QUEUE = 1 << 20  # bytes; more than the events that the kernel keeps (fs.inotify.max_queued_events: 16384)
 _EVENT = struct.Struct("iIII")  # watch descriptor, mask, cookie, length of the name that follows
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -34,8 +35,11 @@ class NewFiles:
 
     def names(self) -> list[str]:
         """Return the names of the files made since the last call, in order."""
-        found = []
-        data = os.read(self.fd, 1 << 16)
+        found: list[str] = []
+        try:
+            data = os.read(self.fd, _QUEUE)
+        except BlockingIOError:
+            return found
         while data:
             length = _EVENT.unpack_from(data)[3]
             found.append(os.fsdecode(data[_EVENT.size:_EVENT.size + length].rstrip(b"\0")))

@@ -203,6 +203,9 @@ def test_disk_that_others_fill(small_disk, container, cli, tmp_path):
         # The guard may look while packets still come: then tcpdump has not seen all.
         assert found == sent[: len(found)] and 3000 < len(found) == file["packets"] == count(file["dest"]) < segment["packets_captured"] <= len(sent)
         assert os.listdir(captures.path) == []
+        for told in (capture, fetched.result()["capture"]):
+            assert (only(told)["packets_kept"], only(told)["packets_overwritten"]) == (len(found), 0)
+            assert f"{len(found)} of {segment['packets_captured']} packets are in the file, the rest is damaged or was not written" in told["summary"][0]
 
 
 def test_full_disk_of_the_controller(captures, container, small_disk, cli):

@@ -139,12 +139,16 @@ def test_damaged_files(captures, container, fetch, garbage):
     assert intact(file) and (file["packets"], file["in_order"]) == (15, False) and predicted["files"] == merged["files"]
     assert sorted(lengths(file["dest"])) == sorted([*range(1, 6), *range(1, 11)])  # tcpdump -r reads it all
     words = [f"{damaged}: no packet at offset {len(good)}: ", f"{empty}: is empty", "not in the order of time: some are "]
-    assert [len(file["damage"]), len(merged["warnings"])] == [2, 3] and not [warning for warning in merged["warnings"] if "DEPRECATION" in warning]
+    missing = f"{targets[2].name} any: 0 of 10 packets are in the file, the rest is damaged or was not written; look at the host's disk."
+    assert [len(file["damage"]), len(merged["warnings"])] == [2, 4] and missing in merged["warnings"]
+    assert not [warning for warning in merged["warnings"] if "DEPRECATION" in warning]
     told = capinfos(file["dest"])
     assert all(any(word in warning for warning in merged["warnings"]) and word in told for word in words), (merged["warnings"], told)
     found = {one["containers"][0]: (one["packets"], len(one["damage"]), one["in_order"]) for one in segments["files"]}
     assert [found[target.name] for target in targets] == [(5, 1, True), (0, 1, True), (0, 0, True), (10, 0, False)]
-    assert all(intact(one) for one in segments["files"]) and len(segments["warnings"]) == 3
+    assert all(intact(one) for one in segments["files"]) and len(segments["warnings"]) == 4
+    kept = by(merged["capture"], "container")
+    assert [kept[target.name]["packets_kept"] for target in targets] == [5, 0, 0, 10]
 
 
 def test_running_session_and_remove(captures, container, fetch):

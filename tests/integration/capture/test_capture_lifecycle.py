@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import datetime
 import os
 import pathlib
@@ -50,7 +51,10 @@ def test_container_that_ends_keeps_its_last_packets(captures, container, end):
     for segment in segments.values():
         assert (segment["status"], segment["stop_reason"], segment["packets_received"]) == ("stopped", "container_gone", 500)
         assert lengths(*segment["files"]) == list(range(1, segment["packets_captured"] + 1))
-    assert segments["any"]["packets_captured"] == 500
+    assert (segments["any"]["packets_captured"], segments["any"]["packets_unread"]) == (500, None)
+    unread = segments["eth0"]["packets_unread"]
+    assert unread == 500 - segments["eth0"]["packets_captured"] > 0
+    assert any(f"{unread} gone unread with the interface" in line for line in told["summary"])
 
 
 def test_it_ends_by_itself(captures, container):
@@ -87,7 +91,7 @@ def test_wait_returns_the_final_figures(captures, container):
 
 def test_rings_wrap_and_keep_the_newest_in_order(captures, container):
     """-W names 2..10 and 11..100 files differently, and a ring that has wrapped is not in the order of its names."""
-    rings = {1: 1, 2: 1, 8: 1, 9: 2, 10: 2, 11: 2}  # number of files: digits, for a name or two more than files
+    rings = {1: 1, 2: 1, 3: 2, 4: 2, 10: 2, 11: 2}  # number of files: digits, for eight names more than files
     target = container()
     where = reach(target)
     for files in rings:
@@ -102,12 +106,13 @@ def test_rings_wrap_and_keep_the_newest_in_order(captures, container):
         found = lengths(*segment["files"])
         assert found == sent[-len(found) :], "these are not the newest in order and without a gap"
         assert len(found) >= (files - 1) * 1_000_000 // 1500, "files other than the one being written are not full"
+        assert (segment["packets_kept"], segment["packets_overwritten"]) == (len(found), len(sent) - len(found))
     segment = only(captures.stop_here("one"))
     assert [pathlib.Path(path).suffix for path in segment["files"]] == [".pcap"]
     assert lengths(*segment["files"]) == sent
 
 
-@pytest.mark.parametrize("megabytes", [3.5, 5, 6.2])
+@pytest.mark.parametrize("megabytes", [3.5, 10.6, 13.2])
 def test_ring_of_a_supervisor_that_comes_late(captures, container, megabytes):
     """It removes the oldest file for tcpdump; what tcpdump has come to meanwhile is not the oldest any more."""
     target = container()
@@ -117,9 +122,10 @@ def test_ring_of_a_supervisor_that_comes_late(captures, container, megabytes):
     sent = flood(where, megabytes)
     captures.until(lambda capture: only(capture)["packets_captured"] == len(sent))
     os.kill(pid, signal.SIGCONT)
-    files = only(captures.stop())["files"]
-    found = lengths(*files)
-    assert found == sent[-len(found) :] and len(found) * 1200 > 2_000_000 and len(files) == 3
+    segment = only(captures.stop())
+    found = lengths(*segment["files"])
+    assert found == sent[-len(found) :] and len(found) * 1200 > 2_000_000 and len(segment["files"]) == 3
+    assert (segment["packets_kept"], segment["packets_overwritten"]) == (len(found), len(sent) - len(found))
 
 
 def test_interfaces_are_segments_of_their_own(captures, container):
@@ -197,6 +203,43 @@ def test_start_at_is_the_instant(captures, container):
     segment = only(captures.stop())
     assert lengths(*segment["files"]) == [2]
     assert segment["first_packet"] == segment["last_packet"] > capture["started_at"]
+
+
+def test_start_at_while_containers_are_stopped(captures, container):
+    """They are looked for until the instant, and after it. One that is not there again was not captured, and that is no success."""
+    before, after, never = targets = [container() for _number in range(3)]
+    instant = time.time() + 10
+    captures.start(*targets, filter=TRAFFIC, start_at=str(instant), interface=["eth0"], vantage="both")
+    for target in targets:
+        target.kill()
+    before.start()
+    assert time.time() < instant, "too late for this test"
+    waiting = captures.until_started()
+    assert {(one["container"], one["pid"] is None) for one in waiting["segments"]} == {(before.name, False), (after.name, True), (never.name, True)}
+    after.start()
+    captures.until(lambda capture: sum(segment["packets_captured"] is not None for segment in capture["segments"]) == 4)
+    for number, target in enumerate([before, after], start=1):
+        send(reach(target), [number])
+    capture = captures.stop()
+    told = {(one["container"], one["vantage"]): (one["status"], one["stop_reason"], lengths(*one["files"])) for one in capture["segments"]}
+    for place in ("container", "host"):
+        assert [told[target.name, place] for target in targets] == [("stopped", "user", [1]), ("stopped", "user", [2]), ("failed", "container_gone", [])]
+    assert capture["status"] == "failed" and len(told) == len(capture["segments"])
+    assert {one["error"] for one in capture["segments"]} == {None, f"{never.name} stopped before the capture began, and did not come back"}
+
+
+def test_start_at_when_the_container_is_gone(captures, container):
+    """Nothing can come of waiting for the instant, and the task that waits for the end fails."""
+    target = container()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        waiting = pool.submit(captures.task, container=[target.name], start_at="2100-01-01", duration=1, wait=True)
+        captures.until(lambda capture: capture["status"] == "running")
+        target.remove(force=True)
+        done = waiting.result()
+    assert done["failed"] and f"{target.name} stopped before the capture began, and did not come back" in done["msg"]
+    capture = done["capture"]
+    segment = only(capture)
+    assert (capture["status"], capture["started_at"], segment["status"], segment["stop_reason"]) == ("failed", None, "failed", "container_gone")
 
 
 def test_start_at_can_be_called_off(captures, container):

@@ -14,7 +14,7 @@ import signal
 
 import pytest
 from ansible_cli import LOCAL
-from capture_tools import TRAFFIC, Captures, by, count, flood, lengths, only, reach, send
+from capture_tools import TRAFFIC, Captures, by, capinfos, count, flood, lengths, only, reach, send
 from waiting import wait_for
 
 PROGRESS = re.compile(r"^\[(\S+)\] (\S+) any: (\d+) packets, .* dropped", re.MULTILINE)
@@ -128,6 +128,62 @@ def test_too_many_drops_fail_the_play(play, captures, container, tmp_path):
     assert dropped, message
     [file] = fetched(tmp_path / "here")
     assert count(file) == len(sent) - int(dropped[1])
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_what_the_ring_overwrote_is_told(play, captures, container, tmp_path, limit):
+    """By the same figure while it captures, in the summary, in the file, and by a limit that fails the play."""
+    target = container()
+    where = reach(target)
+    running = play(target, duration=12, file_size=1, file_count=2, max_overwritten_percent=limit)
+    captures.until_started()
+    sent = flood(where, 8)
+    total = f"of {len(sent)} packets are in the file, the ring overwrote the rest"
+    assert wait_for(lambda: total in running.output, 60), running.output
+    done = running.wait()
+    [file] = fetched(tmp_path / "here")
+    kept = count(file)
+    assert sent[-kept:] == lengths(file) and kept < len(sent) / 3
+    told = f"{kept} {total}"
+    assert done.result("Show what was captured")["msg"][0] == f"{target.name} any (container): {told}, 0 dropped, ended by duration"
+    assert f"[local] {target.name} any: {told}" in done.output
+    segment = only(done.result("Fetch")["capture"])
+    assert [segment[f"packets_{name}"] for name in ("captured", "kept", "overwritten", "dropped")] == [len(sent), kept, len(sent) - kept, 0]
+    assert f"overwritten: {len(sent) - kept} packets, by the ring" in capinfos(file)
+    assert (done.rc == 0) == (limit is None)
+    if limit is None:
+        assert done.output.count(f"{told}; give the ring more room (file_size, file_count)") == 1, "as one warning"
+    else:
+        share = f"{target.name} any {len(sent) - kept} of {len(sent)}"
+        assert f"More than 1 % of the packets were overwritten by the ring ({share})" in done.result("Fail if")["msg"]
+
+
+def test_clock_of_a_host_that_is_hours_behind(play, captures, container, tmp_path):
+    """A date that is moved stands in for the host's clock: this machine has one clock."""
+    target = container()
+    (tmp_path / "bin").mkdir()
+    for path, line in (("bin/date", "exec /bin/date -d '-3 hours' \"$@\""), ("sh", f"PATH={tmp_path}/bin:$PATH exec /bin/sh \"$@\"")):
+        (tmp_path / path).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / path).chmod(0o755)
+    instant = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=12)
+    hosts = {"right": {**LOCAL, "capture_path": str(captures.path / "a")},
+             "behind": {**LOCAL, "capture_path": str(captures.path / "b"), "ansible_shell_executable": str(tmp_path / "sh")}}
+    done = play(target, hosts=hosts, path=None, start_at=instant.isoformat(), duration=0.2).wait()
+    assert done.rc == 0, done.output
+    clock = done.result("Fetch", "behind")["capture"]["clock"]
+    assert clock["offset"] == pytest.approx(-3 * 3600, abs=clock["bound"] + 0.001)
+    clock = done.result("Fetch", "right")["capture"]["clock"]
+    assert abs(clock["offset"]) <= clock["bound"] + 0.001
+    off = r"10\d{3}\.\d{3} s behind the controller's \(± \d+\.\d{3} s\)"
+    assert re.search(rf"The host's clock is {off}; .* start_at .* is not the same instant there", done.output)
+    assert re.search(rf"^\[behind\] default waits until {instant:%H:%M:%S} UTC by the host's clock, which is {off}$", done.output, re.MULTILINE)
+    assert re.findall(r"^\[right\] default waits .*$", done.output, re.MULTILINE) == [f"[right] default waits until {instant:%H:%M:%S} UTC"]
+    assert re.fullmatch(f"clock: {off}", done.result("Show what was captured", "behind")["msg"][-2])
+    assert not any(line.startswith("clock") for line in done.result("Show what was captured", "right")["msg"])
+    stats = done.result("Publish the summary", "behind")["ansible_stats"]["data"]["nettap_capture"]
+    assert stats["behind"]["clock"] == done.result("Fetch", "behind")["capture"]["clock"]
+    [file] = fetched(tmp_path / "here" / "behind")
+    assert re.search(r"clock: -10\d{3}\.\d{6} s against the controller's", capinfos(file))
 
 
 def test_one_host_of_two_cannot_start(play, captures, container, tmp_path):

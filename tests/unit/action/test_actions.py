@@ -38,8 +38,14 @@ def test_file_is_the_same_only_by_its_content(tmp_path: pathlib.Path) -> None:
 
 
 def segment(**fields: t.Any) -> dict[str, t.Any]:
-    return {"container": "web", "interface": "eth0", "device": "eth0", "vantage": "container", "packets_received": 1200, "packets_dropped": 3,
-            "bytes": 1_234_567, "status": "running", "stop_reason": None, "error": None, **fields}
+    return {"container": "web", "interface": "eth0", "device": "eth0", "vantage": "container", "packets_received": 1600, "packets_captured": 1200,
+            "packets_kept": 1200, "packets_overwritten": 0, "packets_dropped": 3, "packets_unread": None, "bytes": 1_234_567, "status": "running",
+            "stop_reason": None, "error": None, "pid": 7, **fields}
+
+
+def session(*segments: dict[str, t.Any], **fields: t.Any) -> dict[str, t.Any]:
+    return {"name": "x", "status": "running", "start_at": None, "started_at": "2026-01-31T03:00:00.000000Z", "clock": None, "segments": list(segments),
+            "duration": 0.01, **fields}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +53,9 @@ def segment(**fields: t.Any) -> dict[str, t.Any]:
     [
         ({}, "web eth0: 1200 packets, 1.2 MB, 3 dropped"),
         ({"vantage": "host", "device": "veth1234"}, "web eth0 (veth1234): 1200 packets, 1.2 MB, 3 dropped"),
-        ({"packets_received": None, "packets_dropped": None, "bytes": 0}, "web eth0: 0 packets, 0 B, 0 dropped"),
+        ({"packets_captured": None, "packets_kept": None, "packets_dropped": None, "bytes": 0}, "web eth0: 0 packets, 0 B, 0 dropped"),
+        ({"packets_kept": 59, "packets_overwritten": 1141}, "web eth0: 59 of 1200 packets are in the file, the ring overwrote the rest, 1.2 MB, 3 dropped"),
+        ({"pid": None}, "web eth0: waits for the container, which had stopped before the capture began"),
         ({"status": "stopped", "stop_reason": "duration"}, "web eth0: 1200 packets, 1.2 MB, 3 dropped, stopped (duration)"),
         ({"status": "failed", "stop_reason": "error", "error": "The interface went down"},
          "web eth0: 1200 packets, 1.2 MB, 3 dropped, failed (The interface went down)"),
@@ -57,13 +65,26 @@ def segment(**fields: t.Any) -> dict[str, t.Any]:
     ],
 )
 def test_progress(fields: dict[str, t.Any], line: str) -> None:
-    assert wait.progress({"segments": [segment(**fields)]}) == [line]
+    assert wait.progress(session(segment(**fields))) == [line]
 
 
 def test_progress_of_several() -> None:
-    assert wait.progress({"segments": []}) == []
-    lines = wait.progress({"segments": [segment(container="db"), segment(), segment(interface="eth1")]})
+    assert wait.progress(session()) == []
+    lines = wait.progress(session(segment(container="db"), segment(), segment(interface="eth1")))
     assert [line.partition(":")[0] for line in lines] == ["db eth0", "web eth0", "web eth1"]
+
+
+def test_waiting_for_an_instant_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And every look at what was captured, though nothing came."""
+    waiting = session(segment(pid=None, packets_captured=None), start_at="2000-01-31T03:00:00.000000Z", started_at=None)
+    answers = [waiting, waiting, waiting, session(segment()), session(segment()), session(segment(), status="stopped")]
+    said: list[str] = []
+    monkeypatch.setattr(wait.Display, "display", lambda _self, words: said.append(words))
+    action = bare(wait, _execute_module=lambda **_arguments: {"captures": [answers.pop(0)]})
+    args = {"name": "default", "path": "/x", "interval": 0.01, "patience": 1}
+    action._wait(args, {"inventory_hostname": "node"}, types.SimpleNamespace(happened=False, sleep=lambda _seconds: None))
+    line = "[node] web eth0: 1200 packets, 1.2 MB, 3 dropped"
+    assert said == ["[node] x waits until 03:00:00 UTC on 2000-01-31", line, line, line]
 
 
 @pytest.mark.parametrize("name", ["/etc/cron.d/mine", "../other/default.pcapng", "a/../../b", "", "."])
@@ -345,7 +366,7 @@ def test_waiting_over_a_connection_that_breaks_by_a_code(monkeypatch: pytest.Mon
     """As kubectl's and docker's do, which raise nothing. The first answer is another matter: what has never run is not tried again."""
 
     def told(status: str) -> dict[str, t.Any]:
-        return {"captures": [{"status": status, "duration": 0.01, "segments": []}]}
+        return {"captures": [session(status=status)]}
 
     unplaced = AnsibleError("Failed to set permissions on remote files (rc: 1, err: error: no upgrade)")  # without pipelining
     silence = {"failed": True, "msg": "Module result deserialization failed.", "module_stdout": "", "module_stderr": "error: no upgrade\n", "rc": 1}

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The reason to start a session, and the share of packets dropped that is too much."""
+"""The reason to start a session."""
 
 from __future__ import annotations
 
@@ -71,34 +71,3 @@ def test_another_session_of_that_name_runs(state: Session, wanted: list[tuple[st
     with pytest.raises(CaptureError) as caught:
         _control.reason_to_start("x", "running", state, Request.of(options), targets(*wanted), False)
     assert str(caught.value) == f"Session x is running with other arguments ({words}): use another name, or force: true to restart it."
-
-
-def segment(received: int | None, dropped: int | None, container: str = "web") -> dict[str, t.Any]:
-    return {"container": container, "device": "eth0", "packets_received": received, "packets_dropped": dropped}
-
-
-@pytest.mark.parametrize(
-    ("segments", "limit", "named"),
-    [
-        ([], 1, None),
-        ([segment(100, 50)], None, None),
-        ([segment(100, 0)], 0, None),
-        ([segment(None, None)], 0, None),
-        ([segment(0, 0)], 0, None),
-        ([segment(1_000_000, 1)], 0, "web eth0 1 of 1000000"),
-        ([segment(100, 5)], 5, None),  # received holds the dropped: exactly 5 %
-        ([segment(1000, 51)], 5, "web eth0 51 of 1000"),
-        ([segment(1000, 6)], 0.5, "web eth0 6 of 1000"),
-        ([segment(1000, 5)], 0.5, None),
-        ([segment(100, 100)], 99.9, "web eth0 100 of 100"),
-        ([segment(100, 100)], 100, None),
-        # each for itself: a quiet one must not make up for another's loss
-        ([segment(10**9, 0), segment(100, 50, "db"), segment(10, 9, "mail")], 10, "db eth0 50 of 100, mail eth0 9 of 10"),
-    ],
-)
-def test_excessive_drops(segments: list[dict[str, t.Any]], limit: float | None, named: str | None) -> None:
-    words = _control.excessive_drops({"segments": segments}, limit)
-    if named is None:
-        assert words is None
-    else:
-        assert words == f"More than {limit:g} % of the packets were dropped ({named}): raise buffer_size, lower snaplen or narrow the filter."

@@ -42,7 +42,8 @@ class Session:
 
     def add(self, name: str, **fields: t.Any) -> None:
         known = Watched(name * 8, name, "i")
-        one = _plan.segment(len(self.state.segments), known, _plan.Tap("eth0", "container", "eth0"), lambda _device, path: ["tcpdump"], self.directory)
+        argv = ["tcpdump", "-W", "5"]
+        one = _plan.segment(len(self.state.segments), known, _plan.Tap("eth0", "container", "eth0"), lambda _device, _path: argv, self.directory)
         self.state.segments.append(dataclasses.replace(one, **{"link_type": "EN10MB", **fields}))
         self.save()
 

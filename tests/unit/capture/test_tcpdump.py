@@ -27,12 +27,12 @@ def command(**options: t.Any) -> list[str]:
 @pytest.mark.parametrize(
     ("options", "argv"),
     [
-        ({}, ["-n", "-i", "eth0", "-s", "0", "-B", "65536", "-Z", "root", "-p", "-C", "100", "-W", "12", "-w", "/c/000.pcap"]),
-        ({"promiscuous": True, "snaplen": 96}, ["-n", "-i", "eth0", "-s", "96", "-B", "65536", "-Z", "root", "-C", "100", "-W", "12", "-w", "/c/000.pcap"]),
+        ({}, ["-n", "-i", "eth0", "-s", "0", "-B", "65536", "-Z", "root", "-p", "-C", "100", "-W", "18", "-w", "/c/000.pcap"]),
+        ({"promiscuous": True, "snaplen": 96}, ["-n", "-i", "eth0", "-s", "96", "-B", "65536", "-Z", "root", "-C", "100", "-W", "18", "-w", "/c/000.pcap"]),
         # One file of any size: -W without -C would do nothing, and -C 0 would be refused.
         ({"file_size": 0, "file_count": 3}, ["-n", "-i", "eth0", "-s", "0", "-B", "65536", "-Z", "root", "-p", "-w", "/c/000.pcap"]),
         ({"file_size": 2, "file_count": 5, "packet_count": 7, "filter": "tcp port 80"},
-         ["-n", "-i", "eth0", "-s", "0", "-B", "65536", "-Z", "root", "-p", "-c", "7", "-C", "2", "-W", "7", "-w", "/c/000.pcap", "--", "tcp port 80"]),
+         ["-n", "-i", "eth0", "-s", "0", "-B", "65536", "-Z", "root", "-p", "-c", "7", "-C", "2", "-W", "13", "-w", "/c/000.pcap", "--", "tcp port 80"]),
     ],
 )
 def test_command_line(options: dict[str, t.Any], argv: list[str]) -> None:

@@ -11,6 +11,16 @@ import typing as t
 from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._loop import Loop
 
 INTERVAL = 1.0  # seconds; file systems send no event when they fill up
+_FULL = 1 << 20  # free bytes; more than all tcpdumps of a session are about to write at once
+
+
+def is_full(directory: str) -> bool:
+    """Return whether writes may have failed for lack of room, or with the file system itself."""
+    try:
+        figures = os.statvfs(directory)
+    except OSError:
+        return True
+    return figures.f_bfree * figures.f_frsize < _FULL
 
 
 class Disk:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import signal
@@ -20,11 +21,11 @@ import typing as t
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _plan, _session, _storage, _tcpdump
 from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Assignment, Watched
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment
-from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._disk import Disk
+from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._disk import Disk, is_full
 from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._loop import Loop
 from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._restart import Restarts
 from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._ring import Rings
-from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._running import Running
+from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._running import STOP_TIMEOUT, Running
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, StorageError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
@@ -44,12 +45,14 @@ class Supervisor:
         self.containers = {container.id: container for container in assignment.containers}
         self.host_fd = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
         self.ready = assignment.ready
+        self.numbers = itertools.count(len(self.session.segments))
         self.running: list[Running] = []
         self.ending: str | None = None
         self.begun = False
         self.loop = Loop()
-        self.rings = Rings(self.directory, self.request, lambda: [running.segment for running in self.running])
-        self.restarts = Restarts(self.loop, self.session, self._gone, self._returned, lambda: self.begun and self.ending is None)
+        self.gone: set[str] = set()  # IDs of the containers that do not run
+        self.rings = Rings(self.loop, self.directory, self.request, lambda: [running.segment for running in self.running])
+        self.restarts = Restarts(self.loop, self.session, self._gone, self._returned, lambda: self.ending is None)
 
     def run(self) -> None:
         """Run the session until it has ended and session.json holds how."""
@@ -61,20 +64,25 @@ class Supervisor:
         self.loop.watch(woken, lambda: self._asked_to_stop(woken))
         for container in self.containers.values():
             self.restarts.watch(container)
-        self.rings.watch(self.loop)
+        self.rings.watch()
         _storage.reserve(self.directory, len(self.session.segments))
         _storage.save(self.directory, self.session)
         if self.start_at is not None and self.start_at > time.time():
             self.tell_task(None)
             self._begin_at(self.start_at)
         else:
+            self.start_at = None
             self._begin()
         while not self._over():
             self.loop.step()
         error = self.session.error
         for segment in self.session.segments:
             if segment.status == "running":  # its tcpdump was never started
-                _session.finish(self.directory, segment, self.ending or "container_gone")
+                absent = segment.id in self.gone and (self.begun or self.ending is None)
+                _session.finish(self.directory, segment, "container_gone" if absent else self.ending or "container_gone", whole=True)
+                if absent:
+                    segment.status = "failed"
+                    segment.error = f"{segment.container} stopped before the capture began, and did not come back"
         _session.conclude(self.session, error)
         _storage.save(self.directory, self.session)
         self.tell_task(error or "The capture ended before it had begun.")
@@ -82,7 +90,10 @@ class Supervisor:
     def _over(self) -> bool:
         if self.running or self.ready >= 0 and self.ending is None:
             return False
-        return self.ending is not None or self.begun and not any(container.gone_at is not None for container in self.containers.values())
+        if self.ending is not None:
+            return True
+        # A container that has stopped may come back as long as gone_at is set.
+        return not any(container.gone_at is not None or not self.begun and container.id not in self.gone for container in self.containers.values())
 
     def tell_task(self, error: str | None) -> None:
         """Answer the task, once: the capture has begun or will begin (None), or why it cannot.
@@ -113,6 +124,8 @@ class Supervisor:
     def _begin(self) -> None:
         self.begun = True
         for segment in self.session.segments:
+            if segment.id in self.gone:  # it is captured when it is back
+                continue
             try:
                 self._spawn(segment, self.containers[segment.id])
             except (NettapError, OSError) as error:
@@ -155,6 +168,7 @@ class Supervisor:
         self._end("error")
 
     def _spawn(self, segment: Segment, container: Watched) -> None:
+        self.rings.begin(segment)
         running = Running(self.loop, self.directory, segment, container, self.host_fd)
         self.running.append(running)
         running.when_ended(lambda: self._ended(running))
@@ -175,6 +189,7 @@ class Supervisor:
     def _ended(self, running: Running) -> None:
         """Record the end of a tcpdump, whether it was asked to end or not."""
         code = running.wait()
+        self.rings.end(running.segment)
         self.running.remove(running)
         segment, report = running.segment, running.report()
         reason, error = running.reason, None
@@ -188,24 +203,31 @@ class Supervisor:
         with contextlib.suppress(NettapError):  # adds the interfaces that appeared after the start
             segment.links = {**segment.links, **running.links()}
         segment.link_type = report.link_type
-        self.rings.trim(segment)
+        whole = code >= 0 and not is_full(self.directory)
+        if code == -signal.SIGKILL and error is None:
+            error = f"tcpdump did not end within {STOP_TIMEOUT:.0f} s and was killed; its last packets are lost"
         if self.ready >= 0 and self.ending is None and not report.ready:
             self._fail(segment, error or f"tcpdump ended at once ({reason})")
         elif segment.status != "failed":
-            _session.finish(self.directory, segment, reason, error)
+            _session.finish(self.directory, segment, reason, error, whole)
         running.close()
         self._save()
 
     def _gone(self, container: Watched) -> None:
         """Stop the tcpdumps of a container that has ended."""
+        self.gone.add(container.id)
         for running in self.running:
             if running.container is container:
                 running.stop("container_gone")
 
     def _returned(self, container: Watched, places: t.Sequence[_plan.Tap]) -> None:
-        """Capture a container that is back: each place becomes a new segment."""
+        """Capture a container that is back: each place becomes a new segment. One that was away at the start takes the place of what was planned."""
+        self.gone.discard(container.id)
+        self.session.segments = [segment for segment in self.session.segments if segment.id != container.id or segment.pid is not None or segment.error]
         for tap in places:
             segment = self._segment(container, tap)
+            if not self.begun:
+                continue
             try:
                 self._spawn(segment, container)
             except (NettapError, OSError) as error:
@@ -214,6 +236,6 @@ class Supervisor:
 
     def _segment(self, container: Watched, tap: _plan.Tap) -> Segment:
         argv_of = functools.partial(_tcpdump.command, self.program, self.request, buffer_size=self.session.buffer_size, link_type=tap.link_type)
-        segment = _plan.segment(len(self.session.segments), container, tap, argv_of, self.directory)
+        segment = _plan.segment(next(self.numbers), container, tap, argv_of, self.directory)
         self.session.segments.append(segment)
         return segment
