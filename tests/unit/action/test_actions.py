@@ -62,6 +62,7 @@ def test_progress(fields: dict[str, t.Any], line: str) -> None:
 
 def test_progress_of_several() -> None:
     assert wait.progress({"segments": []}) == []
+    assert wait.progress({"segments": [], "waiting": ["pod shop/web is waited for"]}) == ["pod shop/web is waited for"]
     lines = wait.progress({"segments": [segment(container="db"), segment(), segment(interface="eth1")]})
     assert [line.partition(":")[0] for line in lines] == ["db eth0", "web eth0", "web eth1"]
 

@@ -71,7 +71,7 @@ class Supervisor:
             self._begin()
         while not self._over():
             self.loop.step()
-        error = self.session.error
+        error = self.session.error or self._went_away()
         for segment in self.session.segments:
             if segment.status == "running":  # its tcpdump was never started
                 _session.finish(self.directory, segment, self.ending or "container_gone")
@@ -82,7 +82,13 @@ class Supervisor:
     def _over(self) -> bool:
         if self.running or self.ready >= 0 and self.ending is None:
             return False
-        return self.ending is not None or self.begun and not any(container.gone_at is not None for container in self.containers.values())
+        return self.ending is not None or self.begun and not any(
+            container.gone_at is not None or self._may_be_going(container) for container in self.containers.values())
+
+    def _may_be_going(self, container: Watched) -> bool:
+        """Return whether a pod without a process has lost an interface: the CNI takes its interfaces away before the runtime takes the namespace."""
+        return self.request.on_restart == "follow" and container.bound is not None and any(
+            segment.id == container.id and segment.stop_reason == "interface_gone" for segment in self.session.segments)
 
     def tell_task(self, error: str | None) -> None:
         """Answer the task, once: the capture has begun or will begin (None), or why it cannot.
@@ -95,8 +101,20 @@ class Supervisor:
             os.close(self.ready)
             self.ready = -1
 
+    def _went_away(self) -> str | None:
+        """Return the error of a session at whose end pods are gone; None if none is. A container may end: that is what it was captured for."""
+        gone = [container for container in self.containers.values() if container.whole_pod and container.gone_at is not None]
+        ended = {segment.container for segment in self.session.segments if segment.stop_reason in ("container_gone", "interface_gone")}
+        pods = [f"{container.pod} (at {container.gone_since})" for container in gone if container.name in ended]
+        return (f"These pods went away, and did not come back to this host until the capture ended: {', '.join(sorted(pods))}. What was captured until then "
+                "can be fetched. Look where they run now (kubectl get pods -o wide), or set on_restart: stop where a pod's end is to end its capture."
+                if pods else None)
+
     def _save(self) -> None:
         """Save the session if the disk has room. Only the end is sure to be recorded on a full disk; until then this process holds the state."""
+        gone = [container for container in self.containers.values() if container.gone_at is not None]
+        self.session.waiting = sorted(f"{'pod' if one.whole_pod else 'container'} {one.name} is waited for, gone since {one.gone_since}" for one in gone)
+        self.session.targets = sorted(f"{container.runtime}:{container.id}" for container in self.containers.values())
         with contextlib.suppress(StorageError):
             _storage.save(self.directory, self.session)
 
@@ -201,6 +219,7 @@ class Supervisor:
         for running in self.running:
             if running.container is container:
                 running.stop("container_gone")
+        self._save()
 
     def _returned(self, container: Watched, places: t.Sequence[_plan.Tap]) -> None:
         """Capture a container that is back: each place becomes a new segment."""
