@@ -401,8 +401,9 @@ class Crio:
         self._start(box, PAUSE, infra, {
             **labels, **self._common(box), "io.kubernetes.cri-o.Name": f"k8s_{name}_shop_{metadata['uid']}_0", "io.kubernetes.cri-o.Namespace": "shop",
             "io.kubernetes.cri-o.KubeName": name, "io.kubernetes.cri-o.ContainerType": "sandbox", "io.kubernetes.cri-o.Image": box.image,
-            "io.kubernetes.cri-o.Metadata": json.dumps(metadata), "io.kubernetes.cri-o.Labels": json.dumps(labels), "io.kubernetes.cri-o.HostNetwork": str(not wire).lower(),
-            "io.kubernetes.cri-o.RuntimeHandler": "", **({} if infra else {"io.kubernetes.cri-o.Spoofed": "true"}),
+            "io.kubernetes.cri-o.Metadata": json.dumps(metadata), "io.kubernetes.cri-o.Labels": json.dumps(labels),
+            "io.kubernetes.cri-o.HostNetwork": str(not wire).lower(), "io.kubernetes.cri-o.RuntimeHandler": "",
+            **({} if infra else {"io.kubernetes.cri-o.Spoofed": "true"}),
         })  # fmt: skip
         return box
 

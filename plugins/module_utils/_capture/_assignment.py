@@ -27,8 +27,8 @@ class Watched:
     for its return has found. returns counts its returns.
 
     bound is the path to which its runtime has bound its namespace, where no process stands for the container. pod is the name
-    under which its runtime (for Docker, at the address docker_host) finds its successor, NAMESPACE/NAME for a whole pod, NAMESPACE/NAME/CONTAINER for one of its
-    containers; None outside of pods.
+    under which its runtime (for Docker, at the address docker_host) finds its successor: NAMESPACE/NAME for a whole pod,
+    NAMESPACE/NAME/CONTAINER for one of its containers; None outside of pods.
     """
 
     id: str

@@ -176,15 +176,13 @@ def _open_container(engine: Runtime, container: Container, named: bool) -> Targe
                 raise NamespaceError("it is not running any more.")
             return Target(found, _netns.open_bound(found.bound) if found.bound else _netns.open_process(found.pid, found.identity))
         except NamespaceError as error:
-            if found is not None and not shows_processes(found.handler):
-                error = NamespaceError(_hidden(found))
-            problem = error
+            problem = error if found is None or shows_processes(found.handler) else NamespaceError(_hidden(found))
             again = engine.inspect(container)
             if again is None or not again.running:
                 break
             # The container runs, and yet cannot be entered. The user must learn of that, unless only another user's files claim the container.
             if found is not None and again.pid == found.pid and again.bound == found.bound and (named or not container.told_by_user):
-                raise error
+                raise problem from None
     if named:
         raise TargetError(f"Container {container.name} ({engine.name}) stopped between look-up and entry ({problem}): "
                           "start it, then run the task again.") from problem

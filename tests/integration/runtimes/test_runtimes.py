@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -215,8 +216,8 @@ def test_pods(fleet: labs.Fleet) -> None:
         assert all(one["pod"] == "/".join(one["name"].split("/")[:2]) for one in told)
     inodes = {one["netns"]["inode"] for one in [*info(pod=["shop/web-7d9f"]), *info(pod=["shop/web-7d9f/app"])]}
     assert len(inodes) == 1
-    told, = info(pod=["shop/db-0"])
-    assert told["pid"] is None and told["netns"] == {"path": fleet.pause.netns, "inode": os.stat(fleet.pause.netns).st_ino}
+    bare, = info(pod=["shop/db-0"])
+    assert bare["pid"] is None and bare["netns"] == {"path": fleet.pause.netns, "inode": os.stat(fleet.pause.netns).st_ino}
     # The containers of a pod have its labels, which both runtimes keep with the sandbox.
     assert {one["name"] for one in info(labels={"app": "web-7d9f"})} == {app.name}
     assert {one["name"] for one in info(labels={"app": "db-0"})} == {"shop/db-0/app"}
@@ -505,13 +506,17 @@ def test_steering(fleet: labs.Fleet, run_module: Module, dataplane: c.Callable[.
     assert not tools.differences(before, tools.snapshot(box.pid()))
 
 
+def serves(address: str) -> bool:
+    return tools.get(address) == 200
+
+
 def test_steering_of_a_pod(fleet: labs.Fleet, run_module: Module, dataplane: c.Callable[..., None]) -> None:
     """The sandbox of the second has no process."""
     dataplane("inplace")
     for sandbox in (fleet.sandbox, fleet.pause):
         done = succeeded(run_module("container_steering", {"pod": [sandbox.name]}))
         assert [(one["container"], one["interface"], one["status"]) for one in done["steering"]] == [(sandbox.name, "eth0", "steered")]
-        assert wait_for(lambda: tools.get(sandbox.address) == 200, labs.SECONDS)
+        assert wait_for(functools.partial(serves, sandbox.address), labs.SECONDS)
         assert succeeded(run_module("container_steering", {"pod": [sandbox.name], "state": "absent"}))["changed"]
 
 

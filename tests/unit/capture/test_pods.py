@@ -13,6 +13,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 import typing as t
 
 import pytest
@@ -78,7 +79,7 @@ def test_pod_that_comes_back_in_the_host_s_network_is_left_alone(tmp_path: pathl
 def test_runtime_is_asked_when_something_changes(tmp_path: pathlib.Path, answers: list[t.Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """And once more a while later, since the runtime may have been at work still."""
     now = [0.0]
-    monkeypatch.setattr(_pods.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     timers: list[t.Callable[[], None]] = []
     loop = Loop()
     monkeypatch.setattr(loop, "after", lambda _delay, action: timers.append(action))

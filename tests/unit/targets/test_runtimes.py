@@ -404,7 +404,7 @@ def test_containerd_of_k0s() -> None:
 
 
 def test_containerd_s_pod_in_a_virtual_machine(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of Kata's pods, no process is the sandbox's. Its namespace is bound to a path as that of every pod of the CRI's. No Kata runs here: this is its layout."""
+    """Of Kata's pods, no process is the sandbox's. Its namespace is bound to a path as that of every pod is. No Kata runs here: this is its layout."""
     state, root = tmp_path / "state", tmp_path / "root"
     monkeypatch.setattr(_containerd, "_places", lambda: {str(state): [str(root)]})
     names = {"io.kubernetes.cri.sandbox-name": "vm", "io.kubernetes.cri.sandbox-namespace": "shop"}
@@ -468,14 +468,15 @@ def test_crio(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, sandbox, labels in (("b" * 64, "a" * 64, {**kubelet, "io.kubernetes.container.name": "app"}), ("d" * 64, "c" * 64, {})):
         crio(folder, name, {
             "io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.cri-o.SandboxID": sandbox, "io.kubernetes.cri-o.Labels": json.dumps(labels),
-            "io.kubernetes.cri-o.Metadata": json.dumps({"name": "app" if labels else "busy", "attempt": 1}), "io.kubernetes.cri-o.Name": "k8s_busy_plain_default_0",
+            "io.kubernetes.cri-o.Metadata": json.dumps({"name": "app" if labels else "busy", "attempt": 1}), "io.kubernetes.cri-o.Name": "k8s_busy_plain_0",
         }, str(netns), os.getpid())  # fmt: skip
     crio(folder, "e" * 64, {"io.kubernetes.cri-o.SandboxID": "gone", "io.kubernetes.cri-o.Name": "odd", "io.kubernetes.cri-o.Metadata": "[1]"}, str(netns))
     engine = _crio.Crio()
     told = {one.name: one for one in engine.containers()}
     assert {name: (one.pod, one.sandbox, one.state, one.bound and one.bound == str(netns), one.pod_name) for name, one in told.items()} == {
         "shop/web-0": ("shop/web-0", True, "running", True, "shop/web-0"), "shop/web-0/app": ("shop/web-0", False, "exited", None, "shop/web-0/app"),
-        "shop/plain-1": ("shop/plain-1", True, "running", True, "shop/plain-1"), "shop/plain-1/busy": ("shop/plain-1", False, "exited", None, "shop/plain-1/busy"),
+        "shop/plain-1": ("shop/plain-1", True, "running", True, "shop/plain-1"),
+        "shop/plain-1/busy": ("shop/plain-1", False, "exited", None, "shop/plain-1/busy"),
         "odd": (None, False, "created", None, None),
     }  # fmt: skip
     assert told["shop/plain-1/busy"].labels == {"app": "plain"}

@@ -381,7 +381,7 @@ def test_container_that_runs_and_cannot_be_entered(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("handler", ["io.containerd.kata.v2", "runsc"])
 def test_container_without_a_process_on_the_host(monkeypatch: pytest.MonkeyPatch, handler: str) -> None:
     """Whether its runtime knows of no process, or of one that is not the container's: its OCI runtime is named, and what can be done."""
-    remedies = {"shop/vm": "name its pod (pod: shop/vm), whose network namespace is the host's to see.", None: "name the network namespace that it uses (netns)"}
+    remedies = {"shop/vm": "name its pod (pod: shop/vm), whose network namespace is the host's to see.", None: "name the network namespace that it uses"}
     for pod, remedy in remedies.items():
         hidden = dataclasses.replace(WEB1, pod=pod, pod_container="app", state="created", handler=handler)
         with pytest.raises(TargetError) as caught:

@@ -11,7 +11,6 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
 
-
 _OF_THE_HOST = ("runc", "crun", "youki", "nvidia", "io.containerd.runtime.v1.linux")  # nvidia's calls runc
 
 
