@@ -125,6 +125,7 @@ options:
   wait:
     description:
       - Whether the task waits for the end of the session and returns its final figures. Needs O(duration) or O(packet_count).
+      - The task then fails if the session has V(failed).
     type: bool
     default: false
   force:
@@ -181,7 +182,7 @@ EXAMPLES = r"""
 RETURN = r"""
 capture:
   description: The session, as in RV(nettap.containers.container_capture_info#module:captures); null when it is absent.
-  returned: success, and when O(max_drop_percent) is exceeded
+  returned: success, when O(max_drop_percent) is exceeded, and when a session that O(wait) waited for has failed
   type: dict
 kept:
   description: The name under which the ended session that this one replaces is kept.
@@ -259,11 +260,12 @@ def main() -> None:
             outcome = sessions.stop(params["name"], module.check_mode)
         else:
             outcome = sessions.remove(params["name"], module.check_mode)
-        capture, drops = outcome.capture, None
+        capture, failure = outcome.capture, None
         if capture and params["wait"] and not module.check_mode:
             capture = sessions.wait(params["name"])
+            failure = _control.failure(capture)
         if capture and capture["status"] != "running":
-            drops = _control.excessive_drops(capture, params["max_drop_percent"])
+            failure = failure or _control.excessive_drops(capture, params["max_drop_percent"])
     except NettapError as error:
         module.fail_json(msg=str(error))
     result: dict[str, t.Any] = {"changed": outcome.changed, "capture": capture}
@@ -273,8 +275,8 @@ def main() -> None:
         result["kept"] = outcome.kept
     if module._diff:
         result["diff"] = {"before": {params["name"]: outcome.before}, "after": {params["name"]: outcome.after}}
-    if drops:
-        module.fail_json(msg=drops, **result)
+    if failure:
+        module.fail_json(msg=failure, **result)
     module.exit_json(**result)
 
 

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Session
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NamespaceError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _netns, _process, _untrusted
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
 
@@ -75,7 +77,9 @@ class Watched:
     def lost(self) -> bool:
         """Return whether its first process has ended or, for one without a process, its namespace is not bound to its path any more."""
         if self.bound:
-            return not _netns.leads_to(self.bound, os.fstat(self.fd).st_ino)
+            with contextlib.suppress(NamespaceError):  # it cannot be looked at, so nothing is known to have changed
+                return not _netns.leads_to(self.bound, os.fstat(self.fd).st_ino)
+            return False
         return self.pidfd is not None and _process.has_ended(self.pidfd)
 
     def processes(self) -> list[int]:

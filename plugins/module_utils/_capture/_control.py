@@ -242,6 +242,14 @@ def _identities(targets: t.Sequence[Target]) -> list[str]:
     return sorted(f"{target.container.runtime}:{target.container.id}" for target in targets)
 
 
+def failure(capture: dict[str, t.Any]) -> str | None:
+    """Return one sentence that says why a session has failed; None if it has not."""
+    if capture["status"] != "failed":
+        return None
+    errors = [f"{segment['container']} {segment['device']}: {segment['error'].rstrip('.')}" for segment in capture["segments"] if segment["error"]]
+    return capture["error"] or f"The capture failed ({'; '.join(errors)}). What was captured until then can be fetched."
+
+
 def excessive_drops(capture: dict[str, t.Any], limit: float | None) -> str | None:
     """Return one sentence that names the segments of which the kernel dropped more than limit percent; None if there is none or no limit is set."""
     if limit is None:

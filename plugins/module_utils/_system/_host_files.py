@@ -19,5 +19,11 @@ def apart() -> bool:
 
 
 def path(name: str) -> str:
-    """Return the path by which we reach a path of the host's. Nothing is mounted for this, so there is nothing that a node without it would get."""
-    return _ROOT + name if apart() else name
+    """Return the path by which we reach a path of the host's, with what is mounted there by now.
+
+    Nothing has to be mounted for us: a node would get each folder that it lacks, and later mounts would not come along.
+    """
+    if not apart():
+        return name
+    # A link with an absolute target, as /var/run is on many hosts, would lead to our own files.
+    return _ROOT + (name[len("/var"):] if name.startswith("/var/run/") else name)

@@ -22,9 +22,8 @@ def manifest(name: str, namespace: str, node: str, run: str, owner: str, options
     """Return the manifest of a pod. options: image, deadline (seconds), image_pull_policy, image_pull_secrets (names), service_account.
 
     The pod is privileged and in the host's network and PID namespaces. So it sees as much of containers as root on the node: their
-    processes, cgroups, namespaces and veth peers. /run has the sockets and the state of the runtimes, and gets what is mounted there
-    later: the namespaces of pods that start after this one. What containerd keeps elsewhere is reached by /proc/1/root
-    (_system/_host_files.py), since a node would get each folder that is mounted and that it lacks. systemd is hidden from the pod: a
+    processes, cgroups, namespaces and veth peers. /run has the sockets and the state of the runtimes. What they keep elsewhere, and the
+    namespaces that they bind to paths later, are reached by /proc/1/root (_system/_host_files.py). systemd is hidden from the pod: a
     supervisor that moved into a scope of the node would outlive the pod.
     """
     return {
@@ -57,7 +56,7 @@ def manifest(name: str, namespace: str, node: str, run: str, owner: str, options
                     "command": ["sleep", str(options["deadline"])],
                     "securityContext": {"privileged": True, "runAsUser": 0},
                     "volumeMounts": [
-                        {"name": "run", "mountPath": "/run", "mountPropagation": "HostToContainer"},
+                        {"name": "run", "mountPath": "/run"},
                         {"name": "no-systemd", "mountPath": "/run/systemd"},
                         {"name": "captures", "mountPath": "/var/lib/nettap"},
                     ],

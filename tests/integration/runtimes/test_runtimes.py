@@ -227,7 +227,7 @@ def test_pods(fleet: labs.Fleet) -> None:
 def test_pod_that_is_elsewhere(fleet: labs.Fleet, run_module: Module, captures: capture_tools.Captures) -> None:
     """One play over all nodes: where the pod is not, nothing happens."""
     text = refused(pod=["shop/web-7d9e"])
-    assert text.startswith(f"No pod on {HOST} matches 'shop/web-7d9e' (the nearest of 3 running: shop/web-7d9f")
+    assert text.startswith(f"No pod on {HOST} matches 'shop/web-7d9e' (the nearest of ") and " running: shop/web-7d9f" in text
     assert "No pod" in refused(pod=["shop/web-7d9f/none"])
     for wrong in ("web-7d9f", "shop/", "/web", "a/b/c/d"):
         assert refused(pod=[wrong], allow_missing=True) == f"{wrong!r} names no pod: give NAMESPACE/NAME or NAMESPACE/NAME/CONTAINER."
@@ -558,14 +558,28 @@ for path in /*; do
         case $path in /etc|/var) ;; *) mount --rbind "$path" "$1$path" ;; esac
     fi
 done
+mount -t tmpfs tmpfs "$1/run/netns"  # the namespaces that were bound after the pod had begun
 exec chroot "$@"
 """
 LOOK = """
 import json, sys
 from ansible_collections.nettap.containers.plugins.module_utils._targets._target import resolved
-with resolved({"runtime": "containerd", "allow_missing": False, "labels": {"odd": "1"}}) as targets:
+with resolved({"runtime": "auto", "allow_missing": False, **json.loads(sys.argv[1])}) as targets:
     print(json.dumps([target.describe() for target in targets]))
 """
+
+
+def as_in_a_helper_pod(folder: pathlib.Path, **options: t.Any) -> list[dict[str, t.Any]]:
+    """What a module would return of the targets in such a pod."""
+    environment = {"PYTHONPATH": str(ansible_cli.ROOT / "collections"), "PATH": os.environ["PATH"]}
+    program = [sys.executable, "-c", LOOK, json.dumps(options)]
+    return t.cast("list[dict[str, t.Any]]", json.loads(labs.command("unshare", "--mount", "sh", "-ec", POD, "sh", str(folder), *program, env=environment)))
+
+
+def test_crio_s_pod_as_a_helper_pod_sees_it(fleet: labs.Fleet, tmp_path: pathlib.Path) -> None:
+    told, = info(pod=["shop/db-0"])
+    seen, = as_in_a_helper_pod(tmp_path, pod=["shop/db-0"], runtime="crio")
+    assert seen == {**told, "netns": {**told["netns"], "path": f"/proc/1/root/run/netns/{os.path.basename(fleet.pause.netns)}"}}
 
 
 @pytest.mark.parametrize(("state", "root"), [("/run/k0s/containerd", "/var/lib/k0s/containerd"), ("/run/nettap-odd/state", "/var/lib/nettap-odd/root")])
@@ -596,9 +610,7 @@ def test_containerd_with_its_state_elsewhere(fleet: labs.Fleet, tmp_path: pathli
         assert (told["runtime"], told["name"], told["image"]) == ("containerd", "odd-web", image)
         assert info(container=["odd-web"]) == [told]
         (tmp_path / "pod").mkdir()
-        environment = {"PYTHONPATH": str(ansible_cli.ROOT / "collections"), "PATH": os.environ["PATH"]}
-        seen = labs.command("unshare", "--mount", "sh", "-ec", POD, "sh", str(tmp_path / "pod"), sys.executable, "-c", LOOK, env=environment)
-        assert json.loads(seen) == [told], "as a helper pod sees it"
+        assert as_in_a_helper_pod(tmp_path / "pod", labels={"odd": "1"}, runtime="containerd") == [told]
 
 
 @pytest.mark.parametrize("kind", ["podman, root", "containerd", "CRI-O"])

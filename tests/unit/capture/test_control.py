@@ -102,3 +102,11 @@ def test_excessive_drops(segments: list[dict[str, t.Any]], limit: float | None, 
         assert words is None
     else:
         assert words == f"More than {limit:g} % of the packets were dropped ({named}): raise buffer_size, lower snaplen or narrow the filter."
+
+
+def test_failure() -> None:
+    web = {"container": "web", "device": "eth0", "error": None}
+    assert _control.failure({"status": "stopped", "error": None, "segments": [web]}) is None
+    assert _control.failure({"status": "failed", "error": "Why.", "segments": [web]}) == "Why."
+    told = _control.failure({"status": "failed", "error": None, "segments": [web, {**web, "error": "no such device."}]})
+    assert told == "The capture failed (web eth0: no such device). What was captured until then can be fetched."

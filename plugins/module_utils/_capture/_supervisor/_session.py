@@ -104,7 +104,8 @@ class Supervisor:
     def _went_away(self) -> str | None:
         """Return the error of a session at whose end pods are gone; None if none is. A container may end: that is what it was captured for."""
         gone = [container for container in self.containers.values() if container.whole_pod and container.gone_at is not None]
-        ended = {segment.container for segment in self.session.segments if segment.stop_reason in ("container_gone", "interface_gone")}
+        last = {(segment.container, segment.interface, segment.vantage): segment.stop_reason for segment in self.session.segments}
+        ended = {name for (name, _interface, _vantage), reason in last.items() if reason in ("container_gone", "interface_gone")}
         pods = [f"{container.pod} (at {container.gone_since})" for container in gone if container.name in ended]
         return (f"These pods went away, and did not come back to this host until the capture ended: {', '.join(sorted(pods))}. What was captured until then "
                 "can be fetched. Look where they run now (kubectl get pods -o wide), or set on_restart: stop where a pod's end is to end its capture."

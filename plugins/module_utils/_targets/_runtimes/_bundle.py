@@ -10,7 +10,7 @@ import os
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import EngineError
-from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _netns, _process, _untrusted
+from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _host_files, _netns, _process, _untrusted
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
 
 
@@ -33,7 +33,8 @@ class Bundle:
         if self._network is None or self._network.startswith("/proc/"):
             return False
         with contextlib.suppress(OSError):  # it is not bound any more, or we are not root
-            return not (self._network and os.path.samefile(self._network, _netns.host_path()))  # CRI-O binds the host's for pods in the host's network
+            # CRI-O binds the host's to a path like any other, for pods in the host's network.
+            return not (self._network and os.path.samefile(_host_files.path(self._network), _netns.host_path()))
         return True
 
     @property
@@ -41,7 +42,7 @@ class Bundle:
         """Return the path to which the runtime has bound the network namespace that the container joins; None where there is none, or root did not write so."""
         with contextlib.suppress(OSError):
             if self._network and not self._network.startswith("/proc/") and os.stat(self._path).st_uid == 0:
-                return self._network
+                return _host_files.path(self._network)
         return None
 
     @property
