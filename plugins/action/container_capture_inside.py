@@ -73,10 +73,10 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(str(error)) from None
 
     def _capture(self, args: dict[str, t.Any], request: Request, program: Bundle, interruption: Interruption) -> dict[str, t.Any]:
-        folder, users = self._probe(args["upload_to"], program)
+        folder, changes = self._probe(args["upload_to"], program)
         link_type = "EN10MB" if _tcpdump.looks_like_any(args["interface"]) else None  # a container's link is Ethernet as a rule
         argv = _tcpdump.command(PROGRAM, request, args["interface"], f"{folder}/{_inside.PACKETS}", args["buffer_size"], link_type)[1:]
-        if not users:  # root is not to be found there, and a tcpdump that does not drop privileges does not look for it
+        if not changes:  # a tcpdump that does not drop privileges stays who it is
             at = argv.index("-Z")
             del argv[at:at + 2]
         keep = [folder, self._owner(), str(_inside.LEASE), *program.command(folder), *argv]
@@ -121,7 +121,7 @@ class ActionModule(ActionBase):
     def _probe(self, places: list[str], program: Bundle) -> tuple[str, bool]:
         """Check whether the capture can work in the container at all. Raise AnsibleActionFail, DependencyError if not.
 
-        Return the path of a folder that can be made, and whether users have names there.
+        Return the path of a folder that can be made, and whether tcpdump can change its user there.
         """
         name = f".nettap-{secrets.token_hex(8)}"
         known = self._told(_inside.script(self._shell_path, _inside.PROBE, name, self._shell_path, *places), "machine", "place")
@@ -130,7 +130,7 @@ class ActionModule(ActionBase):
         program.check("".join(known["machine"]), self._host)
         if not known["place"]:
             raise AnsibleActionFail(f"{self._host} has no folder in which files can be made and run (tried {', '.join(places)}): name one with upload_to.")
-        return f"{known['place'][0].rstrip('/')}/{name}", "passwd" in known
+        return f"{known['place'][0].rstrip('/')}/{name}", _inside.changes_user(known)
 
     def _told(self, command: str, *keys: str, **options: bool) -> dict[str, list[str]]:
         """Run a script. Return its answer by the first words of its lines. keys are the first words of its first and its last line.
@@ -299,8 +299,9 @@ def _told(args: dict[str, t.Any], reason: str | None, started_at: str | None, co
 
 def _advice(words: str) -> str:
     """Return advice on tcpdump's error message."""
-    if "find user" in words:
-        return "There is no /etc/passwd, in which this tcpdump looks up the user to become: give one that stays root (built without --with-user) as tcpdump."
+    if any(part in words for part in ("find user", "change to", "change ownership")):
+        return ("This tcpdump becomes another user, for which the container needs that user in its /etc/passwd, CAP_SETUID and CAP_SETGID: "
+                "give one that stays root (built without --with-user) as tcpdump, or capture from the host.")
     if "ermi" in words:  # permission to, not permitted
         return "It needs CAP_NET_RAW there and, as a rule, to be root (see the user of the connection)."
     return "Correct the options, or give another tcpdump."

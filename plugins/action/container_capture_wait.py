@@ -109,7 +109,7 @@ class ActionModule(ActionBase):
 
 
 def progress(capture: dict[str, t.Any]) -> list[str]:
-    """Return one line for each segment, or for a session that has yet to begin, one."""
+    """Return one line for each segment and for each container that is waited for; for a session that has yet to begin, one."""
     waiting = _words.waits(capture, timestamp(time.time()))
     if waiting:
         return [f"{capture['name']} {waiting}"]
@@ -119,7 +119,7 @@ def progress(capture: dict[str, t.Any]) -> list[str]:
         f"{_words.where(segment)}: {_words.packets(segment)}, {_amount(segment['bytes'])}, {_words.drops(segment)}"
         + (f", {segment['status']} ({segment['error'] or segment['stop_reason']})" if segment["stop_reason"] else "")
         for segment in capture["segments"]
-    ]
+    ] + capture.get("waiting", [])
 
 
 def _amount(size: int) -> str:

@@ -113,6 +113,9 @@ options:
   on_restart:
     description:
       - What to do when a container stops. V(follow) captures from it again, in new segments, when it is started again. V(stop) ends capturing from it.
+      - A pod is captured on while its containers restart. With V(follow), a pod that goes away is waited for until the session ends, and so is a
+        container of a pod. It is captured again when this host runs one of that name, as that of a StatefulSet. If a pod is not back when
+        the session ends, the session has V(failed) and says which pod went away.
     type: str
     choices: [follow, stop]
     default: follow

@@ -86,6 +86,11 @@ captures:
     error:
       description: Why the session as a whole failed.
       type: str
+    waiting:
+      description: The pods and containers that have gone away while the session runs, and that it waits for.
+      type: list
+      elements: str
+      sample: ["pod shop/web-0 is waited for, gone since 2026-01-31T03:00:00.000000Z"]
     supervisor:
       description: The process that guards the session, and whether it is alive.
       type: dict

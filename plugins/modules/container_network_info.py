@@ -91,7 +91,8 @@ containers:
       description: The container's labels.
       type: dict
     pid:
-      description: PID, as the host sees it, of the process that holds the container's namespaces; null for a namespace that was named by O(netns).
+      description: PID, as the host sees it, of the process that holds the container's namespaces; null for a namespace that was named by O(netns)
+        and for a pod whose sandbox has no process (CRI-O's by default).
       type: int
       sample: 8931
     host_network:

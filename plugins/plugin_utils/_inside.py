@@ -14,8 +14,9 @@ import shlex
 MARK = "nettap:"
 PACKETS = "out.pcap"  # the file that the command writes, in the folder
 LEASE = 15  # seconds that a capture lives without a beat
+_SETGID, _SETUID = 1 << 6, 1 << 7  # linux/capability.h
 
-# Arguments: the folder's name, the shell, then folders to try. Prints the machine, whether there is a passwd, the missing
+# Arguments: the folder's name, the shell, then folders to try. Prints the machine, whether there is a passwd, the capabilities, the missing
 # programs, and the first folder in which files can be made and run.
 PROBE = """
 umask 077
@@ -23,6 +24,9 @@ name=$1 shell=$2
 shift 2
 echo "nettap: machine $(uname -m 2>/dev/null)"
 [ ! -e /etc/passwd ] || echo "nettap: passwd"
+while read -r key value; do
+    [ "$key" != CapEff: ] || echo "nettap: capabilities $value"
+done 2>/dev/null </proc/self/status
 for program in mkdir rm chmod sleep; do
     command -v "$program" >/dev/null || echo "nettap: missing $program"
 done
@@ -124,6 +128,13 @@ elif ! [ -e "$1/leave" ]; then
     echo 2>/dev/null >"$1/leave"
 fi
 """
+
+
+def changes_user(known: dict[str, list[str]]) -> bool:
+    """Return whether tcpdump can change its user and groups, given the answer of PROBE, even if only to those that it has."""
+    capabilities = "".join(known.get("capabilities", []))
+    may = not capabilities or int(capabilities, 16) & (_SETGID | _SETUID) == _SETGID | _SETUID
+    return may and "passwd" in known  # where users have no names, root is not to be found either
 
 
 def script(shell: str, text: str, *arguments: str) -> str:

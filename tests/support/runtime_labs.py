@@ -6,7 +6,7 @@
     Docker       the engine of the tests
     Podman       root's, and a user's without root: netavark's bridge, slirp4netns
     containerd   its own daemon; `ctr`, plain and with the labels, annotations and cgroups that its CRI plugin gives
-    CRI-O        is in no distribution that the tests run on: conmon and runc, which it runs, on the layout that it documents
+    CRI-O        is in no distribution that the tests run on: conmon and runc, which it runs, on the layout that its source has
 
 Podman and containerd are used where they are on every host, since that is what is looked at. A machine that has containers
 of theirs keeps them.
@@ -57,7 +57,7 @@ def command(*argv: str, **options: t.Any) -> str:
 
 @dataclasses.dataclass
 class Box:
-    """A running container. gateway answers on its network; peer: it has a veth to the host; pid asks its engine."""
+    """A running container. gateway answers on its network; peer: it has a veth to the host; pid asks its engine; netns: where its namespace is bound."""
 
     runtime: str
     name: str
@@ -68,6 +68,12 @@ class Box:
     address: str = ""
     image: str = docker_engine.IMAGE
     restart: t.Callable[[], object] | None = None
+    netns: str = ""
+
+    @property
+    def place(self) -> str:
+        """Path of its network namespace."""
+        return self.netns or f"/proc/{self.pid()}/ns/net"
 
     @property
     def monitor(self) -> int:
@@ -80,9 +86,9 @@ class Box:
 
         Until the kernel has seen a new link's carrier, within a second, what is sent goes nowhere, and no capture sees it.
         """
-        links = ["nsenter", f"--net=/proc/{self.pid()}/ns/net", "ip", "-oneline", "link", "show", "up"]
+        links = ["nsenter", f"--net={self.place}", "ip", "-oneline", "link", "show", "up"]
         assert wait_for(lambda: "DOWN " not in command(*links), SECONDS)
-        fd = os.open(f"/proc/{self.pid()}/ns/net", os.O_RDONLY)
+        fd = os.open(self.place, os.O_RDONLY)
         try:
             with _netns.entered(fd):
                 sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -359,7 +365,11 @@ class Containerd:
 
 
 class Crio:
-    """What CRI-O leaves on a node, made with the programs that it runs: no CRI-O is here."""
+    """What CRI-O 1.37 leaves on a node, made with the programs that it runs: no CRI-O is here.
+
+    The layout is that of its server/sandbox_run_linux.go, internal/factory/container/container.go and internal/config/nsmgr: by default
+    (drop_infra_ctr) a pod's sandbox is a config.json without a process, and a network namespace bound to /var/run/netns/UUID.
+    """
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.undo = contextlib.ExitStack()
@@ -368,51 +378,95 @@ class Crio:
         with tarfile.open(fileobj=io.BytesIO(docker_engine.root_filesystem())) as tar:
             tar.extractall(self.rootfs, filter="tar")
 
-    def pod(self, name: str, wire: Wire, infra: bool = True) -> tuple[Box | None, Box]:
-        """Start a pod shop/NAME with a container app; without infra it has no process for the sandbox, as is CRI-O's default."""
-        namespace = f"nr{os.getpid()}{name}"
-        docker_engine.ip("netns", "add", namespace)
-        self.undo.callback(docker_engine.ip, "netns", "delete", namespace)
-        wire.connect(namespace)
-        self.undo.callback(wire.remove)
-        labels = {"app": name, "io.kubernetes.pod.name": name, **PODS}
-        sandbox = uuid.uuid4().hex * 2
-        common = {"io.container.manager": "cri-o", "io.kubernetes.cri-o.SandboxID": sandbox, "io.kubernetes.cri-o.Namespace": "shop",
-                  "io.kubernetes.cri-o.KubeName": name, "io.kubernetes.pod.name": name, **PODS}  # fmt: skip
-        first = {**common, "io.kubernetes.cri-o.ContainerType": "sandbox",
-                 "io.kubernetes.cri-o.Labels": json.dumps({**labels, "io.kubernetes.container.name": "POD"}),
-                 "io.kubernetes.cri-o.Name": f"k8s_POD_{name}_shop_{PODS['io.kubernetes.pod.uid']}_0"}  # fmt: skip
-        second = {**common, "io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.container.name": "app",
-                  "io.kubernetes.cri-o.Labels": json.dumps({**{key: labels[key] for key in labels if key != "app"}, "io.kubernetes.container.name": "app"}),
-                  "io.kubernetes.cri-o.ImageName": "quay.io/shop/app:1"}  # fmt: skip
-        boxes = [self._start(identifier, namespace, annotations, wire, runs) for identifier, annotations, runs in (
-            (sandbox, first, infra), (uuid.uuid4().hex * 2, second, True))]  # fmt: skip
-        boxes[0].name, boxes[1].name = f"shop/{name}", f"shop/{name}/app"
-        return boxes[0] if infra else None, boxes[1]
+    def pod(self, name: str, wire: Wire, infra: bool = False, kubelet: bool = True) -> tuple[Box, Box]:
+        """Start a pod shop/NAME with a container app; give its sandbox and that container.
 
-    def _start(self, identifier: str, namespace: str, annotations: dict[str, str], wire: Wire, runs: bool) -> Box:
-        bundle = CRIO / identifier / "userdata"
+        With infra, a process stands for the sandbox, as with drop_infra_ctr = false. Without kubelet, crictl has made the pod: its container has no labels.
+        """
+        sandbox = self.sandbox(name, wire, infra)
+        return sandbox, self.container(sandbox, "app", kubelet)
+
+    def sandbox(self, name: str, wire: Wire | None, infra: bool = False) -> Box:
+        """Start the sandbox of a pod shop/NAME. Without a wire it is in the host's network, which is bound to a path, too."""
+        namespace, identifier = str(uuid.uuid4()), uuid.uuid4().hex * 2
+        docker_engine.ip("netns", *(["add", namespace] if wire else ["attach", namespace, "1"]))
+        self.undo.callback(subprocess.run, ["ip", "netns", "delete", namespace], capture_output=True, check=False)  # a test may have removed the pod
+        if wire:
+            self.undo.callback(wire.remove)
+            wire.connect(namespace)
+        box = Box("crio", f"shop/{name}", identifier, lambda: int((CRIO / identifier / "userdata/pidfile").read_text()), wire.gateway if wire else "",
+                  address=wire.address if wire else "", image="registry.k8s.io/pause:3.10", netns=f"/var/run/netns/{namespace}")  # fmt: skip
+        metadata = {"name": name, "uid": PODS["io.kubernetes.pod.uid"], "namespace": "shop"}
+        labels = {"app": name, "io.kubernetes.pod.name": name, **PODS, "io.kubernetes.container.name": "POD"}
+        self._start(box, PAUSE, infra, {
+            **labels, **self._common(box), "io.kubernetes.cri-o.Name": f"k8s_{name}_shop_{metadata['uid']}_0", "io.kubernetes.cri-o.Namespace": "shop",
+            "io.kubernetes.cri-o.KubeName": name, "io.kubernetes.cri-o.ContainerType": "sandbox", "io.kubernetes.cri-o.Image": box.image,
+            "io.kubernetes.cri-o.Metadata": json.dumps(metadata), "io.kubernetes.cri-o.Labels": json.dumps(labels),
+            "io.kubernetes.cri-o.HostNetwork": str(not wire).lower(), "io.kubernetes.cri-o.RuntimeHandler": "",
+            **({} if infra else {"io.kubernetes.cri-o.Spoofed": "true"}),
+        })  # fmt: skip
+        return box
+
+    def container(self, sandbox: Box, name: str, kubelet: bool = True) -> Box:
+        """Start a container in a pod. The kubelet makes a new one for each restart."""
+        pod, identifier = sandbox.name.partition("/")[2], uuid.uuid4().hex * 2
+        pid_file = CRIO / identifier / "userdata" / "pidfile"
+        box = Box("crio", f"shop/{pod}/{name}", identifier, lambda: int(pid_file.read_text()), sandbox.gateway, address=sandbox.address,
+                  image="quay.io/shop/app:1", netns=sandbox.netns)  # fmt: skip
+        labels = {"io.kubernetes.pod.name": pod, **PODS, "io.kubernetes.container.name": name} if kubelet else {}
+        self._start(box, SERVE, True, {
+            **labels, **self._common(sandbox), "io.kubernetes.cri-o.Name": f"k8s_{name}_{pod}_shop_{PODS['io.kubernetes.pod.uid']}_0",
+            "io.kubernetes.cri-o.SandboxName": f"k8s_{pod}_shop_{PODS['io.kubernetes.pod.uid']}_0", "io.kubernetes.cri-o.ContainerType": "container",
+            "io.kubernetes.cri-o.Metadata": json.dumps({"name": name}), "io.kubernetes.cri-o.Labels": json.dumps(labels),
+            "io.kubernetes.cri-o.Image": "sha256:" + "0" * 64, "io.kubernetes.cri-o.ImageName": box.image,
+        })  # fmt: skip
+        return box
+
+    @staticmethod
+    def _common(sandbox: Box) -> dict[str, str]:
+        return {"io.container.manager": "cri-o", "io.kubernetes.cri-o.SandboxID": sandbox.id}
+
+    def _start(self, box: Box, argv: t.Sequence[str], runs: bool, annotations: dict[str, str]) -> None:
+        identifier, bundle = box.id, CRIO / box.id / "userdata"
         made = next(path for path in [bundle, *bundle.parents] if path.parent.exists())
         bundle.mkdir(parents=True)
         self.undo.callback(shutil.rmtree, made, ignore_errors=True)
-        command("runc", "spec", cwd=bundle)
-        config = json.loads((bundle / "config.json").read_text())
-        config["process"].update(args=PAUSE if annotations["io.kubernetes.cri-o.ContainerType"] == "sandbox" else SERVE, terminal=False)
+        command("runc", "spec", "--bundle", str(self._spec(bundle)))
+        config = json.loads((bundle / "spec/config.json").read_text())
+        shutil.rmtree(bundle / "spec")
+        config["process"].update(args=list(argv), terminal=False)
         config["root"] = {"path": str(self.rootfs), "readonly": True}
         config["annotations"] = annotations
         config["linux"]["cgroupsPath"] = f"/kubepods/burstable/pod{PODS['io.kubernetes.pod.uid']}/crio-{identifier}"
-        next(one for one in config["linux"]["namespaces"] if one["type"] == "network")["path"] = f"/run/netns/{namespace}"
+        next(one for one in config["linux"]["namespaces"] if one["type"] == "network")["path"] = box.netns
         (bundle / "config.json").write_text(json.dumps(config))
-        pid_file = bundle / "pidfile"
         if runs:
             command("conmon", "--cid", identifier, "--cuuid", identifier, "--name", identifier[:12], "--bundle", str(bundle),
-                    "--container-pidfile", str(pid_file),
+                    "--container-pidfile", str(bundle / "pidfile"),
                     "--runtime", shutil.which("runc", path=os.environ["PATH"] + ":/usr/sbin") or RUNC, "--log-path", f"k8s-file:{self.folder}/{identifier}.log",
                     "--exit-dir", str(self.folder), "--persist-dir", str(bundle), "--socket-dir-path", str(self.folder))  # fmt: skip
-            self.undo.callback(command, "runc", "delete", "--force", identifier)
-            assert wait_for(lambda: pid_file.exists() and pid_file.read_text() != "", SECONDS)
+            self.undo.callback(subprocess.run, ["runc", "delete", "--force", identifier], capture_output=True, check=False)  # a test may have removed it
+            assert wait_for(lambda: (bundle / "pidfile").exists() and (bundle / "pidfile").read_text() != "", SECONDS)
             command("runc", "start", identifier)
-        return Box("crio", "", identifier, lambda: int(pid_file.read_text()), wire.gateway, address=wire.address, image="quay.io/shop/app:1")
+
+    @staticmethod
+    def _spec(bundle: pathlib.Path) -> pathlib.Path:
+        """A folder for what runc writes: CRI-O writes config.json at last and once."""
+        (bundle / "spec").mkdir()
+        return bundle / "spec"
+
+    def kill(self, box: Box) -> None:
+        """Kill the process of a container or sandbox. What CRI-O knows of it stays until the kubelet has it removed."""
+        command("runc", "kill", box.id, "KILL")
+        assert wait_for(lambda: '"status": "stopped"' in command("runc", "state", box.id), SECONDS)
+
+    def remove(self, box: Box) -> None:
+        """Remove a container, or a sandbox with its namespace, whose links the CNI has taken before."""
+        subprocess.run(["runc", "delete", "--force", box.id], capture_output=True, check=False)
+        if box.name.count("/") == 1:
+            command("nsenter", f"--net={box.netns}", "ip", "link", "delete", "eth0")
+            docker_engine.ip("netns", "delete", os.path.basename(box.netns))
+        shutil.rmtree(CRIO / box.id)
 
     def close(self) -> None:
         """Remove everything."""
@@ -454,7 +508,7 @@ class Fleet:
             self.sandbox, self.boxes["containerd, CRI"] = self.containerd.pod("web-7d9f", Wire(2))
             self.boxes["containerd, CRI"] = dataclasses.replace(self.boxes["containerd, CRI"], gateway=self.sandbox.gateway, address=self.sandbox.address)
             self.pause, self.boxes["CRI-O"] = self.crio.pod("db-0", Wire(3))
-            _none, self.bare = self.crio.pod("bare", Wire(4), infra=False)
+            self.infra, _app = self.crio.pod("kept", Wire(4), infra=True)
             self.tag = tag
         except BaseException:
             self.undo.close()

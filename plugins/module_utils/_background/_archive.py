@@ -21,8 +21,10 @@ ROOT = "ansible_collections.nettap.containers.plugins.module_utils"
 _IMPORT = re.compile(rf"^from ({re.escape(ROOT)}[\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
 
 
-def build(program: types.ModuleType, compiled: bool = False) -> bytes:
+def build(program: types.ModuleType, *later: types.ModuleType, compiled: bool = False) -> bytes:
     """Return a zip application that calls main() of a module below ROOT, with all modules of ROOT that it imports.
+
+    later are modules that the program imports only when it needs them.
 
     The caller has imported the module, because Ansible sends to the host only what a task's module imports. The same code makes
     the same bytes. A compiled archive starts in a fraction of the time, but runs only with the same Python that compiled it.
@@ -30,7 +32,7 @@ def build(program: types.ModuleType, compiled: bool = False) -> bytes:
     sources: dict[str, str] = {}
     for depth in range(len(ROOT.split("."))):
         sources[".".join(ROOT.split(".")[:depth + 1]) + ".__init__"] = ""
-    todo = [program.__name__]
+    todo = [one.__name__ for one in (program, *later)]
     while todo:
         name = todo.pop()
         spec: t.Any = sys.modules[name].__spec__  # its loader reads from a zip or a file; both give the source

@@ -5,12 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Session
-from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _process, _untrusted
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NamespaceError
+from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _netns, _process, _untrusted
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
+
+if t.TYPE_CHECKING:
+    from ansible_collections.nettap.containers.plugins.module_utils._targets._target import Target
 
 
 @dataclasses.dataclass
@@ -19,8 +25,12 @@ class Watched:
 
     fd is its open namespace, pidfd its first process (None where no process was named). host is whether the namespace is
     the host's. cgroup and record are paths, None where there is none; record exists as long as the runtime knows the
-    container. gone_at is set (monotonic seconds) while the container does not run. seen is the PID that the last look
+    container. gone_at is set (monotonic seconds, and as an ISO 8601 time in gone_since) while the container does not run. seen is the PID that the last look
     for its return has found. returns counts its returns.
+
+    bound is the path to which its runtime has bound its namespace, where no process stands for the container. pod is the name
+    under which its runtime (for Docker, at the address docker_host) finds its successor: NAMESPACE/NAME for a whole pod,
+    NAMESPACE/NAME/CONTAINER for one of its containers; None outside of pods.
     """
 
     id: str
@@ -35,6 +45,19 @@ class Watched:
     gone_at: float | None = None
     seen: int | None = None
     returns: int = 0
+    bound: str | None = None
+    runtime: str = ""
+    docker_host: str | None = None
+    pod: str | None = None
+    gone_since: str = ""
+
+    @classmethod
+    def of_target(cls, target: Target) -> Watched:
+        """Return the container of a target, with the target's descriptors."""
+        container, namespace, identity = target.container, target.namespace, target.container.identity
+        return cls(container.id, container.name, container.image, namespace.fd, namespace.pidfd, namespace.host, identity,
+                   _cgroup.directory(namespace.cgroups, identity.id) if identity else None, container.record, bound=container.bound,
+                   runtime=container.runtime, docker_host=container.docker_host, pod=None if container.told_by_user else container.pod_name)  # fmt: skip
 
     @classmethod
     def of(cls, stored: dict[str, t.Any]) -> Watched:
@@ -42,9 +65,22 @@ class Watched:
         identity = stored["identity"]
         return cls(**{**stored, "identity": identity and Identity(**{**identity, "records": tuple(identity["records"])})})
 
+    @property
+    def whole_pod(self) -> bool:
+        """Return whether it stands for a pod with all of its containers."""
+        return self.pod is not None and self.pod.count("/") == 1
+
     def ended(self) -> bool:
-        """Return whether its first process has ended."""
-        return self.gone_at is not None or self.pidfd is not None and _process.has_ended(self.pidfd)
+        """Return whether it is gone, or is about to be seen so."""
+        return self.gone_at is not None or self.lost()
+
+    def lost(self) -> bool:
+        """Return whether its first process has ended or, for one without a process, its namespace is not bound to its path any more."""
+        if self.bound:
+            with contextlib.suppress(NamespaceError):  # it cannot be looked at, so nothing is known to have changed
+                return not _netns.leads_to(self.bound, os.fstat(self.fd).st_ino)
+            return False
+        return self.pidfd is not None and _process.has_ended(self.pidfd)
 
     def processes(self) -> list[int]:
         """Return the PIDs that may be the container's now: those in its cgroup or, where it has none, the one in its runtime's PID file."""

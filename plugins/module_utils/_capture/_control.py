@@ -21,7 +21,6 @@ from ansible_collections.nettap.containers.plugins.module_utils._capture._listin
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, check_new_name
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Clock, Segment, Session
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError
-from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup
 from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 from ansible_collections.nettap.containers.plugins.module_utils._targets._target import Target
 
@@ -101,7 +100,7 @@ class Sessions(Listing):
             raise StorageError(f"Only {free >> 20} MiB are free for {self.storage.path}, and min_free keeps {least_free >> 20} MiB: "
                                "make room, set path to another file system, or lower min_free.")
         buffer_size = request.buffer(sum(map(len, taps)))
-        containers = [_watched(target) for target in targets]
+        containers = [Watched.of_target(target) for target in targets]
         segments: list[Segment] = []
         for container, places in zip(containers, taps):
             for tap in places:
@@ -244,9 +243,3 @@ def _preview(directory: str, session: Session) -> dict[str, t.Any]:
 
 def _identities(targets: t.Sequence[Target]) -> list[str]:
     return sorted(f"{target.container.runtime}:{target.container.id}" for target in targets)
-
-
-def _watched(target: Target) -> Watched:
-    container, namespace, identity = target.container, target.namespace, target.container.identity
-    return Watched(container.id, container.name, container.image, namespace.fd, namespace.pidfd, namespace.host, identity,
-                   _cgroup.directory(namespace.cgroups, identity.id) if identity else None, container.record)

@@ -141,7 +141,8 @@ def _next(directory: str, order: Order, before: dict[str, t.Any]) -> dict[str, t
 
 
 def _check_one_place(session: Session) -> None:
-    places = {(segment.id, segment.interface, segment.vantage) for segment in session.segments}
+    # What has a slash in its name is a pod's, and gets another ID each time it is made anew.
+    places = {(segment.container if "/" in segment.container else segment.id, segment.interface, segment.vantage) for segment in session.segments}
     if len(places) > 1:
         raise CaptureError(f"The session captures in {len(places)} places ({', '.join(segment.where for segment in session.segments)}), and a pcap tells "
                            "only of one: follow it as pcapng.")

@@ -19,7 +19,7 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._background import _archive
 from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Assignment
-from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor import _program
+from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor import _program, _successor
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
 
 _TIMEOUT = 60.0  # seconds; longer than the supervisor waits for its tcpdumps
@@ -36,7 +36,7 @@ def launch(name: str, assignment: Assignment) -> None:
     _allow_descriptors(len(descriptors))
     with contextlib.ExitStack() as stack:
         archive = stack.enter_context(tempfile.TemporaryFile())
-        archive.write(_archive.build(_program, compiled=True))  # the same Python runs it, and starts 0.045 s sooner
+        archive.write(_archive.build(_program, _successor, compiled=True))  # the same Python runs it, and starts 0.045 s sooner
         archive.flush()
         heard, said = os.pipe2(os.O_CLOEXEC)
         stack.callback(os.close, heard)

@@ -93,7 +93,7 @@ class Session:
 
     status is running, stopped or failed. targets are the requested containers, as runtime:ID. buffer_size is in KiB,
     least_free in bytes. start_at (the instant to wait for), started_at and stopped_at are ISO 8601 times. clock was
-    measured when the session was started; None where it was not.
+    measured when the session was started; None where it was not. waiting says what has gone away and is waited for.
     """
 
     status: str
@@ -108,6 +108,7 @@ class Session:
     segments: list[Segment] = dataclasses.field(default_factory=list)
     start_at: str | None = None
     clock: Clock | None = None
+    waiting: list[str] = dataclasses.field(default_factory=list)
 
     @classmethod
     def of(cls, stored: t.Any) -> Session:

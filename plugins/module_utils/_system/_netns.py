@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import typing as t
 
@@ -16,6 +17,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._system._identit
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 NAMED = "/run/netns"  # where ip-netns(8) binds named namespaces
+_NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
 _ROOT = "run as root of the host itself (become: true), with room for open files (ulimit -n)"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -71,7 +73,8 @@ class Namespace:
         Raise NamespaceError.
         """
         if self.pid is None or self.pidfd is None:
-            raise NamespaceError(f"{self.path} names a network namespace only: it has no {kind} namespace to enter.")
+            raise NamespaceError(f"{self.path} names a network namespace only: it has no {kind} namespace to enter. "
+                                 "If it is a pod's, name one of its containers (pod: NAMESPACE/NAME/CONTAINER).")
         fd = None
         refusals = refused_as(NamespaceError, f"The {kind} namespace of process {self.pid} cannot be opened", _ROOT)
         with refusals, contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -132,6 +135,35 @@ def open_path(name: str) -> Namespace:
         os.close(fd)
         raise
     return Namespace(fd, path)
+
+
+def is_bound(path: str) -> bool:
+    """Return whether a network namespace is bound to a path. Where a runtime has taken it away, an ordinary file or nothing is left."""
+    try:
+        open_bound(path).close()
+    except NamespaceError:
+        return False
+    return True
+
+
+def open_bound(path: str) -> Namespace:
+    """Open the namespace that a runtime has bound (mounted) to a path, so that it stays while nobody lives in it. Raise NamespaceError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise MissingError(f"No network namespace is bound to {path} any more.") from error
+    except OSError as error:
+        raise NamespaceError(f"The network namespace {path} cannot be opened: {error.strerror}.") from error
+    try:
+        if fcntl.ioctl(fd, _NS_GET_NSTYPE) == CLONE_NEWNET:
+            return Namespace(fd, path)
+    except OSError:  # ENOTTY: a file of another file system than nsfs
+        pass
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    raise MissingError(f"No network namespace is bound to {path} any more.")
 
 
 def leads_to(path: str, inode: int) -> bool:

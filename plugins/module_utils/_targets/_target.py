@@ -24,7 +24,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import (
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 from ansible_collections.nettap.containers.plugins.module_utils._system._names import names
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import RUNTIMES
-from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container, Runtime, abbreviates
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container, Runtime, abbreviates, shows_processes
 
 _GLOB = "*?["
 _TRIES = 5  # looks at a container that keeps restarting
@@ -174,15 +174,15 @@ def _open_container(engine: Runtime, container: Container, named: bool) -> Targe
         try:
             if found is None or not found.running:
                 raise NamespaceError("it is not running any more.")
-            return Target(found, _netns.open_process(found.pid, found.identity))
+            return Target(found, _netns.open_bound(found.bound) if found.bound else _netns.open_process(found.pid, found.identity))
         except NamespaceError as error:
-            problem = error
+            problem = error if found is None or shows_processes(found.handler) else NamespaceError(_hidden(found))
             again = engine.inspect(container)
             if again is None or not again.running:
                 break
             # The container runs, and yet cannot be entered. The user must learn of that, unless only another user's files claim the container.
-            if found is not None and again.pid == found.pid and (named or not container.told_by_user):
-                raise
+            if found is not None and again.pid == found.pid and again.bound == found.bound and (named or not container.told_by_user):
+                raise problem from None
     if named:
         raise TargetError(f"Container {container.name} ({engine.name}) stopped between look-up and entry ({problem}): "
                           "start it, then run the task again.") from problem
@@ -258,7 +258,7 @@ def _match_pod(pattern: str, containers: t.Sequence[Container]) -> tuple[list[Co
 def _holders(running: t.Sequence[Container]) -> list[Container]:
     """Return one container of each pod, whose namespace is that of all its containers.
 
-    This is the pod's sandbox, which stays when others restart. CRI-O may have no process for it: then it is another container.
+    This is the pod's sandbox, which stays when others restart. Where it cannot be opened, it is another container.
     """
     found: dict[tuple[str, str | None], Container] = {}
     for container in sorted(running, key=lambda container: (not container.sandbox, container.name, container.id)):
@@ -269,6 +269,9 @@ def _holders(running: t.Sequence[Container]) -> list[Container]:
 def _nothing(pattern: str, labels: t.Mapping[str, str], containers: t.Sequence[Container], stopped: t.Sequence[Container], pods: bool = False) -> str:
     host = socket.gethostname()
     kind = "pod" if pods else "container"
+    hidden = [container for container in stopped if not shows_processes(container.handler)]
+    if hidden:
+        return _hidden(hidden[0])
     if stopped:
         several = ", ".join(f"{container.name} ({container.runtime}) is {container.state}" for container in stopped[:5])
         return f"No running {kind} on {host} matches {pattern!r}: {several}; start it first."
@@ -277,6 +280,14 @@ def _nothing(pattern: str, labels: t.Mapping[str, str], containers: t.Sequence[C
     near = difflib.get_close_matches(pattern, running, n=3, cutoff=0.5) or running[:5]
     hint = f"the nearest of {len(running)} running: {', '.join(near)}" if near else f"no {kind} runs there"
     return f"No {kind} on {host} matches {looked} ({hint}).{_unprivileged()}"
+
+
+def _hidden(container: Container) -> str:
+    """Return the sentence for a container of which the host sees no process, perhaps because its OCI runtime gives it a kernel of its own."""
+    remedy = (f"name its pod (pod: {container.pod}), whose network namespace is the host's to see" if container.pod and not container.sandbox else
+              "name the network namespace that it uses (netns), or a process in it (pid), such as that of its virtual machine")
+    return (f"{container.name} ({container.runtime}) has no process on {socket.gethostname()} that can be shown to be its own. "
+            f"Its OCI runtime, {container.handler}, may run it in a virtual machine or under a kernel of its own: {remedy}.")
 
 
 def _unprivileged() -> str:

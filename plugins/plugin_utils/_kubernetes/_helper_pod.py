@@ -22,8 +22,9 @@ def manifest(name: str, namespace: str, node: str, run: str, owner: str, options
     """Return the manifest of a pod. options: image, deadline (seconds), image_pull_policy, image_pull_secrets (names), service_account.
 
     The pod is privileged and in the host's network and PID namespaces. So it sees as much of containers as root on the node: their
-    processes, cgroups, namespaces and veth peers. /run has the sockets and the state of the runtimes. systemd is hidden from the
-    pod: a supervisor that moved into a scope of the node would outlive the pod.
+    processes, cgroups, namespaces and veth peers. /run has the sockets and the state of the runtimes. What they keep elsewhere, and the
+    namespaces that they bind to paths later, are reached by /proc/1/root (_system/_host_files.py). systemd is hidden from the pod: a
+    supervisor that moved into a scope of the node would outlive the pod.
     """
     return {
         "apiVersion": "v1",

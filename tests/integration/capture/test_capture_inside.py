@@ -216,16 +216,36 @@ def test_shell_elsewhere(inside, image_of, engine):
         try:
             done = inside(target, host_vars={"ansible_shell_executable": "/busybox/sh"}, duration=1).wait()
             result = done.result("Capture")
-            assert (done.rc == 0 and count(result["files"][0]["dest"]) == 0) if users else "There is no /etc/passwd" in result["msg"], done.output
+            assert (done.rc == 0 and count(result["files"][0]["dest"]) == 0) if users else "needs that user in its /etc/passwd" in result["msg"], done.output
             assert wait_for(lambda: traces(target) == [], SECONDS), traces(target)
         finally:
             target.remove(force=True)
+
+
+def test_root_that_cannot_change_its_groups(container, inside, tmp_path):
+    """As in a pod with `drop: [ALL], add: [NET_RAW]`: a tcpdump that stays root is not told to become root.
+
+    No distribution under test has one that stays root. The stand-in is Debian's, which asks for process IDs instead of user IDs, and so sees no root.
+    """
+    stays = tmp_path / "tcpdump"
+    stays.write_bytes(pathlib.Path("/usr/bin/tcpdump").read_bytes().replace(b"\0getuid\0", b"\0getpid\0").replace(b"\0geteuid\0", b"\0getppid\0"))
+    target = container(IDLE, cap_drop=["ALL"], cap_add=["NET_RAW"])
+    where = reach(target)
+    play = inside(target, packet_count=3, duration=0, tcpdump=str(stays))
+    assert wait_for(lambda: captures_in(target), SECONDS), play.output
+    code, argv = engine_module.execute(target, "sh", "-c", f"cat /proc/$(cat /{MARK}*/pid)/cmdline")
+    assert code == 0 and "-i\0any" in argv and "-Z" not in argv
+    send(where, [201, 202, 203])
+    done = play.wait()
+    assert done.rc == 0 and lengths(done.result("Capture")["files"][0]["dest"]) == [201, 202, 203], done.output
+    assert wait_for(lambda: traces(target) == [], SECONDS), traces(target)
 
 
 def test_refusals(container, inside, tmp_path):
     """Each is one sentence that says what to do, and leaves nothing in the container."""
     plain = container(IDLE)
     powerless = container(IDLE, cap_drop=["NET_RAW"])
+    hardened = container(IDLE, cap_drop=["ALL"], cap_add=["NET_RAW"])
     sealed = container(IDLE, read_only=True)
     (tmp_path / "script").write_text("#!/bin/sh\n")
     foreign = tmp_path / "foreign"
@@ -242,6 +262,8 @@ def test_refusals(container, inside, tmp_path):
         (plain, {"upload_to": ["/nowhere", "/dev/shm"]}, r"inner has no folder in which files can be made and run \(tried /nowhere, /dev/shm\)"),
         (powerless, {}, r"tcpdump does not capture in inner: .*ermi.* It needs CAP_NET_RAW there"),
         (sealed, {}, r"inner has no folder in which files can be made and run"),
+        # Debian's becomes a user of its own, whatever it is told.
+        (hardened, {}, r"Couldn't find user 'tcpdump'\. This tcpdump becomes another user, .* CAP_SETUID and CAP_SETGID: give one that stays root"),
     ):
         done = inside(target, **options).wait()
         assert done.rc == 2 and re.search(words, done.result("Capture")["msg"]), done.output

@@ -11,11 +11,14 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import dataclasses
+import functools
+import json
 import os
 import pathlib
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import typing as t
 
@@ -114,6 +117,7 @@ def test_container_in_the_host_s_network_is_told(fleet: labs.Fleet, run_module: 
     fleet.rootless.run(names[1], "--network", "host", argv=["sleep", "600"])
     fleet.containerd.run(f"{fleet.tag}-ctr-host", None, "--net-host", argv=labs.PAUSE)
     names.append(f"{fleet.tag}-ctr-host")
+    names.append(fleet.crio.sandbox("hosted", None).name)
     for told in info(container=names):
         assert told["host_network"] and told["netns"]["inode"] == OWN
         assert "shares the host's network" in run_module("container_steering", {"container": [told["name"]]})["msg"]
@@ -187,6 +191,15 @@ def test_user_cannot_claim_another_s_container(fleet: labs.Fleet) -> None:
 # --- pods
 
 
+def lengths_of(capture: capture_tools.Capture) -> list[list[int]]:
+    return [capture_tools.lengths(*segment["files"]) for segment in capture["segments"]]
+
+
+def listens(number: int) -> c.Callable[[capture_tools.Capture], bool]:
+    """Whether a session has so many segments, and the last listens: it answers."""
+    return lambda capture: len(capture["segments"]) == number and capture["segments"][-1]["packets_captured"] is not None and not capture["waiting"]
+
+
 def test_pods(fleet: labs.Fleet) -> None:
     sandbox, app = fleet.sandbox, fleet.boxes["containerd, CRI"]
     cases = [
@@ -195,7 +208,7 @@ def test_pods(fleet: labs.Fleet) -> None:
         (["shop/web-*"], [(sandbox.id, "shop/web-7d9f")]),
         (["sh*/*-0", "shop/web-7d9f"], [(fleet.pause.id, "shop/db-0"), (sandbox.id, "shop/web-7d9f")]),
         (["shop/db-0/app"], [(fleet.boxes["CRI-O"].id, "shop/db-0/app")]),
-        (["shop/bare"], [(fleet.bare.id, "shop/bare/app")]),  # a pod with no process for its sandbox
+        (["shop/kept"], [(fleet.infra.id, "shop/kept")]),  # a pod with a process for its sandbox
     ]
     for pods, expected in cases:
         told = info(pod=pods)
@@ -203,6 +216,8 @@ def test_pods(fleet: labs.Fleet) -> None:
         assert all(one["pod"] == "/".join(one["name"].split("/")[:2]) for one in told)
     inodes = {one["netns"]["inode"] for one in [*info(pod=["shop/web-7d9f"]), *info(pod=["shop/web-7d9f/app"])]}
     assert len(inodes) == 1
+    bare, = info(pod=["shop/db-0"])
+    assert bare["pid"] is None and bare["netns"] == {"path": fleet.pause.netns, "inode": os.stat(fleet.pause.netns).st_ino}
     # The containers of a pod have its labels, which both runtimes keep with the sandbox.
     assert {one["name"] for one in info(labels={"app": "web-7d9f"})} == {app.name}
     assert {one["name"] for one in info(labels={"app": "db-0"})} == {"shop/db-0/app"}
@@ -212,7 +227,7 @@ def test_pods(fleet: labs.Fleet) -> None:
 def test_pod_that_is_elsewhere(fleet: labs.Fleet, run_module: Module, captures: capture_tools.Captures) -> None:
     """One play over all nodes: where the pod is not, nothing happens."""
     text = refused(pod=["shop/web-7d9e"])
-    assert text.startswith(f"No pod on {HOST} matches 'shop/web-7d9e' (the nearest of 3 running: shop/web-7d9f")
+    assert text.startswith(f"No pod on {HOST} matches 'shop/web-7d9e' (the nearest of ") and " running: shop/web-7d9f" in text
     assert "No pod" in refused(pod=["shop/web-7d9f/none"])
     for wrong in ("web-7d9f", "shop/", "/web", "a/b/c/d"):
         assert refused(pod=[wrong], allow_missing=True) == f"{wrong!r} names no pod: give NAMESPACE/NAME or NAMESPACE/NAME/CONTAINER."
@@ -230,6 +245,23 @@ def test_pod_of_docker(container: c.Callable[..., t.Any]) -> None:
     assert [one["id"] for one in info(pod=["shop/old-1"])] == [pause.id]
     assert [one["id"] for one in info(pod=["shop/old-1/app"])] == [app.id]
     assert [one["id"] for one in info(container=["*"], labels={"io.kubernetes.pod.name": "old-1"})] == [app.id]
+
+
+def test_capture_follows_a_pod_of_docker(container: c.Callable[..., t.Any], captures: capture_tools.Captures) -> None:
+    labels = {"io.kubernetes.pod.namespace": "shop", "io.kubernetes.pod.name": "old-2", "io.kubernetes.docker.type": "podsandbox"}
+    pause = container(["sleep", "600"], labels=labels)
+    captures.start(pod=["shop/old-2"], filter=capture_tools.TRAFFIC)
+    capture_tools.send(capture_tools.reach(pause), [101])
+    captures.until(lambda capture: only(capture)["packets_captured"] == 1)
+    pause.remove(force=True)
+    captures.until(lambda capture: capture["waiting"])
+    again = container(["sleep", "600"], labels=labels)
+    captures.until(listens(2))
+    capture_tools.send(capture_tools.reach(again), [102])
+    captures.until(lambda capture: capture["segments"][1]["packets_captured"] == 1)
+    stopped = captures.stop()
+    assert lengths_of(stopped) == [[101], [102]] and [segment["id"] for segment in stopped["segments"]] == [pause.id, again.id]
+    assert (stopped["status"], stopped["error"]) == ("stopped", None)
 
 
 # --- capture
@@ -282,15 +314,97 @@ def test_capture_follows_a_restart(fleet: labs.Fleet, captures: capture_tools.Ca
     assert [capture_tools.lengths(*each["files"]) for each in (first, second)] == [[101], [102]]
 
 
-def test_capture_of_a_pod_goes_on_when_its_container_restarts(fleet: labs.Fleet, captures: capture_tools.Captures) -> None:
-    sandbox, app = fleet.containerd.pod("again", labs.Wire(5))
+class Cluster:
+    """Pods of one runtime, whose containers come and go as the kubelet has them."""
+
+    def __init__(self, fleet: labs.Fleet, kind: str) -> None:
+        self.fleet = fleet
+        self.crio = kind == "CRI-O"
+
+    def sandbox(self, pod: str, wire: labs.Wire) -> labs.Box:
+        return self.fleet.crio.sandbox(pod, wire) if self.crio else self.fleet.containerd.cri(pod, None, wire, f"io.kubernetes.cri.sandbox-name={pod}")
+
+    def container(self, sandbox: labs.Box) -> labs.Box:
+        if self.crio:
+            return self.fleet.crio.container(sandbox, "app")
+        pod = sandbox.name.partition("/")[2]
+        box = self.fleet.containerd.cri(pod, "app", None, f"io.kubernetes.cri.sandbox-name={pod}", "--with-ns", f"network:/proc/{sandbox.pid()}/ns/net")
+        return dataclasses.replace(box, gateway=sandbox.gateway)
+
+    def kill(self, box: labs.Box) -> None:
+        if self.crio:
+            self.fleet.crio.kill(box)
+        else:
+            self.fleet.containerd._end("k8s.io", box.id)
+
+    def remove(self, box: labs.Box) -> None:
+        if self.crio:
+            self.fleet.crio.remove(box)
+        else:
+            self.fleet.containerd._remove("k8s.io", box.id)
+
+
+clusters = pytest.mark.parametrize("kind", ["containerd", "CRI-O"])
+
+
+@clusters
+def test_capture_of_a_pod_goes_on_when_its_container_restarts(fleet: labs.Fleet, captures: capture_tools.Captures, kind: str) -> None:
+    """One is captured by its pod, and one by its own name, which the kubelet gives to the next. The last one begins while the container is dead."""
+    cluster = Cluster(fleet, kind)
+    sandbox = cluster.sandbox("again", labs.Wire(5))
+    app = cluster.container(sandbox)
     captures.start(pod=["shop/again"], filter=capture_tools.TRAFFIC)
+    captures.start(pod=["shop/again/app"], filter=capture_tools.TRAFFIC, name="app")
     sandbox.send([101])
-    fleet.containerd._remove("k8s.io", app.id)
-    again = fleet.containerd.cri("again", "app", None, "io.kubernetes.cri.sandbox-name=again", "--with-ns", f"network:/proc/{sandbox.pid()}/ns/net")
-    dataclasses.replace(again, gateway=sandbox.gateway).send([102])
-    captures.until(lambda capture: only(capture)["packets_captured"] == 2)
-    assert capture_tools.lengths(*only(captures.stop())["files"]) == [101, 102]
+    captures.until(lambda capture: only(capture)["packets_captured"] == 1, "app")
+    cluster.kill(app)
+    waiting = captures.until(lambda capture: capture["waiting"], "app")["waiting"]
+    assert len(waiting) == 1 and waiting[0].startswith("container shop/again/app is waited for, gone since 20"), waiting
+    captures.start(pod=["shop/again"], filter=capture_tools.TRAFFIC, name="loop")
+    sandbox.send([102])
+    cluster.remove(app)
+    again = cluster.container(sandbox)
+    captures.until(listens(2), "app")
+    again.send([103])
+    captures.until(lambda capture: only(capture)["packets_captured"] == 3)
+    captures.until(lambda capture: capture["segments"][1]["packets_captured"] == 1, "app")
+    captures.until(lambda capture: only(capture)["packets_captured"] == 2, "loop")
+    ended = {name: captures.stop(name) for name in ("default", "app", "loop")}
+    assert {name: lengths_of(capture) for name, capture in ended.items()} == {"default": [[101, 102, 103]], "app": [[101], [103]], "loop": [[102, 103]]}
+    assert [(capture["status"], capture["error"]) for capture in ended.values()] == [("stopped", None)] * 3
+    assert [segment["id"] for segment in ended["app"]["segments"]] == [app.id, again.id]
+    cluster.remove(again)
+    cluster.remove(sandbox)
+
+
+@clusters
+def test_capture_follows_a_pod_that_is_made_anew(fleet: labs.Fleet, captures: capture_tools.Captures, cli: ansible_cli.AnsibleCLI,
+                                                 tmp_path: pathlib.Path, kind: str) -> None:
+    """As of a StatefulSet: another sandbox of that name. When it goes again and stays away, the play does not end well."""
+    cluster = Cluster(fleet, kind)
+    sandbox = cluster.sandbox("state-0", labs.Wire(6))
+    run = cli.start_playbook("capture.yml", hosts={"node": ansible_cli.LOCAL}, extra_vars={
+        "capture_pod": ["shop/state-0"], "capture_filter": capture_tools.TRAFFIC, "capture_duration": 0, "capture_interface": ["eth0"],
+        "capture_path": str(captures.path), "capture_dest": str(tmp_path / "here"), "capture_interval": 1,
+    })  # fmt: skip
+    captures.until_started()
+    sandbox.send([101])
+    captures.until(lambda capture: only(capture)["packets_captured"] == 1)
+    cluster.remove(sandbox)
+    captures.until(lambda capture: capture["waiting"])
+    again = cluster.sandbox("state-0", labs.Wire(6))
+    captures.until(listens(2))
+    again.send([102])
+    captures.until(lambda capture: capture["segments"][1]["packets_captured"] == 1)
+    assert not captures.start(pod=["shop/state-0"], filter=capture_tools.TRAFFIC, interface=["eth0"])["changed"], "it runs as asked for, and on this pod"
+    cluster.remove(again)
+    assert captures.until(lambda capture: capture["waiting"])["waiting"][0].startswith("pod shop/state-0 is waited for, gone since 20")
+    stopped = captures.stop()
+    done = run.wait()
+    assert stopped["status"] == "failed" and [segment["id"] for segment in stopped["segments"]] == [sandbox.id, again.id]
+    assert done.rc == 2 and "These pods went away, and did not come back to this host until the capture ended: shop/state-0 (at 20" in done.output, done.output
+    file, = (tmp_path / "here").rglob("*.pcapng")
+    assert sorted(capture_tools.lengths(file)) == [101, 102]
 
 
 def test_from_inside_over_podman_s_connection(fleet: labs.Fleet, tmp_path: pathlib.Path, cli: ansible_cli.AnsibleCLI) -> None:
@@ -392,12 +506,18 @@ def test_steering(fleet: labs.Fleet, run_module: Module, dataplane: c.Callable[.
     assert not tools.differences(before, tools.snapshot(box.pid()))
 
 
+def serves(address: str) -> bool:
+    return tools.get(address) == 200
+
+
 def test_steering_of_a_pod(fleet: labs.Fleet, run_module: Module, dataplane: c.Callable[..., None]) -> None:
+    """The sandbox of the second has no process."""
     dataplane("inplace")
-    done = succeeded(run_module("container_steering", {"pod": ["shop/web-7d9f"]}))
-    assert [(one["container"], one["interface"]) for one in done["steering"]] == [("shop/web-7d9f", "eth0")]
-    assert wait_for(lambda: tools.get(fleet.sandbox.address) == 200, labs.SECONDS)
-    assert succeeded(run_module("container_steering", {"pod": ["shop/web-7d9f"], "state": "absent"}))["changed"]
+    for sandbox in (fleet.sandbox, fleet.pause):
+        done = succeeded(run_module("container_steering", {"pod": [sandbox.name]}))
+        assert [(one["container"], one["interface"], one["status"]) for one in done["steering"]] == [(sandbox.name, "eth0", "steered")]
+        assert wait_for(functools.partial(serves, sandbox.address), labs.SECONDS)
+        assert succeeded(run_module("container_steering", {"pod": [sandbox.name], "state": "absent"}))["changed"]
 
 
 @pytest.mark.parametrize("kind", ROOTLESS)
@@ -427,6 +547,41 @@ def test_steering_takes_over(fleet: labs.Fleet, run_module: Module, dataplane: c
     assert not tools.differences(before, tools.snapshot(box.pid()))
 
 
+# A root folder as a helper pod has it: the node's /run, and nothing of its /etc and /var; and the node's processes.
+POD = r"""
+mount -t tmpfs tmpfs "$1"
+for path in /*; do
+    if [ -L "$path" ]; then
+        cp -P "$path" "$1$path"
+    elif [ -d "$path" ]; then
+        mkdir -p "$1$path"
+        case $path in /etc|/var) ;; *) mount --rbind "$path" "$1$path" ;; esac
+    fi
+done
+mount -t tmpfs tmpfs "$1/run/netns"  # the namespaces that were bound after the pod had begun
+exec chroot "$@"
+"""
+LOOK = """
+import json, sys
+from ansible_collections.nettap.containers.plugins.module_utils._targets._target import resolved
+with resolved({"runtime": "auto", "allow_missing": False, **json.loads(sys.argv[1])}) as targets:
+    print(json.dumps([target.describe() for target in targets]))
+"""
+
+
+def as_in_a_helper_pod(folder: pathlib.Path, **options: t.Any) -> list[dict[str, t.Any]]:
+    """What a module would return of the targets in such a pod."""
+    environment = {"PYTHONPATH": str(ansible_cli.ROOT / "collections"), "PATH": os.environ["PATH"]}
+    program = [sys.executable, "-c", LOOK, json.dumps(options)]
+    return t.cast("list[dict[str, t.Any]]", json.loads(labs.command("unshare", "--mount", "sh", "-ec", POD, "sh", str(folder), *program, env=environment)))
+
+
+def test_crio_s_pod_as_a_helper_pod_sees_it(fleet: labs.Fleet, tmp_path: pathlib.Path) -> None:
+    told, = info(pod=["shop/db-0"])
+    seen, = as_in_a_helper_pod(tmp_path, pod=["shop/db-0"], runtime="crio")
+    assert seen == {**told, "netns": {**told["netns"], "path": f"/proc/1/root/run/netns/{os.path.basename(fleet.pause.netns)}"}}
+
+
 @pytest.mark.parametrize(("state", "root"), [("/run/k0s/containerd", "/var/lib/k0s/containerd"), ("/run/nettap-odd/state", "/var/lib/nettap-odd/root")])
 def test_containerd_with_its_state_elsewhere(fleet: labs.Fleet, tmp_path: pathlib.Path, state: str, root: str) -> None:
     """That of k0s, and one of which nobody has told us where it is."""
@@ -454,6 +609,8 @@ def test_containerd_with_its_state_elsewhere(fleet: labs.Fleet, tmp_path: pathli
         told, = info(labels={"odd": "1"})
         assert (told["runtime"], told["name"], told["image"]) == ("containerd", "odd-web", image)
         assert info(container=["odd-web"]) == [told]
+        (tmp_path / "pod").mkdir()
+        assert as_in_a_helper_pod(tmp_path / "pod", labels={"odd": "1"}, runtime="containerd") == [told]
 
 
 @pytest.mark.parametrize("kind", ["podman, root", "containerd", "CRI-O"])

@@ -70,6 +70,7 @@ def test_progress(fields: dict[str, t.Any], line: str) -> None:
 
 def test_progress_of_several() -> None:
     assert wait.progress(session()) == []
+    assert wait.progress({**session(), "waiting": ["pod shop/web is waited for"]}) == ["pod shop/web is waited for"]
     lines = wait.progress(session(segment(container="db"), segment(), segment(interface="eth1")))
     assert [line.partition(":")[0] for line in lines] == ["db eth0", "web eth0", "web eth1"]
 

@@ -19,7 +19,7 @@ import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._background import _archive
 
 CHECKOUT = pathlib.Path(__file__).parents[3]
-PROGRAMS = ["_background._keeper", "_capture._follow", "_capture._supervisor", "_steering._watchdog._watchdog"]
+PROGRAMS = ["_background._keeper", "_capture._follow", "_capture._supervisor", "_capture._supervisor._successor", "_steering._watchdog._watchdog"]
 # What the program of an archive has loaded from it, told by itself once it is imported.
 LOADED = (
     "import importlib, json, sys; sys.path.insert(0, sys.argv[1]); importlib.import_module(sys.argv[2]);"
@@ -32,7 +32,7 @@ LOADED = (
 def test_program_finds_all_that_it_imports(program: str, compiled: bool, tmp_path: pathlib.Path) -> None:
     name = f"{_archive.ROOT}.{program}"
     archive = tmp_path / "archive.zip"
-    archive.write_bytes(_archive.build(importlib.import_module(name), compiled))
+    archive.write_bytes(_archive.build(importlib.import_module(name), compiled=compiled))
     loaded = subprocess.run([sys.executable, "-I", "-c", LOADED, archive, name], stdout=subprocess.PIPE, check=True).stdout
     with zipfile.ZipFile(archive) as held:
         paths = {path.rpartition(".")[0].removesuffix("/__init__").replace("/", ".") for path in held.namelist()}

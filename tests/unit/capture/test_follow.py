@@ -140,17 +140,18 @@ def test_ring_files_that_are_gone(tmp_path: pathlib.Path, before: str, read: str
     assert [packet for _interface, packet in session.followed()] == first + second
 
 
-def test_pcap_of_one_place(tmp_path: pathlib.Path) -> None:
-    """A container that has come back goes on under the same header, but not with another link type."""
-    session = Session(tmp_path, "web")
+@pytest.mark.parametrize(("name", "again"), [("web", "web" * 8), ("shop/web-0", "another")])
+def test_pcap_of_one_place(tmp_path: pathlib.Path, name: str, again: str) -> None:
+    """A container that has come back goes on under the same header, but not with another link type. A pod comes back with another ID."""
+    session = Session(tmp_path, name)
     packets = builder.sequence(4)
     builder.write(session.file(), builder.pcap(packets[:2]))
     session.follow("pcap")
-    session.add("web")
+    session.add(name, id=again)
     builder.write(session.file("0", 1), builder.pcap(packets[2:]))
     session.follow("pcap")
     assert session.stream == builder.pcap(packets)
-    session.add("web", link_type="LINUX_SLL2")
+    session.add(name, link_type="LINUX_SLL2")
     with pytest.raises(CaptureError, match="has come back with another link type"):
         session.follow("pcap")
     session.add("db")

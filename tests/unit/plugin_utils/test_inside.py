@@ -24,6 +24,27 @@ def test_words_reach_the_shell_in_a_container_as_they_are(word: str) -> None:
     assert subprocess.run(["/bin/sh", "-c", command], stdout=subprocess.PIPE, text=True, check=True).stdout == f"<{word}><last>"
 
 
+@pytest.mark.parametrize(
+    ("known", "changes"),
+    [
+        ({"passwd": []}, True),  # /proc does not tell
+        ({"passwd": [], "capabilities": ["000001ffffffffff"]}, True),
+        ({"passwd": [], "capabilities": ["0000000000002000"]}, False),  # NET_RAW alone
+        ({"passwd": [], "capabilities": ["0000000000002080"]}, False),  # SETUID, not SETGID
+        ({"passwd": [], "capabilities": ["00000000000020c0"]}, True),
+        ({"capabilities": ["000001ffffffffff"]}, False),  # users have no names
+    ],
+)
+def test_change_of_the_user(known: dict[str, list[str]], changes: bool) -> None:
+    assert _inside.changes_user(known) is changes
+
+
+def test_probe_tells_the_capabilities(tmp_path: pathlib.Path) -> None:
+    done = subprocess.run(shell(_inside.PROBE, "x", "/bin/sh", str(tmp_path)), stdout=subprocess.PIPE, text=True, check=False).stdout
+    effective = next(line.split()[1] for line in pathlib.Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff:"))
+    assert f"nettap: capabilities {effective}\n" in done and done.endswith(f"nettap: place {tmp_path}\n")
+
+
 def test_shell_in_the_container(tmp_path: pathlib.Path) -> None:
     """Stopped twice, ended once; gone only when it is."""
     folder = str(tmp_path / "folder")

@@ -172,6 +172,8 @@ def test_timeout_of_the_task_holds(task_timeout, lasting, then):
 
 def test_helper_pod_belongs_to_its_run():
     made = _helper_pod.manifest("h", "ns", "n1", "r", _helper_pod.owner(os.getpid()), {"image": "i", "image_pull_policy": "Always", "deadline": 60})
+    # A node would get each folder that is mounted and that it lacks.
+    assert [one["hostPath"]["path"] for one in made["spec"]["volumes"] if "hostPath" in one] == ["/run"]
     made["status"] = {"phase": "Running"}
     assert not _helper_pod.orphaned(made)
     assert _helper_pod.orphaned({**made, "status": {"phase": "Failed"}})

@@ -25,11 +25,11 @@ import docker.errors
 import pytest
 import requests
 import urllib3
-from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, EngineError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, EngineError, NamespaceError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _identity, _netns, _process, _untrusted
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
-from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import _bolt, _bundle, _containerd, _docker, _pod, _podman
-from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container, abbreviates
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import _bolt, _bundle, _containerd, _crio, _docker, _pod, _podman
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container, abbreviates, shows_processes
 
 ID = "c572f689cd395f3621ab86b7b72341e3c7f3b46045b4b18fd89266984c1fa173"
 SIZE = 4096
@@ -165,6 +165,33 @@ def test_bundle(tmp_path: pathlib.Path, config: dict[str, t.Any], isolated: bool
     (tmp_path / "config.json").write_text(json.dumps(config))
     bundle = _bundle.Bundle(f"{tmp_path}/config.json")
     assert bundle.isolated is isolated and bundle.annotations == {}
+    assert bundle.bound in ("/run/netns/cni-1", None) and (bundle.bound is None or os.stat(tmp_path / "config.json").st_uid == 0)
+
+
+def test_bundle_of_a_pod_in_the_host_s_network(tmp_path: pathlib.Path) -> None:
+    """CRI-O binds the host's namespace to a path, like any other."""
+    (tmp_path / "host").symlink_to(_netns.host_path())
+    config = {"linux": {"namespaces": [{"type": "network", "path": f"{tmp_path}/host"}]}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert not _bundle.Bundle(f"{tmp_path}/config.json").isolated
+
+
+def test_bundle_that_is_not_root_s(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"linux": {"namespaces": [{"type": "network", "path": "/run/netns/cni-1"}]}}))
+    bundle = _bundle.Bundle(f"{tmp_path}/config.json")
+    for uid, path in ((0, "/run/netns/cni-1"), (1000, None)):
+        monkeypatch.setattr(os, "stat", lambda _path, uid=uid: os.stat_result((0o100600, 0, 0, 1, uid, 0, 0, 0, 0, 0)))
+        assert bundle.bound == path
+
+
+def test_namespace_that_is_bound_to_a_path(tmp_path: pathlib.Path) -> None:
+    """A file is left where it was, and any other kind of namespace is none."""
+    (tmp_path / "file").touch()
+    assert not any(_netns.is_bound(path) for path in (f"{tmp_path}/file", f"{tmp_path}/none", str(tmp_path), "/proc/self/ns/mnt"))
+    with contextlib.closing(_netns.open_bound("/proc/self/ns/net")) as namespace:
+        assert (namespace.pid, namespace.path, namespace.inode) == (None, "/proc/self/ns/net", os.stat("/proc/self/ns/net").st_ino)
+    with pytest.raises(NamespaceError, match="name one of its containers"), contextlib.closing(_netns.open_bound("/proc/self/ns/net")) as namespace:
+        namespace.other("mnt")
 
 
 @pytest.mark.parametrize(("isolated", "elsewhere", "state"), [(False, False, "running"), (True, False, "exited"), (True, True, "running")])
@@ -374,6 +401,89 @@ def test_containerd_that_a_shim_tells_of(tmp_path: pathlib.Path, monkeypatch: py
 
 def test_containerd_of_k0s() -> None:
     assert _containerd._places()["/run/k0s/containerd"] == ["/var/lib/k0s/containerd"]
+
+
+def test_containerd_s_pod_in_a_virtual_machine(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of Kata's pods, no process is the sandbox's. Its namespace is bound to a path as that of every pod is. No Kata runs here: this is its layout."""
+    state, root = tmp_path / "state", tmp_path / "root"
+    monkeypatch.setattr(_containerd, "_places", lambda: {str(state): [str(root)]})
+    names = {"io.kubernetes.cri.sandbox-name": "vm", "io.kubernetes.cri.sandbox-namespace": "shop"}
+    for name, more in (("a" * 64, {"io.kubernetes.cri.container-type": "sandbox"}),
+                       ("b" * 64, {"io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.container-name": "app"})):  # fmt: skip
+        bundle = state / _containerd.TASKS / "k8s.io" / name
+        bundle.mkdir(parents=True)
+        network = [{"type": "network", "path": "/proc/self/ns/net" if more["io.kubernetes.cri.container-type"] == "container" else f"{tmp_path}/netns"}]
+        (bundle / "config.json").write_text(json.dumps({"annotations": {**names, **more}, "linux": {"namespaces": network}}))
+        (bundle / "shim-binary-path").write_text("/usr/bin/containerd-shim-kata-v2")
+    bound = tmp_path / "netns"
+    bound.symlink_to("/proc/self/ns/net")
+    monkeypatch.setattr(_bundle.Bundle, "bound", property(lambda self: self._network))
+    engine = _containerd.Containerd()
+    told = {one.name: (one.state, one.bound, one.handler) for one in engine.containers()}
+    assert told == {"shop/vm": ("running", str(bound), "containerd-shim-kata-v2"), "shop/vm/app": ("created", None, "containerd-shim-kata-v2")}
+    bound.unlink()
+    assert {one.name: one.state for one in engine.containers()} == {"shop/vm": "exited", "shop/vm/app": "created"}
+    metadata = root / _containerd.METADATA
+    metadata.parent.mkdir(parents=True)
+    tree = {"v1": {"k8s.io": {"containers": {"b" * 64: {"runtime": {"name": "io.containerd.kata.v2"}}}}}}
+    database(metadata, meta(0, 3, 6), meta(1, 3, 5), page(2, 16, []), leaf(3, tree))
+    assert [one.handler for one in engine.containers() if one.name == "shop/vm/app"] == ["io.containerd.kata.v2"]
+
+
+@pytest.mark.parametrize(
+    ("handler", "shows"),
+    [(None, True), ("runc", True), ("io.containerd.runc.v2", True), ("crun", True), ("containerd-shim-runc-v2", True), ("nvidia", True),
+     ("kata", False), ("io.containerd.kata.v2", False), ("io.containerd.runsc.v1", False), ("aws.firecracker", False)],
+)  # fmt: skip
+def test_runtime_that_shows_processes(handler: str | None, shows: bool) -> None:
+    assert shows_processes(handler) is shows
+
+
+# --- CRI-O
+
+
+def crio(folder: pathlib.Path, name: str, annotations: dict[str, str], network: str, pid: int = 0) -> None:
+    """What CRI-O writes of a container."""
+    userdata = folder / name / "userdata"
+    userdata.mkdir(parents=True)
+    config = {"annotations": {"io.container.manager": "cri-o", **annotations}, "linux": {"namespaces": [{"type": "network", "path": network}]}}
+    (userdata / "config.json").write_text(json.dumps(config))
+    if pid:
+        (userdata / "pidfile").write_text(str(pid))
+
+
+def test_crio(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod of the kubelet's and one of crictl's, whose container has no label; neither sandbox has a process."""
+    monkeypatch.setattr(_crio, "CONTAINERS", str(tmp_path / "containers"))
+    monkeypatch.setattr(_bundle.Bundle, "bound", property(lambda self: self._network))
+    folder, netns = tmp_path / "containers", tmp_path / "netns"
+    netns.symlink_to("/proc/self/ns/net")
+    kubelet = {"io.kubernetes.pod.name": "web-0", "io.kubernetes.pod.namespace": "shop"}
+    for name, (pod, labels) in {"a" * 64: ("web-0", {**kubelet, "io.kubernetes.container.name": "POD"}), "c" * 64: ("plain-1", {"app": "plain"})}.items():
+        crio(folder, name, {
+            "io.kubernetes.cri-o.ContainerType": "sandbox", "io.kubernetes.cri-o.SandboxID": name, "io.kubernetes.cri-o.Namespace": "shop",
+            "io.kubernetes.cri-o.KubeName": pod, "io.kubernetes.cri-o.Labels": json.dumps(labels), "io.kubernetes.cri-o.Spoofed": "true",
+            "io.kubernetes.cri-o.Metadata": json.dumps({"name": pod, "namespace": "shop"}), "io.kubernetes.cri-o.RuntimeHandler": "",
+        }, str(netns))  # fmt: skip
+    for name, sandbox, labels in (("b" * 64, "a" * 64, {**kubelet, "io.kubernetes.container.name": "app"}), ("d" * 64, "c" * 64, {})):
+        crio(folder, name, {
+            "io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.cri-o.SandboxID": sandbox, "io.kubernetes.cri-o.Labels": json.dumps(labels),
+            "io.kubernetes.cri-o.Metadata": json.dumps({"name": "app" if labels else "busy", "attempt": 1}), "io.kubernetes.cri-o.Name": "k8s_busy_plain_0",
+        }, str(netns), os.getpid())  # fmt: skip
+    crio(folder, "e" * 64, {"io.kubernetes.cri-o.SandboxID": "gone", "io.kubernetes.cri-o.Name": "odd", "io.kubernetes.cri-o.Metadata": "[1]"}, str(netns))
+    engine = _crio.Crio()
+    told = {one.name: one for one in engine.containers()}
+    assert {name: (one.pod, one.sandbox, one.state, one.bound and one.bound == str(netns), one.pod_name) for name, one in told.items()} == {
+        "shop/web-0": ("shop/web-0", True, "running", True, "shop/web-0"), "shop/web-0/app": ("shop/web-0", False, "exited", None, "shop/web-0/app"),
+        "shop/plain-1": ("shop/plain-1", True, "running", True, "shop/plain-1"),
+        "shop/plain-1/busy": ("shop/plain-1", False, "exited", None, "shop/plain-1/busy"),
+        "odd": (None, False, "created", None, None),
+    }  # fmt: skip
+    assert told["shop/plain-1/busy"].labels == {"app": "plain"}
+    netns.unlink()
+    netns.touch()  # as CRI-O leaves it for a moment
+    gone = engine.inspect(told["shop/web-0"])
+    assert gone and gone.state == "exited" and not gone.running
 
 
 # --- Podman

@@ -378,6 +378,26 @@ def test_container_that_runs_and_cannot_be_entered(monkeypatch: pytest.MonkeyPat
             _target._open_container(FakeEngine(None), claimed, named)
 
 
+@pytest.mark.parametrize("handler", ["io.containerd.kata.v2", "runsc"])
+def test_container_without_a_process_on_the_host(monkeypatch: pytest.MonkeyPatch, handler: str) -> None:
+    """Whether its runtime knows of no process, or of one that is not the container's: its OCI runtime is named, and what can be done."""
+    remedies = {"shop/vm": "name its pod (pod: shop/vm), whose network namespace is the host's to see.", None: "name the network namespace that it uses"}
+    for pod, remedy in remedies.items():
+        hidden = dataclasses.replace(WEB1, pod=pod, pod_container="app", state="created", handler=handler)
+        with pytest.raises(TargetError) as caught:
+            _target.select([hidden], {"container": ["web-1"]})
+        words = f"web-1 (docker) has no process on {HOST} that can be shown to be its own. Its OCI runtime, {handler}, may run it in a virtual machine"
+        assert str(caught.value).startswith(words) and remedy in str(caught.value)
+
+        def refuse(*_arguments: object) -> None:
+            raise NamespaceError("its cgroup names another")
+
+        monkeypatch.setattr(_netns, "open_process", refuse)
+        with pytest.raises(NamespaceError) as refused:
+            _target._open_container(FakeEngine(None), dataclasses.replace(hidden, state="running", pid=1), True)
+        assert str(refused.value).startswith(words) and remedy in str(refused.value)
+
+
 def test_container_that_keeps_restarting(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = FakeEngine(None)
     pids = iter(range(1, 1000))
@@ -436,4 +456,4 @@ def test_container_as_docker_lists_it(monkeypatch: pytest.MonkeyPatch, item: dic
     listed = {"Id": WEB1.id, "Image": "i:1", "Labels": None, "State": "running", **item}
     engine = _docker.Docker("unix:///x")
     monkeypatch.setattr(engine, "_ask", lambda _question: [listed])
-    assert engine.containers() == [Container(runtime="docker", id=WEB1.id, name=name, image="i:1", labels={}, state="running")]
+    assert engine.containers() == [Container(runtime="docker", id=WEB1.id, name=name, image="i:1", labels={}, state="running", docker_host="unix:///x")]

@@ -9,6 +9,7 @@ has verified, and waits on descriptors and timers only (_loop.py). _session.py d
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -21,9 +22,13 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 
 
 def main() -> None:
-    """Run the assignment from standard input. With the argument taps, be the child process that reads the host's links."""
+    """Run the assignment from standard input. With the argument taps or successor, be a child process that reads the host's links or asks a runtime."""
     if sys.argv[1] == "taps":
         print_taps()
+        return
+    if sys.argv[1] == "successor":
+        # _launch.py adds this module to the archive. The runtimes' code would delay the start of each supervisor.
+        importlib.import_module(f"{__name__.rpartition('.')[0]}._successor").main()
         return
     os.umask(0o077)
     os.chdir("/")

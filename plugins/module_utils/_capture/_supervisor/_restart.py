@@ -18,8 +18,10 @@ from ansible_collections.nettap.containers.plugins.module_utils._capture._assign
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Session
 from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._loop import Loop
+from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._pods import Pods
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NamespaceError, NettapError
-from ansible_collections.nettap.containers.plugins.module_utils._system import _netns, _process, _program
+from ansible_collections.nettap.containers.plugins.module_utils._system import _netns, _program
+from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 
 RETURN_INTERVAL = 0.1  # seconds between looks for a restarted container: cgroups send no event when they appear
 SETTLE_INTERVAL = 0.05  # seconds for which a process must be seen to count as the restarted container's
@@ -27,6 +29,7 @@ RETURN_GRACE = 60.0  # seconds to wait for a container without a record that sho
 INTERFACE_GRACE = 10.0  # seconds for a restarted container's interface to appear
 TAPS_SECONDS = 30.0  # seconds for the child process that reads the host's links
 MOST_RETURNS = 100  # a container that crashes in a loop must not fill the disk with segments
+BOUND_INTERVAL = 0.5  # seconds between looks whether a namespace is still bound: the mounts of another mount namespace send no event
 
 
 class Restarts:
@@ -43,21 +46,42 @@ class Restarts:
         self._tell_gone = gone
         self._tell_returned = returned
         self._active = active
+        self._pods = Pods(loop, self._found_again, active)
 
     def watch(self, container: Watched) -> None:
-        """Wait for the end of a container's first process."""
-        pidfd = container.pidfd
-        if pidfd is not None:
-            self._loop.watch(pidfd, lambda: self._gone(container, pidfd))
+        """Wait for the end of a container's first process or, for one without a process, until its namespace is not bound any more."""
+        if container.pidfd is not None:
+            self._loop.watch(container.pidfd, lambda: self._gone(container))
+        elif container.bound:
+            self._watch_bound(container)
 
-    def _gone(self, container: Watched, pidfd: int) -> None:
-        self._loop.forget(pidfd)
-        os.close(pidfd)
-        container.pidfd = None
+    def _watch_bound(self, container: Watched) -> None:
+        if container.lost():
+            self._gone(container)
+        else:
+            self._loop.after(BOUND_INTERVAL, lambda: self._watch_bound(container))
+
+    def _gone(self, container: Watched) -> None:
+        if container.pidfd is not None:
+            self._loop.forget(container.pidfd)
+            os.close(container.pidfd)
+            container.pidfd = None
+        follow = self._session.request.on_restart == "follow" and container.returns < MOST_RETURNS and self._active()
+        if follow and (container.pod or container.returns_to_view()):
+            container.gone_at, container.gone_since = time.monotonic(), timestamp(time.time())
         self._tell_gone(container)
-        if self._session.request.on_restart == "follow" and container.returns_to_view() and container.returns < MOST_RETURNS and self._active():
-            container.gone_at = time.monotonic()
-            self._look_for(container, container.gone_at)
+        if container.gone_at is not None:
+            self._search(container)
+
+    def _search(self, container: Watched) -> None:
+        """Look for a container until it is back: for what the kubelet makes, under its name in the pod, else in its own cgroup."""
+        if container.pod:
+            self._pods.look_for(container)
+        else:
+            self._look_for(container, time.monotonic())
+
+    def _found_again(self, container: Watched, namespace: _netns.Namespace) -> None:
+        self._resume(container, namespace, time.monotonic() + INTERFACE_GRACE)
 
     def _look_for(self, container: Watched, since: float) -> None:
         """Look whether a container is back, until it is or is gone for good. since is when it stopped, in monotonic seconds.
@@ -82,7 +106,7 @@ class Restarts:
             os.close(container.fd)
             container.fd, container.pidfd = namespace.fd, namespace.pidfd
             container.returns += 1
-            self._resume(container, namespace, now + INTERFACE_GRACE)
+            self._found_again(container, namespace)
 
     @staticmethod
     def _found(container: Watched) -> _netns.Namespace | None:
@@ -98,10 +122,11 @@ class Restarts:
         """Have the new namespace captured as the old one was. Its interfaces may appear later: wait for them until the deadline."""
         if not self._active():
             return
-        if container.pidfd is not None and _process.has_ended(container.pidfd):  # the container has stopped again
-            os.close(container.pidfd)
-            container.pidfd = None
-            self._look_for(container, time.monotonic())
+        if container.lost():  # the container has stopped again
+            if container.pidfd is not None:
+                os.close(container.pidfd)
+                container.pidfd = None
+            self._search(container)
             return
         try:
             places = self._taps(container, namespace)
@@ -110,7 +135,7 @@ class Restarts:
                 self._loop.after(RETURN_INTERVAL, lambda: self._resume(container, namespace, deadline))
                 return
             # Take the places of before, so that tcpdump reports in each segment what is wrong with it.
-            old = [segment for segment in self._session.segments if segment.id == container.id]
+            old = [segment for segment in self._session.segments if segment.id == container.id or container.pod and segment.container == container.name]
             places = list(dict.fromkeys(_plan.Tap(segment.interface, segment.vantage, segment.device) for segment in old))
         container.gone_at = None
         self.watch(container)

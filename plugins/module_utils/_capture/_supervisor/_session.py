@@ -75,7 +75,7 @@ class Supervisor:
             self._begin()
         while not self._over():
             self.loop.step()
-        error = self.session.error
+        error = self.session.error or self._went_away()
         for segment in self.session.segments:
             if segment.status == "running":  # its tcpdump was never started
                 absent = segment.id in self.gone and (self.begun or self.ending is None)
@@ -93,7 +93,13 @@ class Supervisor:
         if self.ending is not None:
             return True
         # A container that has stopped may come back as long as gone_at is set.
-        return not any(container.gone_at is not None or not self.begun and container.id not in self.gone for container in self.containers.values())
+        return not any(container.gone_at is not None or self._may_be_going(container) or not self.begun and container.id not in self.gone
+                       for container in self.containers.values())
+
+    def _may_be_going(self, container: Watched) -> bool:
+        """Return whether a pod without a process has lost an interface: the CNI takes its interfaces away before the runtime takes the namespace."""
+        return self.request.on_restart == "follow" and container.bound is not None and any(
+            segment.id == container.id and segment.stop_reason == "interface_gone" for segment in self.session.segments)
 
     def tell_task(self, error: str | None) -> None:
         """Answer the task, once: the capture has begun or will begin (None), or why it cannot.
@@ -106,8 +112,21 @@ class Supervisor:
             os.close(self.ready)
             self.ready = -1
 
+    def _went_away(self) -> str | None:
+        """Return the error of a session at whose end pods are gone; None if none is. A container may end: that is what it was captured for."""
+        gone = [container for container in self.containers.values() if container.whole_pod and container.gone_at is not None]
+        last = {(segment.container, segment.interface, segment.vantage): segment.stop_reason for segment in self.session.segments}
+        ended = {name for (name, _interface, _vantage), reason in last.items() if reason in ("container_gone", "interface_gone")}
+        pods = [f"{container.pod} (at {container.gone_since})" for container in gone if container.name in ended]
+        return (f"These pods went away, and did not come back to this host until the capture ended: {', '.join(sorted(pods))}. What was captured until then "
+                "can be fetched. Look where they run now (kubectl get pods -o wide), or set on_restart: stop where a pod's end is to end its capture."
+                if pods else None)
+
     def _save(self) -> None:
         """Save the session if the disk has room. Only the end is sure to be recorded on a full disk; until then this process holds the state."""
+        gone = [container for container in self.containers.values() if container.gone_at is not None]
+        self.session.waiting = sorted(f"{'pod' if one.whole_pod else 'container'} {one.name} is waited for, gone since {one.gone_since}" for one in gone)
+        self.session.targets = sorted(f"{container.runtime}:{container.id}" for container in self.containers.values())
         with contextlib.suppress(StorageError):
             _storage.save(self.directory, self.session)
 
@@ -219,6 +238,7 @@ class Supervisor:
         for running in self.running:
             if running.container is container:
                 running.stop("container_gone")
+        self._save()
 
     def _returned(self, container: Watched, places: t.Sequence[_plan.Tap]) -> None:
         """Capture a container that is back: each place becomes a new segment. One that was away at the start takes the place of what was planned."""

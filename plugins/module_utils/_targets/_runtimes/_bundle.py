@@ -10,7 +10,7 @@ import os
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import EngineError
-from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _netns, _process, _untrusted
+from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _host_files, _netns, _process, _untrusted
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
 
 
@@ -18,6 +18,7 @@ class Bundle:
     """The config.json of a container. A container that was never started may have none."""
 
     def __init__(self, path: str) -> None:
+        self._path = path
         self._config = _untrusted.json_object(path)
 
     @property
@@ -29,14 +30,37 @@ class Bundle:
     @property
     def isolated(self) -> bool:
         """Return whether the container has a network namespace of its own. One with a path below /proc may be another container's, so the host's."""
+        if self._network is None or self._network.startswith("/proc/"):
+            return False
+        with contextlib.suppress(OSError):  # it is not bound any more, or we are not root
+            # CRI-O binds the host's to a path like any other, for pods in the host's network.
+            return not (self._network and os.path.samefile(_host_files.path(self._network), _netns.host_path()))
+        return True
+
+    @property
+    def bound(self) -> str | None:
+        """Return the path to which the runtime has bound the network namespace that the container joins; None where there is none, or root did not write so."""
+        with contextlib.suppress(OSError):
+            if self._network and not self._network.startswith("/proc/") and os.stat(self._path).st_uid == 0:
+                return _host_files.path(self._network)
+        return None
+
+    @property
+    def _network(self) -> str | None:
+        """Return the path of the network namespace that the container joins, "" where it gets a new one, None where it stays in the runtime's."""
         linux = self._config.get("linux")
         namespaces = linux.get("namespaces") if isinstance(linux, dict) else None
         network = [one for one in namespaces if isinstance(one, dict) and one.get("type") == "network"] if isinstance(namespaces, list) else []
-        return any(not str(one.get("path", "")).startswith("/proc/") for one in network)
+        return str(network[0].get("path", "")) if network else None
 
 
-def state(pid: int, identity: Identity) -> str:
-    """Return the state of a container whose runtime recorded this PID (0: none). If another process has the PID by now, the container has ended."""
+def state(pid: int, identity: Identity, bound: str | None = None) -> str:
+    """Return the state of a container whose runtime recorded this PID (0: none). If another process has the PID by now, the container has ended.
+
+    A sandbox without a process runs as long as its namespace is bound to the path bound.
+    """
+    if not pid and bound:
+        return "running" if _netns.is_bound(bound) else "exited"
     if not pid:
         return "created"
     started, host = _process.start_time(pid), False

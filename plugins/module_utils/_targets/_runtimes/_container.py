@@ -11,6 +11,8 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
 
+_OF_THE_HOST = ("runc", "crun", "youki", "nvidia", "io.containerd.runtime.v1.linux")  # nvidia's calls runc
+
 
 @dataclasses.dataclass(frozen=True)
 class Container:
@@ -19,6 +21,8 @@ class Container:
     pod is NAMESPACE/NAME of the pod that the container is in, pod_container its name there. sandbox is whether it is the one
     that holds the pod's network namespace. pid is 0 when it does not run. record is a path that exists as long as the runtime
     knows the container, running or not (None where there is none to see). identity holds what must be true of its process.
+    bound is the path to which the runtime has bound the namespace of a sandbox that has no process. handler is the OCI runtime,
+    as its runtime calls it (None where that does not matter or is not known). docker_host is the address of the Docker that was asked.
     """
 
     runtime: str
@@ -33,16 +37,29 @@ class Container:
     pid: int = 0
     record: str | None = None
     identity: Identity | None = None
+    bound: str | None = None
+    handler: str | None = None
+    docker_host: str | None = None
 
     @property
     def running(self) -> bool:
-        """Return whether the container has a process, and so a namespace to open."""
+        """Return whether the container has a namespace to open: by its process or, for a sandbox without one, because it is bound to a path."""
         return self.state in ("running", "paused")
+
+    @property
+    def pod_name(self) -> str | None:
+        """Return the name by which the option pod chooses it: that of the pod for a sandbox, else with the container's name there. None outside of pods."""
+        return "/".join(filter(None, (self.pod, self.pod_container))) if self.pod and (self.sandbox or self.pod_container) else None
 
     @property
     def told_by_user(self) -> bool:
         """Return whether only a user's own files describe the container; that user may have written anything into them."""
         return self.identity is not None and self.identity.owner is not None
+
+
+def shows_processes(handler: str | None) -> bool:
+    """Return whether the processes of a container under this OCI runtime are the host's own. Those of Kata and the like are a virtual machine's."""
+    return handler is None or any(word in handler for word in _OF_THE_HOST)
 
 
 def abbreviates(pattern: str, identifier: str) -> bool:

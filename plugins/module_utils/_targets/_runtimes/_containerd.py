@@ -12,7 +12,7 @@ import os
 import re
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._system import _untrusted
+from ansible_collections.nettap.containers.plugins.module_utils._system import _host_files, _untrusted
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import _bolt, _bundle, _pod
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container
@@ -38,6 +38,15 @@ _BUNDLE = re.compile(rf"(/.*)/{re.escape(TASKS)}/([^/]+)/[^/]+")
 Key = tuple[str, str]  # namespace of containerd, ID
 
 
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """The metadata of a container: its image, its labels, and its OCI runtime, as io.containerd.runc.v2."""
+
+    image: str | None = None
+    labels: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    handler: str | None = None
+
+
 class Containerd:
     """Every containerd of the host."""
 
@@ -54,78 +63,89 @@ class Containerd:
 
     def containers(self) -> list[Container]:
         """See Runtime. A container without a task is in the metadata only."""
-        known: dict[tuple[str, str, str], tuple[str | None, dict[str, str]]] = {}  # state folder, namespace and ID to image and labels
+        known: dict[tuple[str, str, str], Stored] = {}  # by state folder, namespace and ID
         for state, roots in self._places.items():
             tasks = os.path.join(state, TASKS)
             running = [
                 (namespace, name) for namespace in _bundle.folders(tasks, f"containerd at {state}") if namespace not in FOREIGN
                 for name in _bundle.folders(os.path.join(tasks, namespace), f"containerd at {state}")
             ]
-            stored: dict[Key, tuple[str | None, dict[str, str]]] = {}
+            stored: dict[Key, Stored] = {}
             for root in roots if os.path.isdir(tasks) else []:
                 stored.update(_stored(os.path.join(root, METADATA)))
-            known.update(((state, *key), stored.get(key, (None, {}))) for key in [*running, *stored])
+            known.update(((state, *key), stored.get(key, Stored())) for key in [*running, *stored])
         # An ID is unique only within one namespace of one containerd.
         names = collections.Counter(name for _state, _namespace, name in known)
         pairs = collections.Counter((namespace, name) for _state, namespace, name in known)
         found = []
-        for (state, namespace, name), (image, labels) in known.items():
+        for (state, namespace, name), facts in known.items():
             unique = name if names[name] == 1 else f"{namespace}/{name}" if pairs[namespace, name] == 1 else f"{state}/{namespace}/{name}"
             self._bundles[unique] = (os.path.join(state, TASKS, namespace, name), name)
-            found.append(self._read(unique, image, labels))
+            found.append(self._read(unique, facts))
         return _pod.completed(found)
 
     def inspect(self, container: Container) -> Container | None:
         """See Runtime."""
-        now = self._read(container.id, container.image, container.labels)
-        return dataclasses.replace(container, state=now.state, pid=now.pid, identity=now.identity)
+        now = self._read(container.id, Stored(container.image, container.labels, container.handler))
+        return dataclasses.replace(container, state=now.state, pid=now.pid, identity=now.identity, bound=now.bound)
 
-    def _read(self, unique: str, image: str | None, labels: t.Mapping[str, str]) -> Container:
+    def _read(self, unique: str, stored: Stored) -> Container:
         folder, name = self._bundles[unique]
         bundle, pid_file = _bundle.Bundle(os.path.join(folder, "config.json")), os.path.join(folder, "init.pid")
-        annotations, pid = bundle.annotations, _untrusted.pid(pid_file)
+        annotations, pid, labels = bundle.annotations, _untrusted.pid(pid_file), stored.labels
         identity = Identity(name, isolated=bundle.isolated, pid_file=pid_file)
         pod = _pod.of(labels, annotations)
+        # Kata's pods have a virtual machine, and no process of the sandbox; the CRI plugin binds the namespace of every pod to a path.
+        bound = bundle.bound if pod["sandbox"] and not pid else None
         return Container(
             runtime=self.name,
             id=unique,
             name=_pod.name(pod) or labels.get("nerdctl/name") or unique,
-            image=image or annotations.get("io.kubernetes.cri.image-name"),
+            image=stored.image or annotations.get("io.kubernetes.cri.image-name"),
             **pod,
             labels=labels,
-            state=_bundle.state(pid, identity),
+            state=_bundle.state(pid, identity, bound),
             pid=pid,
             identity=identity,
+            bound=bound,
+            handler=stored.handler or _shim(folder),
         )
 
 
+def _shim(folder: str) -> str | None:
+    """Return the program of the shim that runs a task, which containerd 1.6 and newer write into the bundle; None where there is none."""
+    with contextlib.suppress(OSError):
+        return os.path.basename(_untrusted.content(os.path.join(folder, "shim-binary-path")).decode(errors="replace").strip()) or None
+    return None
+
+
 def _places() -> dict[str, list[str]]:
-    """Return the state folders, each with the root folders that belong to it."""
+    """Return the state folders, each with the root folders that belong to it, as we reach them."""
     own = {"state": STATE, "root": ROOT}
     with contextlib.suppress(OSError):
-        own.update(_SETTING.findall(_untrusted.content(CONFIGURATION).decode(errors="replace").split("\n[")[0]))
+        own.update(_SETTING.findall(_untrusted.content(_host_files.path(CONFIGURATION)).decode(errors="replace").split("\n[")[0]))
     places = {own["state"]: [own["root"]], **PLACES}
     for state, root in _of_shims():
         roots = places.setdefault(state, [])
         if root not in roots:
             places[state] = [*roots, root]
-    return places
+    return {_host_files.path(state): list(map(_host_files.path, roots)) for state, roots in places.items()}
 
 
 def _of_shims() -> set[tuple[str, str]]:
     """State and root folder of every containerd that runs a container, wherever it keeps them.
 
-    Only a process of root's in our mount namespace is believed: any other can have any name and any working folder.
+    Only a process of root's in the host's mount namespace is believed: any other can have any name and any working folder.
     """
     found = set()
-    here = os.readlink("/proc/self/ns/mnt")
+    here = os.readlink(f"/proc/{1 if _host_files.apart() else 'self'}/ns/mnt")
     for process in (f"/proc/{pid}" for pid in os.listdir("/proc") if pid.isdigit()):
         with contextlib.suppress(OSError):  # it has ended, or is not ours to look at
             if os.stat(process).st_uid or not _name(process).startswith(_SHIM) or os.readlink(f"{process}/ns/mnt") != here:
                 continue
             bundle = _BUNDLE.fullmatch(os.readlink(f"{process}/cwd"))
             if bundle and bundle[2] not in FOREIGN:
-                work = _BUNDLE.fullmatch(os.readlink(os.path.join(bundle[0], "work")))
+                work = _BUNDLE.fullmatch(os.readlink(os.path.join(_host_files.path(bundle[0]), "work")))
                 found.add((bundle[1], work[1] if work else ROOT))
     return found
 
@@ -139,8 +159,8 @@ def _name(process: str) -> bytes:
         os.close(fd)
 
 
-def _stored(path: str) -> dict[Key, tuple[str | None, dict[str, str]]]:
-    """Return the image and the labels of each container in containerd's metadata. Raise EngineError."""
+def _stored(path: str) -> dict[Key, Stored]:
+    """Return the facts about each container in containerd's metadata. Raise EngineError."""
     if not os.path.exists(path):
         return {}
 
@@ -151,9 +171,10 @@ def _stored(path: str) -> dict[Key, tuple[str | None, dict[str, str]]]:
         return {name: one.tree() for name, one in containers if one}
 
     return {
-        (namespace.decode(), name.decode()): (
+        (namespace.decode(), name.decode()): Stored(
             values.get(b"image", b"").decode() or None,
             {key.decode(): value.decode(errors="replace") for key, value in values.get(b"labels", {}).items()},
+            values.get(b"runtime", {}).get(b"name", b"").decode(errors="replace") or None,
         )
         for namespace, containers in _bolt.read(path, choose).items() for name, values in containers.items()
     }

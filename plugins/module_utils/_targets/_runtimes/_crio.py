@@ -15,9 +15,12 @@ from ansible_collections.nettap.containers.plugins.module_utils._system._identit
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import _bundle, _pod
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container
 
-# Files: CONTAINERS/ID/userdata/{config.json,pidfile}. The storage driver is overlay wherever CRI-O is supported.
+# Files: CONTAINERS/ID/userdata/{config.json,pidfile}. The storage driver is overlay wherever CRI-O is supported. By default (drop_infra_ctr) a pod's
+# sandbox has no process and no pidfile: pinns has bound its namespace to a path, which its config.json names (CRI-O's server/sandbox_run_linux.go).
 CONTAINERS = "/run/containers/storage/overlay-containers"
 MANAGER, NAME = "io.container.manager", "cri-o"  # Podman keeps its containers in the same storage, as libpod
+SANDBOX = "io.kubernetes.cri-o.SandboxID"
+OF_POD = ("io.kubernetes.cri-o.Namespace", "io.kubernetes.cri-o.KubeName")  # only the sandbox has these
 
 
 class Crio:
@@ -41,14 +44,16 @@ class Crio:
         return now and dataclasses.replace(now, labels=container.labels)
 
     def _read(self, name: str) -> Container | None:
-        folder = os.path.join(CONTAINERS, name, "userdata")
-        bundle, pid_file = _bundle.Bundle(os.path.join(folder, "config.json")), os.path.join(folder, "pidfile")
+        bundle, pid_file = _of(name), os.path.join(CONTAINERS, name, "userdata", "pidfile")
         annotations, pid = bundle.annotations, _untrusted.pid(pid_file)
         if annotations.get(MANAGER) != NAME:
             return None
         labels = _bundle.labels(_decoded(annotations.get("io.kubernetes.cri-o.Labels")))
         identity = Identity(name, isolated=bundle.isolated, pid_file=pid_file)
-        pod = _pod.of(labels, annotations)
+        sandbox = _of(annotations.get(SANDBOX, name)).annotations
+        # The last two are for containers that another than the kubelet (crictl) has made, which have none of its labels.
+        pod = _pod.of(labels, annotations, {key: sandbox[key] for key in OF_POD if key in sandbox}, _named(annotations))
+        bound = bundle.bound if pod["sandbox"] and not pid else None
         return Container(
             runtime=self.name,
             id=name,
@@ -56,11 +61,24 @@ class Crio:
             image=annotations.get("io.kubernetes.cri-o.ImageName") or annotations.get("io.kubernetes.cri-o.Image"),
             **pod,
             labels=labels,
-            state=_bundle.state(pid, identity),
+            state=_bundle.state(pid, identity, bound),
             pid=pid,
             record=os.path.join(CONTAINERS, name),
             identity=identity,
+            bound=bound,
+            handler=sandbox.get("io.kubernetes.cri-o.RuntimeHandler") or None,
         )
+
+
+def _of(name: str) -> _bundle.Bundle:
+    return _bundle.Bundle(os.path.join(CONTAINERS, os.path.basename(name), "userdata", "config.json"))
+
+
+def _named(annotations: t.Mapping[str, str]) -> dict[str, str]:
+    """Return the container's name in its pod as the label that the kubelet would have given it, from the CRI's metadata (ContainerMetadata)."""
+    metadata = _decoded(annotations.get("io.kubernetes.cri-o.Metadata"))
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return {_pod.CONTAINER: name} if isinstance(name, str) else {}
 
 
 def _decoded(text: str | None) -> t.Any:

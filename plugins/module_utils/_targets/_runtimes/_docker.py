@@ -48,6 +48,7 @@ class Docker:
                 **_pod.of(item["Labels"] or {}),
                 labels=item["Labels"] or {},
                 state=item["State"],
+                docker_host=self.address,
             )
             for item in self._ask(lambda client: client.containers(all=True))
         ]
@@ -67,6 +68,7 @@ class Docker:
             pid=answer["State"]["Pid"],
             record=folder if folder and os.path.isdir(folder) else None,
             identity=Identity(answer["Id"], isolated=mode != "host" and not mode.startswith("container:")),
+            handler=answer["HostConfig"].get("Runtime") or None,
         )
 
     def _ask(self, question: t.Callable[[t.Any], t.Any], missing: t.Any = ...) -> t.Any:

@@ -14,7 +14,8 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets._runtim
 # containerd's (pkg/cri/annotations) and CRI-O's (internal/annotations, which Podman uses for its own pods).
 _NAMESPACE = ("io.kubernetes.pod.namespace", "io.kubernetes.cri.sandbox-namespace", "io.kubernetes.cri-o.Namespace")
 _NAME = ("io.kubernetes.pod.name", "io.kubernetes.cri.sandbox-name", "io.kubernetes.cri-o.KubeName")
-_CONTAINER = ("io.kubernetes.container.name", "io.kubernetes.cri.container-name")
+CONTAINER = "io.kubernetes.container.name"
+_CONTAINER = (CONTAINER, "io.kubernetes.cri.container-name")
 _KIND = ("io.kubernetes.docker.type", "io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType", "io.cri-containerd.kind")
 
 
