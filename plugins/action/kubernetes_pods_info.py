@@ -108,7 +108,8 @@ class ActionModule(_action.KubernetesAction):
 
     def _nearby(self, kind: str, pattern: str) -> list[dict[str, t.Any]]:
         """Return what there is instead of what a name or glob should have meant: in its namespace, else in all, as far as the account may look."""
-        for namespace in dict.fromkeys((_space(pattern), "")):
+        looking_back = self._task.args.get("known_pods") is not None  # then it is no error that is to be explained
+        for namespace in () if looking_back else dict.fromkeys((_space(pattern), "")):
             with contextlib.suppress(AnsibleError):
                 there = self._resources(kind, namespace)
                 if there:
