@@ -19,6 +19,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_stream import SPEC
 from ansible_collections.nettap.containers.plugins.module_utils._capture._follow import pack
+from ansible_collections.nettap.containers.plugins.plugin_utils._connection_words import plain
 from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import Interruption
 from ansible_collections.nettap.containers.plugins.plugin_utils._options import checked
 from ansible_collections.nettap.containers.plugins.plugin_utils._sink import ClosedError, Program, Sink, SinkError, open_file
@@ -128,7 +129,7 @@ class ActionModule(ActionBase):
             except AnsibleConnectionFailure as error:
                 if time.monotonic() - reached > patience:
                     raise
-                self._say(f"cannot be reached ({error}); the capture goes on, and the stream will, too.")
+                self._say(f"cannot be reached ({plain(error)}); the capture goes on, and the stream will, too.")
                 interruption.sleep(_RETRY)
                 continue
             except ClosedError:

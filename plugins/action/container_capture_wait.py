@@ -15,6 +15,7 @@ from ansible.utils.display import Display
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_wait import SPEC
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _words
 from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
+from ansible_collections.nettap.containers.plugins.plugin_utils._connection_words import plain
 from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import Interruption
 from ansible_collections.nettap.containers.plugins.plugin_utils._options import checked
 
@@ -52,9 +53,11 @@ class ActionModule(ActionBase):
                     words = (told.get("module_stderr") or told["module_stdout"]).strip().splitlines()[-1:] or ["it said nothing"]
                     raise AnsibleConnectionFailure(f"The session {args['name']} could not be asked for: code {told.get('rc')} ({words[0]}).")
             except AnsibleError as error:
-                if time.monotonic() - reached > args["patience"] or not (capture or isinstance(error, AnsibleConnectionFailure)):
-                    raise
-                Display().display(f"[{host}] cannot be reached ({error}); the capture goes on, and so does the waiting.")
+                lost = isinstance(error, AnsibleConnectionFailure)
+                if time.monotonic() - reached > args["patience"] or not (capture or lost):
+                    kind = AnsibleConnectionFailure if lost else AnsibleActionFail
+                    raise kind(f"The capture session {args['name']} goes on, but its host could not be asked for it any more: {plain(error)}.") from None
+                Display().display(f"[{host}] cannot be reached ({plain(error)}); the capture goes on, and so does the waiting.")
                 interruption.sleep(args["interval"])
                 continue
             if told.get("failed"):

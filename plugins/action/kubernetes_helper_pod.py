@@ -22,7 +22,7 @@ from ansible.utils.display import Display
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._kubernetes_helper_pod import SPEC
 from ansible_collections.nettap.containers.plugins.module_utils._system._names import names
 from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import run_pid
-from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import _action, _exit_guard, _helper_pod, _pods
+from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import _action, _api_errors, _exit_guard, _helper_pod, _pod_state
 from ansible_collections.nettap.containers.plugins.plugin_utils._options import checked
 
 _STEP = 1.0  # seconds between looks at a pod that starts or ends
@@ -40,6 +40,13 @@ class ActionModule(_action.KubernetesAction):
         return {**result, **(self._present(args) if args["state"] == "present" else self._absent(args))}
 
     def _present(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
+        if not args["node"]:
+            raise AnsibleActionFail("No node was named on which to make a helper pod: give node (of the role pod_node_access: pod_node_access_targets).")
+        if not args["image"]:
+            raise AnsibleActionFail(
+                "Helper pods need an image, and none was given: give image (of the role pod_node_access: pod_node_access_image); "
+                "docs/kubernetes.md says what it needs."
+            )
         if shutil.which("kubectl") is None:
             raise AnsibleActionFail("There is no kubectl on the controller, over which tasks would run in the helper pods: install it.")
         run = uuid.uuid4().hex[:8]
@@ -60,7 +67,7 @@ class ActionModule(_action.KubernetesAction):
             self._until_running(args, run, wanted)
             self._try_out(args, wanted)
         except BaseException as error:
-            left = self._clean_up(args, run, list(wanted), guard)
+            left = self._clean_up(args, run, guard)
             if left and isinstance(error, AnsibleError):
                 raise AnsibleActionFail(f"{str(error).rstrip('.')}. What was made could not be deleted either: {left}") from error
             raise
@@ -71,13 +78,21 @@ class ActionModule(_action.KubernetesAction):
         """Delete one pod, all pods of a run, or all that no run needs any more. End the guard of a run with its last pod. Raise AnsibleActionFail."""
         if not args["name"] and not args["run"]:
             orphans = self._orphans(args)
-            self._delete(args, orphans, None)
+            self._tell_to_end(args, orphans)
+            self._until_gone(args, orphans, None)
             return {"changed": bool(orphans), "deleted": orphans}
         ours = [name for name in _names(self._helpers(args, args["run"])) if args["name"] in (None, name)]
-        others = self._delete(args, ours, args["run"])
-        if ours and not others and args["guard"] and not self._task.check_mode:
+        self._tell_to_end(args, ours)
+        # What was told to end is its node's to end. The guard could do no more, and is needed for the others of the run only.
+        if ours and args["guard"] and not self._task.check_mode and not self._staying(args, ours):
             _exit_guard.disarm(args["guard"])
+        self._until_gone(args, ours, args["run"])
         return {"changed": bool(ours), "deleted": ours}
+
+    def _staying(self, args: dict[str, t.Any], but: list[str]) -> list[str]:
+        """Return the other helper pods of the run that were not told to end yet."""
+        pods = self._helpers(args, args["run"])
+        return [name for name in _names([pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]) if name not in but]
 
     def _guard(self, args: dict[str, t.Any], run: str) -> int | None:
         again = {"state": "absent", "run": run, "namespace": args["namespace"], "api_timeout": args["api_timeout"], **self.access()}
@@ -105,8 +120,13 @@ class ActionModule(_action.KubernetesAction):
             for name, node in wanted.items():
                 if name not in pods:
                     raise AnsibleActionFail(f"The helper pod on node {node} was deleted by somebody else while it started: run the play again.")
-                why = _pods.failure(pods[name])
-                if why and _pods.pull_failed(pods[name]):
+                why = _pod_state.failure(pods[name])
+                if why.startswith("ErrImageNeverPull"):
+                    raise AnsibleActionFail(
+                        f"Image {args['image']} is not on node {node} ({why}): load it there, or let the node pull it (image_pull_policy, "
+                        "of the role pod_node_access: pod_node_access_image_pull_policy)."
+                    )
+                if why and _pod_state.pull_failed(pods[name]):
                     raise AnsibleActionFail(f"Image {args['image']} cannot be pulled on node {node} ({why}): give one that the node can pull.")
                 if why:
                     raise AnsibleActionFail(f"The helper pod on node {node} does not run ({why}): see what the node's kubelet and the image need.")
@@ -114,10 +134,13 @@ class ActionModule(_action.KubernetesAction):
             if not waiting:
                 return
             if time.monotonic() > deadline:
-                why = _pods.why_not_running(pods[waiting[0]])
+                pod, node = pods[waiting[0]], wanted[waiting[0]]
+                why = _pod_state.why_not_running(pod)
+                idle = f"no kubelet took it up, so see that there is a node {node} and its kubelet runs"
+                remedy = "see that the node is ready" if _pod_state.noticed(pod) else idle
                 raise AnsibleActionFail(
-                    f"The helper pod on node {wanted[waiting[0]]} did not run within {args['start_timeout']} s: {why}; "
-                    "see that the node is ready, or wait longer (start_timeout)."
+                    f"The helper pod on node {node} did not run within {args['start_timeout']} s: {why}; {remedy}, or wait longer (start_timeout, "
+                    "of the role pod_node_access: pod_node_access_start_timeout)."
                 )
             time.sleep(_STEP)
 
@@ -127,20 +150,22 @@ class ActionModule(_action.KubernetesAction):
         A task that cannot run it makes its host unreachable, and then no `always` section deletes the pod.
         """
         loader = self._shared_loader_obj.connection_loader
+        command = f"{shlex.quote(args['python'])} --version"
         for name, node in wanted.items():
             connection = loader.get("kubernetes.core.kubectl", self._play_context, new_stdin=None)
             options = {"pod": name, "namespace": args["namespace"], "container": _helper_pod.CONTAINER, **self.access()}
             connection.set_options(var_options={f"ansible_kubectl_{option}": value for option, value in options.items()})
-            doing = f"run {args['python']} in the helper pod on node {node}"
+            place = f"on node {node}, from its helper pod" if args["enter_node"] else f"in the helper pod on node {node}"
+            doing = f"run {args['python']} {place}"
             with self.in_time(doing):
-                code, _output, errors = connection.exec_command(f"{shlex.quote(args['python'])} --version")
+                code, _output, errors = connection.exec_command(_helper_pod.on_node(command) if args["enter_node"] else command)
             said = " ".join(to_text(errors).split())[:300].rstrip(".")
             if code and "orbidden" in said:
-                raise AnsibleActionFail(_pods.explain({"msg": said}, doing, "the verbs create and get on pods/exec"))
+                raise AnsibleActionFail(_api_errors.explain({"msg": said}, doing, "the verbs create and get on pods/exec"))
             if code:
+                needed = f"image {args['image']} has nsenter and the node has Python" if args["enter_node"] else f"image {args['image']} has it"
                 raise AnsibleActionFail(
-                    f"{args['python']} does not run in the helper pod on node {node} ({said}): "
-                    f"see that image {args['image']} has it there, and that the API reaches the node's kubelet."
+                    f"{args['python']} does not run {place} ({said}): see that {needed} there, and that the API reaches the node's kubelet."
                 )
 
     def _orphans(self, args: dict[str, t.Any]) -> list[str]:
@@ -151,34 +176,36 @@ class ActionModule(_action.KubernetesAction):
         labels = [f"{_helper_pod.LABEL_MANAGED}={_helper_pod.MANAGER}", *([f"{_helper_pod.LABEL_RUN}={run}"] if run else [])]
         return self.pods(f"list the helper pods in namespace {args['namespace']}", args["namespace"], labels)
 
-    def _delete(self, args: dict[str, t.Any], names: list[str], run: str | None) -> list[str]:
-        """Delete pods and wait until they are gone. Return the other helper pods of the run that still exist. Raise AnsibleActionFail."""
-        self._tell_to_end(args, names)
+    def _until_gone(self, args: dict[str, t.Any], names: list[str], run: str | None) -> None:
+        """Wait until pods that were told to end are gone. Raise AnsibleActionFail."""
         deadline = time.monotonic() + _GONE_SECONDS
-        while names:
-            left = _names(self._helpers(args, run))
-            slow = [name for name in names if name in left]
-            if not slow or self._task.check_mode:
-                return [name for name in left if name not in names]
+        while names and not self._task.check_mode:
+            slow = [name for name in _names(self._helpers(args, run)) if name in names]
+            if not slow:
+                return
             if time.monotonic() > deadline:
                 raise AnsibleActionFail(f"The helper pods {', '.join(slow)} were told to end {_GONE_SECONDS} s ago and are still there: see their nodes.")
             time.sleep(_STEP)
-        return []
 
-    def _tell_to_end(self, args: dict[str, t.Any], names: list[str]) -> None:
+    def _tell_to_end(self, args: dict[str, t.Any], names: list[str], at_once: bool = False) -> None:
+        """Ask for the deletion of pods; `at_once` does not let a kubelet end them first. Raise AnsibleActionFail."""
         if names and not self._task.check_mode:
             which = [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": args["namespace"]}} for name in names]
-            doing = f"delete helper pods in namespace {args['namespace']}"
-            self.ask("k8s", doing, "the verbs get and delete on pods", state="absent", definition=which)
+            doing, options = f"delete helper pods in namespace {args['namespace']}", {"delete_options": {"gracePeriodSeconds": 0}} if at_once else {}
+            self.ask("k8s", doing, "the verbs get and delete on pods", state="absent", definition=which, **options)
 
-    def _clean_up(self, args: dict[str, t.Any], run: str, names: list[str], guard: int | None) -> str:
-        """Delete the pods that a failed start may have made. Return the error if that fails, else "". After an error, the guard tries again."""
+    def _clean_up(self, args: dict[str, t.Any], run: str, guard: int | None) -> str:
+        """Delete the pods that a failed start has made. Return the error if that fails, else "". If the API does not delete them, the guard tries again."""
         try:
-            self._delete(args, names, run)
+            made = self._helpers(args, run)
+            # Where no kubelet has begun with a pod, none may ever confirm its end; and there is nothing to end.
+            self._tell_to_end(args, _names([pod for pod in made if not _pod_state.noticed(pod)]), at_once=True)
+            self._tell_to_end(args, _names([pod for pod in made if _pod_state.noticed(pod)]))
+            if guard is not None:
+                _exit_guard.disarm(guard)
+            self._until_gone(args, _names(made), run)
         except AnsibleError as error:
             return str(error)
-        if guard is not None:
-            _exit_guard.disarm(guard)
         return ""
 
 

@@ -28,7 +28,7 @@ extends_documentation_fragment:
   - nettap.containers._kubernetes
 requirements:
   - kubectl on the controller
-  - C(python3), C(tcpdump) and the other requirements of M(nettap.containers.container_capture) in the image
+  - C(python3), C(tcpdump) and the other requirements of M(nettap.containers.container_capture) in the image; with O(enter_node) only C(nsenter)
 attributes:
   action_group:
     membership:
@@ -82,9 +82,15 @@ options:
     type: str
   python:
     description:
-      - Path of Python in the image. It is run once in each pod, so that a missing right or program is reported at once.
+      - Path of Python in the image, or with O(enter_node) on the node. It is run once over each pod, so that a missing right or program is
+        reported at once.
     type: str
     default: /usr/bin/python3
+  enter_node:
+    description:
+      - Whether tasks are to run on the node itself, by the become method C(nettap.containers.node), and not in the pod.
+    type: bool
+    default: false
   deadline:
     description:
       - Seconds after which a helper pod ends by itself, whatever happens.

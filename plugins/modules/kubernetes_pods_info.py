@@ -13,8 +13,9 @@ description:
   - Looks up pods by name, by labels or by their deployment. Returns for each node which of them run there, and which host of
     the inventory that node is.
   - Runs on the controller, C(localhost), through C(kubernetes.core.k8s_info).
-  - Named pods must run. Pods that O(label_selectors) or O(deployment) find and that do not run are skipped with a warning. It is an error if none
-    of them runs.
+  - Named pods must run. Pods that a glob, O(label_selectors) or O(deployment) finds and that do not run are skipped with a warning. It is an error
+    if none of them runs. A pod that is not complete yet runs as soon as one of its containers does.
+  - With O(known_pods), it returns what became of pods that an earlier task has found.
 version_added: 0.2.0
 author:
   - The nettap.containers authors (@nettap)
@@ -40,12 +41,12 @@ attributes:
 options:
   namespace:
     description:
-      - Namespace of the pods; V(*) means all namespaces.
+      - Namespace of the pods and deployments that are given without one; V(*) means all namespaces, and so may another glob.
     type: str
     default: default
   pod:
     description:
-      - Names of the pods, each C(NAME), C(NAMESPACE/NAME) or C(NAMESPACE/NAME/CONTAINER).
+      - Names of the pods, each C(NAME), C(NAMESPACE/NAME) or C(NAMESPACE/NAME/CONTAINER). Each part may be a glob.
       - Exactly one of O(pod), O(label_selectors) and O(deployment) is needed.
     type: list
     elements: str
@@ -56,12 +57,13 @@ options:
     elements: str
   deployment:
     description:
-      - The deployment whose pods to find.
-    type: str
+      - The deployments whose pods to find, each C(NAME) or C(NAMESPACE/NAME). Each part may be a glob.
+    type: list
+    elements: str
   container:
     description:
-      - With O(label_selectors) or O(deployment), select only containers of these names. The containers of a pod share its network, so
-        nothing is missed without this option.
+      - Select only containers of these names, which may be globs, where O(pod) does not name the container. The containers of a pod share its
+        network, so nothing is missed without this option.
     type: list
     elements: str
   match_inventory:
@@ -75,6 +77,32 @@ options:
       - The host variable that holds the name of a host's node, where names and addresses of both differ.
     type: str
     default: kubernetes_node
+  known_pods:
+    description:
+      - Pods as RV(pods) of an earlier task. The task then returns RV(changes), and RV(nodes) is empty. It is no error if no pod is there any more.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description:
+          - The pod, C(NAMESPACE/NAME).
+        type: str
+        required: true
+      uid:
+        description:
+          - The UID of the pod.
+        type: str
+        required: true
+      node:
+        description:
+          - The node of the pod.
+        type: str
+        required: true
+  held_pods:
+    description:
+      - Those of O(known_pods), as C(NAMESPACE/NAME), of which nothing was missed, whatever became of them. RV(changes) does not mention them.
+    type: list
+    elements: str
 seealso:
   - module: nettap.containers.container_capture
   - module: nettap.containers.kubernetes_helper_pod
@@ -87,6 +115,14 @@ EXAMPLES = r"""
     deployment: web
   delegate_to: localhost
   register: web
+
+- name: Find out which of them went away since then, and which came
+  nettap.containers.kubernetes_pods_info:
+    namespace: shop
+    deployment: web
+    known_pods: "{{ web.pods }}"
+  delegate_to: localhost
+  register: since
 """
 
 RETURN = r"""
@@ -113,6 +149,29 @@ nodes:
       type: list
       elements: str
       sample: [shop/web-7d4b9c-x2x7p]
+pods:
+  description: The pods that run, each once.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The pod, C(NAMESPACE/NAME).
+      type: str
+      sample: shop/web-7d4b9c-x2x7p
+    uid:
+      description: The UID of the pod, which a pod made anew under the same name does not have.
+      type: str
+    node:
+      description: The node of the pod.
+      type: str
+changes:
+  description:
+    - Words for each of O(known_pods) that went away, and for each pod that runs and was not known.
+  returned: with O(known_pods)
+  type: list
+  elements: str
+  sample: [pod shop/db-0 went away from node worker-1 and runs anew on node worker-2]
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -16,6 +16,8 @@ import typing as t
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 
+from ansible_collections.nettap.containers.plugins.plugin_utils._connection_words import plain
+
 _LONGEST_NAME = 255  # bytes of a file's name: NAME_MAX of linux/limits.h
 _ORIGIN = "user.nettap.origin"  # the extended attribute (xattr(7)) that tells which capture a file holds
 
@@ -43,7 +45,7 @@ def bring(fetch_file: t.Callable[[str, str], None], source: str, dest: str, comp
             cause = error if isinstance(error, OSError) else error.__cause__  # some connections wrap the error of the disk
             if isinstance(cause, OSError):
                 raise AnsibleActionFail(f"The capture could not be written to {dest} on the controller: {cause.strerror}.") from None
-            raise AnsibleActionFail(f"The transfer of {dest} broke ({error}): the old file, if any, was left as it is; run the task again.") from None
+            raise AnsibleActionFail(f"The transfer of {dest} broke ({plain(error)}): the old file, if any, was left as it is; run the task again.") from None
         # docker copies a symbolic link or a FIFO as such, and its maker cannot be trusted.
         wrong = complaint(part) if os.path.isfile(part) and not os.path.islink(part) else "it is no file"
         if wrong:

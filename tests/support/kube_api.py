@@ -25,6 +25,7 @@ import subprocess
 import threading
 import typing as t
 import urllib.parse
+import uuid
 
 import kubernetes.client
 import yaml
@@ -67,7 +68,7 @@ class KubeAPI:
 
     pods and deployments are what it knows, by (namespace, name); requests what it was asked; violations what no
     client of ours should ask. rules is what the account may; with silent it takes connections and says nothing.
-    Pods on dead_nodes are told to end and do not.
+    The kubelets of dead_nodes are down: pods there do not start, and are told to end and do not.
     """
 
     def __init__(self, folder: pathlib.Path, kubelet: Kubelet) -> None:
@@ -80,8 +81,6 @@ class KubeAPI:
         self.violations: list[str] = []
         self.lock = threading.RLock()
         self._workers: list[threading.Thread] = []
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": self}))
-        self.port = self._server.server_address[1]
         # kubectl tells its token to nobody without TLS.
         certificate, key = folder / "certificate.pem", folder / "key.pem"
         subprocess.run(
@@ -89,9 +88,10 @@ class KubeAPI:
              "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
             check=True, capture_output=True,
         )  # fmt: skip
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(certificate, key)
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._context.load_cert_chain(certificate, key)
+        self.port = 0
+        self._listen()
         self.kubeconfig = folder / "kubeconfig"
         self.kubeconfig.write_text(
             yaml.safe_dump({
@@ -103,14 +103,31 @@ class KubeAPI:
                 "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": "elsewhere"}}],
             })
         )
+
+    def _listen(self) -> None:
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), type("Handler", (_Handler,), {"api": self}))
+        self.port = self._server.server_address[1]
+        self._server.socket = self._context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
 
-    def close(self) -> None:
-        """End the server and what its pods run."""
+    def _deafen(self) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    @contextlib.contextmanager
+    def outage(self) -> t.Iterator[None]:
+        """Refuse connections in the block, as an API server that does not run."""
+        self._deafen()
+        try:
+            yield
+        finally:
+            self._listen()
+
+    def close(self) -> None:
+        """End the server and what its pods run."""
+        self._deafen()
         for worker in self._workers:
             worker.join()
         for pod in self.objects["pods"].values():
@@ -130,7 +147,7 @@ class KubeAPI:
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name, "namespace": namespace, "labels": labels or {}},
+            "metadata": {"name": name, "namespace": namespace, "labels": labels or {}, "uid": str(uuid.uuid4())},
             "spec": {"nodeName": node, "containers": [{"name": "app", "image": "x"}, {"name": "sidecar", "image": "x"}]},
             "status": {"phase": "Running", "hostIP": "192.0.2.1", "podIP": "10.1.1.1", **status},
         }
@@ -209,12 +226,22 @@ class KubeAPI:
         new["status"] = {"phase": "Pending"}
         if "dryRun" not in query:
             self.pods[namespace, meta["name"]] = new
-            self._work(self._run, new)
+            if new["spec"]["nodeName"] not in self.dead_nodes:
+                self._work(self._run, new)
         return new
 
-    def _delete(self, resource: str, namespace: str, name: str, query: dict[str, str], *_more: t.Any) -> Object:
+    def _delete(self, resource: str, namespace: str, name: str, query: dict[str, str], _headers: t.Any, body: bytes) -> Object:
         pod = self._get(resource, namespace, name)
-        if "dryRun" not in query and not pod["metadata"].get("deletionTimestamp"):
+        options = {key: value for key, value in json.loads(body or b"{}").items() if value is not None}
+        if set(options) - {"kind", "apiVersion", "gracePeriodSeconds"}:
+            self.violations.append(f"delete {resource}: {options}")
+        if "dryRun" in query:
+            return pod
+        # Without a period of grace it is gone from the API at once, and no kubelet is waited for, which ends it nevertheless.
+        forced = options.get("gracePeriodSeconds") == 0
+        if forced:
+            self.pods.pop((namespace, name))
+        if forced or not pod["metadata"].get("deletionTimestamp"):
             pod["metadata"]["deletionTimestamp"] = now()
             if pod["spec"]["nodeName"] not in self.dead_nodes:
                 self._work(self._end, pod)
@@ -225,13 +252,15 @@ class KubeAPI:
         self._workers[-1].start()
 
     def _run(self, pod: Object) -> None:
+        with self.lock:
+            pod["status"] = {"phase": "Pending", "startTime": now()}
         try:
             status = self.kubelet.start(pod)
         except Exception as error:
             self.violations.append(f"kubelet: {error}")
             status = {"phase": "Failed", "reason": "StartError", "message": str(error)}
         with self.lock:
-            pod["status"] = {**status, "hostIP": "192.0.2.1"}
+            pod["status"] = {**pod["status"], **status, "hostIP": "192.0.2.1"}
 
     def _end(self, pod: Object) -> None:
         self.kubelet.stop(pod)

@@ -47,12 +47,13 @@ class DockerKubelet:
     """This machine as a node, with the Docker engine of the tests: pods run as their spec says, so that what it lacks is missed.
 
     The image is this machine's /usr, for there is no registry. hostPath volumes come from `host`, a folder that stands for the
-    node's root; the engine's socket is where it is on a node.
+    node's root; the engine's socket is where it is on a node. With real_run, /run is this machine's own, for what works outside of its pod.
     """
 
     def __init__(self, client: docker.DockerClient, host: pathlib.Path) -> None:
         self._client = client
         self._host = host
+        self.real_run = False
         (host / "run/systemd/system").mkdir(parents=True)
         repository, tag = IMAGE.split(":")
         client.api.import_image_from_data(_root_filesystem(), repository=repository, tag=tag)
@@ -71,7 +72,9 @@ class DockerKubelet:
         mounts = ["/usr:/usr:ro"]
         for mount in container["volumeMounts"]:
             [volume] = [volume for volume in spec["volumes"] if volume["name"] == mount["name"]]
-            if "hostPath" in volume:
+            if self.real_run and volume.get("hostPath", {}).get("path") == "/run":
+                mounts.append(f"/run:{mount['mountPath']}")
+            elif "hostPath" in volume:
                 mounts.append(f"{self._host}{volume['hostPath']['path']}:{mount['mountPath']}")
                 if volume["hostPath"]["path"] == "/run":
                     mounts.append(f"{unix_socket()}:{mount['mountPath']}/docker.sock")

@@ -19,6 +19,7 @@ SPEC: dict[str, t.Any] = {
         "image_pull_secrets": {"type": "list", "elements": "str", "no_log": False},
         "service_account": {"type": "str"},
         "python": {"type": "str", "default": "/usr/bin/python3"},
+        "enter_node": {"type": "bool", "default": False},
         "deadline": {"type": "int", "default": 3600},
         "start_timeout": {"type": "int", "default": 120},
         "name": {"type": "str"},
@@ -26,5 +27,4 @@ SPEC: dict[str, t.Any] = {
         "guard": {"type": "int"},
         **KUBERNETES,
     },
-    "required_if": [("state", "present", ("node", "image"))],
 }

@@ -9,18 +9,21 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._kubernetes import KUBERNETES
 
-_WAYS = ("pod", "label_selectors", "deployment")
 SPEC: dict[str, t.Any] = {
     "argument_spec": {
         "namespace": {"type": "str", "default": "default"},
         "pod": {"type": "list", "elements": "str"},
         "label_selectors": {"type": "list", "elements": "str"},
-        "deployment": {"type": "str"},
+        "deployment": {"type": "list", "elements": "str"},
         "container": {"type": "list", "elements": "str"},
         "match_inventory": {"type": "bool", "default": True},
         "node_variable": {"type": "str", "default": "kubernetes_node"},
+        "known_pods": {
+            "type": "list", "elements": "dict",
+            "options": {"name": {"type": "str", "required": True}, "uid": {"type": "str", "required": True}, "node": {"type": "str", "required": True}},
+        },
+        "held_pods": {"type": "list", "elements": "str"},
         **KUBERNETES,
     },
-    "mutually_exclusive": [_WAYS],
-    "required_one_of": [_WAYS],
+    "mutually_exclusive": [("pod", "label_selectors", "deployment")],
 }

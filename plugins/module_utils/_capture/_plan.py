@@ -54,7 +54,8 @@ def taps(name: str, namespace: _netns.Namespace, request: Request) -> list[Tap]:
 def _host_taps(name: str, links: list[_links.Link], request: Request) -> list[Tap]:
     peers = {link["name"]: link["host_peer"]["name"] for link in links if link["host_peer"]}
     if "any" in request.interface and not peers:
-        raise CaptureError(f"No interface of {name} has a peer on the host (only veth and netkit have one): use vantage: container.")
+        raise CaptureError(f"No interface of {name} has a peer on the host (only veth and netkit have one): "
+                           "use vantage: container (of the role capture: capture_vantage).")
     wanted: list[str] = []
     for interface in request.interface:
         wanted += peers if interface == "any" else [interface]
@@ -64,7 +65,7 @@ def _host_taps(name: str, links: list[_links.Link], request: Request) -> list[Ta
             if interface not in kinds:
                 raise CaptureError(_missing(name, interface, kinds))
             raise CaptureError(f"Interface {interface} of {name} ({kinds[interface]}) has no peer on the host (only veth and netkit have one): "
-                               "use vantage: container.")
+                               "use vantage: container (of the role capture: capture_vantage).")
     return [Tap(interface, "host", peers[interface]) for interface in dict.fromkeys(wanted)]
 
 
@@ -87,7 +88,7 @@ def check(targets: t.Sequence[Target], request: Request, tcpdump: str, allow_hos
     shared = [target.container.name for target in targets if target.host_network]
     if shared and not allow_host_network:
         raise CaptureError(f"{', '.join(shared)} shares the host's network: a capture would hold the host's whole traffic; "
-                           "set allow_host_network: true if that is what you want.")
+                           "set allow_host_network: true (of the role capture: capture_allow_host_network) if that is what you want.")
     found = [taps(target.container.name, target.namespace, request) for target in targets]
     if request.filter:
         types: dict[tuple[bool, int | None], str] = {}

@@ -15,7 +15,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._kubernetes import KUBERNETES
-from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import _exit_guard, _pods
+from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import _api_errors, _exit_guard
 
 
 class _TimedOut(Exception):
@@ -49,7 +49,7 @@ class KubernetesAction(ActionBase):  # type: ignore[misc]  # Ansible ships no ty
             return result
         if "required Python library" in str(result.get("msg")):
             raise AnsibleActionFail("The Python library kubernetes is missing on the controller, for the Python that runs this task: pip install kubernetes.")
-        raise AnsibleActionFail(_pods.explain(result, doing, right))
+        raise AnsibleActionFail(_api_errors.explain(result, doing, right))
 
     def access(self) -> dict[str, str]:
         """Return the options kubeconfig and context, where they are given."""

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._system._names import names
-from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes._pods import Object
+from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes._pod_state import Object
 
 LABEL_MANAGED = "app.kubernetes.io/managed-by"
 MANAGER = "nettap.containers"
@@ -69,6 +70,16 @@ def manifest(name: str, namespace: str, node: str, run: str, owner: str, options
             ],
         },
     }
+
+
+def on_node(command: str) -> str:
+    """Return the shell command that runs a shell command on the node itself, from within its helper pod.
+
+    It enters the namespaces of the node's first process, and leaves the pod's cgroups for the node's own (of version 2, or of each
+    controller): when the pod ends, the kubelet ends what is in its cgroups, and what was started on the node must go on.
+    """
+    leave = "all=/sys/fs/cgroup/cgroup.procs; [ -e $all ] || all='/sys/fs/cgroup/*/cgroup.procs'; for one in $all; do echo $$ >$one; done 2>/dev/null; "
+    return f"nsenter --target 1 --mount --uts --ipc --net -- /bin/sh -c {shlex.quote(leave + command)}"
 
 
 def owner(pid: int) -> str:

@@ -1,40 +1,34 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Facts from Kubernetes objects: why a pod cannot be captured, on which host it runs, and what an API error means."""
+"""From the pods that a person wants to the nodes of the cluster on which they run, and to the hosts of the inventory that these are."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
-import re
+import fnmatch
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import TargetError
+from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import _pod_state
+from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes._pod_state import Object, pod_name
 
-Object = t.Mapping[str, t.Any]  # an object of the API, as its JSON holds it
-
-# Reasons of a waiting container for which the kubelet keeps trying, but which only a person can remedy.
-_PULL_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable")
-_START_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff")
-# Messages of urllib3 and the kernel for an API that does not answer.
-_UNREACHABLE = re.compile(
-    r"Max retries exceeded|NewConnectionError|ConnectTimeout|ReadTimeout|NameResolutionError|Connection refused|Connection aborted|No route to host",
-    re.IGNORECASE,
-)
+_GLOB = "*?["
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
-    """The wanted pods: named ones (NAMESPACE/NAME or NAMESPACE/NAME/CONTAINER), or all that a selection has found.
+class Choice:
+    """What one name, glob or selection has found: pods, each with the names of the wanted containers (none: the pod as a whole).
 
-    containers narrows a selection to the containers of these names. selection describes it in errors.
+    selection describes it in errors. If the person has named the pod, it must run; otherwise those that do not run are passed over.
+    problem is the error to raise where what was named does not exist.
     """
 
-    names: t.Sequence[str] = ()
-    containers: t.Sequence[str] = ()
-    selection: str = ""
+    selection: str
+    pods: t.Sequence[tuple[Object, t.Sequence[str]]] = ()
+    named: bool = False
+    problem: str = ""
 
 
 @dataclasses.dataclass
@@ -47,9 +41,66 @@ class Node:
     host: str | None = None
 
 
-def pod_name(pod: Object) -> str:
-    """Return NAMESPACE/NAME of a pod."""
-    return f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+def is_glob(text: str) -> bool:
+    """Return whether a text is a glob, and no name."""
+    return any(character in text for character in _GLOB)
+
+
+def full_name(given: str, namespace: str, kind: str, parts: int) -> str:
+    """Return NAMESPACE/NAME of a name that may lack the namespace, and has at most so many parts. Raise TargetError."""
+    if not 1 <= len(given.split("/")) <= parts or not all(given.split("/")):
+        forms = ("NAME", "NAMESPACE/NAME", "NAMESPACE/NAME/CONTAINER")[:parts]
+        raise TargetError(f"{given!r} names no {kind}: give {', '.join(forms[:-1])} or {forms[-1]}; each part may be a glob.")
+    return given if "/" in given else f"{namespace}/{given}"
+
+
+def matching(objects: t.Iterable[Object], pattern: str) -> list[Object]:
+    """Return the objects whose namespace and name match NAMESPACE/NAME, of which each part may be a glob. What follows the name does not matter."""
+    namespace, name = pattern.split("/")[:2]
+    return [
+        one for one in objects
+        if fnmatch.fnmatchcase(one["metadata"]["namespace"], namespace) and fnmatch.fnmatchcase(one["metadata"]["name"], name)
+    ]  # fmt: skip
+
+
+def missing(kind: str, pattern: str, there: t.Iterable[Object]) -> Choice:
+    """Return the choice of a name or glob that nothing has. Its problem has the nearest of the names that there are."""
+    wanted, known = "/".join(pattern.split("/")[:2]), sorted({pod_name(one) for one in there})
+    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5) or known[:3]
+    nearest = f" (the nearest of {len(known)}: {', '.join(near)})" if near else ""
+    what = f"No {kind} matches {wanted}" if is_glob(wanted) else f"There is no {kind} {wanted}"
+    return Choice(pattern, problem=f"{what}{nearest}: check its name and namespace.")
+
+
+def by_name(pods: t.Sequence[Object], pattern: str, containers: t.Sequence[str]) -> Choice:
+    """Return the pods that match NAMESPACE/NAME or NAMESPACE/NAME/CONTAINER. Only containers of these names are wanted, if any are given."""
+    own = pattern.split("/")[2:]
+    found, named = matching(pods, pattern), not is_glob("/".join(pattern.split("/")[:2]))
+    pods_with = _with_containers(found, own or containers)
+    problem = ""
+    if named and found and not pods_with:
+        has = ", ".join(_pod_state.container_names(found[0]))
+        problem = f"Pod {pod_name(found[0])} has no container {' or '.join(own or containers)} (it has {has}): name one of these."
+    return Choice(pattern, pods_with, named, problem)
+
+
+def by_selection(pods: t.Sequence[Object], selection: str, containers: t.Sequence[str]) -> Choice:
+    """Return the pods that a query has found. Only containers of these names are wanted, if any are given."""
+    having = f"{selection} and has a container {' or '.join(containers)}" if containers and pods else selection
+    return Choice(having, _with_containers(pods, containers))
+
+
+def _with_containers(pods: t.Sequence[Object], containers: t.Sequence[str]) -> list[tuple[Object, t.Sequence[str]]]:
+    """Return the pods that have one of the containers (names or globs), each with those that it has; all pods where none are given."""
+    if not containers:
+        return [(pod, ()) for pod in pods]
+    found = [(pod, [name for name in _pod_state.container_names(pod) if any(_means(pattern, name, pod) for pattern in containers)]) for pod in pods]
+    return [(pod, names) for pod, names in found if names]
+
+
+def _means(pattern: str, name: str, pod: Object) -> bool:
+    """Return whether a name or glob means a container of a pod. A glob does not mean one that has ended, such as those that only prepare the pod."""
+    return pattern == name or is_glob(pattern) and fnmatch.fnmatchcase(name, pattern) and name not in _pod_state.ended_containers(pod)
 
 
 def selectors(selector: Object) -> list[str]:
@@ -61,94 +112,32 @@ def selectors(selector: Object) -> list[str]:
     return wanted
 
 
-def nodes(pods: t.Sequence[Object], wanted: Wanted) -> tuple[list[Node], list[str]]:
-    """Return the nodes on which the wanted pods run, and a warning for each pod that was passed over.
+def nodes(choices: t.Sequence[Choice]) -> tuple[list[Node], list[str]]:
+    """Return the nodes on which the chosen pods run, and a warning for each pod that was passed over.
 
-    A named pod must run. Of the pods that a selection finds, at least one must run. Raise TargetError.
+    A named pod must run, and at least one of the pods of each choice. Raise TargetError.
     """
-    chosen = _named(pods, wanted) if wanted.names else [(pod, container) for pod in pods for container in _containers(pod, wanted)]
-    if not chosen:
-        container = f" and has a container {' or '.join(wanted.containers)}" if wanted.containers and pods else ""
-        raise TargetError(f"No pod matches {wanted.selection}{container}: check the selection and the namespace.")
     found: dict[str, Node] = {}
     warnings: list[str] = []
-    for pod, container in chosen:
-        problem = why_not_running(pod)
-        if problem and wanted.names:
-            raise TargetError(f"{problem}: wait until it runs, then run the play again.")
-        if problem:
-            warnings.append(f"{problem}: it is passed over.")
-            continue
-        name = pod["spec"]["nodeName"]
-        node = found.setdefault(name, Node(name, pod["status"].get("hostIP") or "", []))
-        target = f"{pod_name(pod)}/{container}" if container else pod_name(pod)
-        if target not in node.pods:
-            node.pods.append(target)
-    if not found:
-        why = warnings[0].rpartition(":")[0]
-        raise TargetError(f"None of the pods that match {wanted.selection} runs: {why}; wait until one does, then run the play again.")
+    for choice in choices:
+        if choice.problem:
+            raise TargetError(choice.problem)
+        if not choice.pods:
+            raise TargetError(f"No pod matches {choice.selection}: check the selection and the namespace.")
+        idle = [pod for pod, _containers in choice.pods if not _pod_state.runs(pod)]
+        if idle and choice.named:
+            raise TargetError(f"{_pod_state.why_not_running(idle[0])}: {_pod_state.remedy(idle[0])}.")
+        if len(idle) == len(choice.pods):
+            raise TargetError(f"None of the pods that match {choice.selection} runs: {_pod_state.why_not_running(idle[0])}; {_pod_state.remedy(idle[0])}.")
+        warnings += [f"{_pod_state.why_not_running(pod)}: it is passed over." for pod in idle]
+        for pod, containers in choice.pods:
+            if _pod_state.runs(pod):
+                name = pod["spec"]["nodeName"]
+                node = found.setdefault(name, Node(name, pod["status"].get("hostIP") or "", []))
+                node.pods += [f"{pod_name(pod)}/{container}" for container in containers] or [pod_name(pod)]
+    for node in found.values():
+        node.pods = list(dict.fromkeys(node.pods))
     return list(found.values()), list(dict.fromkeys(warnings))
-
-
-def _named(pods: t.Sequence[Object], wanted: Wanted) -> list[tuple[Object, str]]:
-    by_name = {pod_name(pod): pod for pod in pods}
-    chosen = []
-    for name in wanted.names:
-        namespace, pod_part, container = [*name.split("/"), ""][:3]
-        pod = by_name.get(f"{namespace}/{pod_part}")
-        if pod is None:
-            near = difflib.get_close_matches(f"{namespace}/{pod_part}", by_name, n=3, cutoff=0.5)
-            nearest = f" (the nearest: {', '.join(near)})" if near else ""
-            raise TargetError(f"There is no pod {namespace}/{pod_part}{nearest}: check its name and namespace.")
-        known = [item["name"] for item in pod["spec"]["containers"]]
-        if container and container not in known:
-            raise TargetError(f"Pod {namespace}/{pod_part} has no container {container} (it has {', '.join(known)}): name one of these.")
-        chosen.append((pod, container))
-    return chosen
-
-
-def _containers(pod: Object, wanted: Wanted) -> list[str]:
-    if not wanted.containers:
-        return [""]
-    return [item["name"] for item in pod["spec"]["containers"] if item["name"] in wanted.containers]
-
-
-def why_not_running(pod: Object) -> str:
-    """Return half a sentence that says what keeps a pod from running; "" when it runs."""
-    phase, name = (pod.get("status") or {}).get("phase", "Unknown"), pod_name(pod)
-    if pod["metadata"].get("deletionTimestamp"):
-        return f"Pod {name} is being deleted"
-    if phase == "Running":
-        return ""
-    why = failure(pod) or next(
-        (
-            f"{condition.get('reason', condition['type'])}: {condition.get('message', '')}".strip(" :.")
-            for condition in pod["status"].get("conditions") or []
-            if condition["status"] == "False" and condition.get("reason") != "ContainersNotReady"
-        ),
-        "",
-    )
-    return f"Pod {name} is {phase}" + (f" ({why})" if why else "")
-
-
-def failure(pod: Object) -> str:
-    """Return what the kubelet says about a pod that will not run by itself any more; "" for a pod that runs or may still run."""
-    status = pod.get("status") or {}
-    for container in status.get("containerStatuses") or []:
-        waiting = (container.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason") in _PULL_REASONS + _START_REASONS:
-            return _reason(waiting)
-    return _reason(status) if status.get("phase") in ("Failed", "Succeeded") else ""
-
-
-def pull_failed(pod: Object) -> bool:
-    """Return whether the failure() of a pod is about its image."""
-    return failure(pod).startswith(_PULL_REASONS)
-
-
-def _reason(state: Object) -> str:
-    reason = state.get("reason") or state.get("phase") or ""
-    return f"{reason}: {state['message'].rstrip('.')}" if state.get("message") else reason
 
 
 def place(found: t.Sequence[Node], hosts: t.Mapping[str, t.Mapping[str, t.Any]], variable: str) -> None:
@@ -176,39 +165,3 @@ def place(found: t.Sequence[Node], hosts: t.Mapping[str, t.Mapping[str, t.Any]],
                 f"Node {node.name} ({node.address or 'address unknown'}), where {', '.join(node.pods)} runs, is not in the inventory: add a host of "
                 f"that name or address, or set the variable {variable} to {node.name} on the host that it is."
             )
-
-
-def explain(result: t.Mapping[str, t.Any], doing: str, right: str) -> str:
-    """Return one sentence that explains the failed result of a kubernetes.core module.
-
-    `doing` is what the module was to do, `right` the right that this needs.
-    """
-    text = " ".join(str(result.get(key) or "") for key in ("msg", "exception", "module_stderr"))
-    said = _status_message(text)
-    if "Reason: Forbidden" in text or "is forbidden:" in text or "(403)" in text:
-        return f"The Kubernetes API forbids this account to {doing}" + (f" ({said})" if said else "") + f": grant it {right}, see docs/kubernetes.md."
-    if "Unauthorized" in text or "(401)" in text:
-        return f"The Kubernetes API does not accept these credentials, so it cannot be asked to {doing}: log in anew, or check kubeconfig and K8S_AUTH_*."
-    if _UNREACHABLE.search(text):
-        at = re.search(r"host='?([^',)]+)'?, port=(\d+)", text)
-        return (
-            f"The Kubernetes API{f' at {at[1]}:{at[2]}' if at else ''} cannot be reached, so it cannot be asked to {doing}: "
-            "check that it runs, the network to it, and kubeconfig and context."
-        )
-    if "kube-config" in text or "ConfigException" in text or "Could not create API client" in text:
-        return f"No usable kubeconfig was found, so Kubernetes cannot be asked to {doing}: give kubeconfig and context, or set K8S_AUTH_KUBECONFIG."
-    return f"Kubernetes could not be asked to {doing}: {said or ' '.join(str(result.get('msg')).split())[:300].rstrip('.')}."
-
-
-def _status_message(text: str) -> str:
-    """Return the message of the API's Status object inside an error text; "" when there is none."""
-    for start in (match.start() for match in re.finditer(r'\{\\?"', text)):
-        # The client prints the object as Python prints bytes or text.
-        for candidate in (text[start:], text[start:].replace('\\"', '"').replace("\\\\", "\\")):
-            try:
-                status, _end = json.JSONDecoder().raw_decode(candidate)
-            except ValueError:
-                continue
-            if isinstance(status, dict) and status.get("kind") == "Status":
-                return str(status.get("message") or "").rstrip(".")
-    return ""

@@ -14,17 +14,20 @@ import os
 import pathlib
 import re
 import signal
+import sys
 import tempfile
 import typing as t
 
 import kube_api
 import pytest
+import steering_tools
 import yaml
 from ansible_cli import LOCAL, ROOT
 from capture_tools import TRAFFIC, command_line, lengths, processes_naming, reach, send
-from engine import execute
+from engine import address, command, execute, unix_socket
 from kube_api import KubeAPI
 from kube_node import IMAGE, DockerKubelet, PaperKubelet
+from suricata_role import paths
 from waiting import wait_for
 
 PAPER_IMAGE = "registry.example.org/helper:1"
@@ -112,6 +115,12 @@ def pod(container):
     return run
 
 
+def deployment(name, namespace):
+    """Return a deployment whose pods have the label app=NAME."""
+    selector = {"matchLabels": {"app": name}, "matchExpressions": [{"key": "tier", "operator": "In", "values": ["front", "back"]}]}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": namespace}, "spec": {"selector": selector}}
+
+
 def sentence(done) -> str:
     """The only thing that a failed run says."""
     assert done.rc != 0, done.output
@@ -159,10 +168,7 @@ def test_captures_on_the_nodes_of_a_deployment(node, start, pod, engine, tmp_pat
         address = {"worker-1": "192.0.2.1", "worker-2": "192.0.2.2"}.get(where, "192.0.2.3")
         node.add_pod(name, where, labels={"app": name.partition("-")[0], "tier": "front"}, hostIP=address)
     node.add_pod("web-3", "worker-3", labels={"app": "web", "tier": "front"}, phase="Pending")
-    node.objects["deployments"]["default", "web"] = {
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"},
-        "spec": {"selector": {"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "tier", "operator": "In", "values": ["front", "back"]}]}},
-    }  # fmt: skip
+    node.objects["deployments"]["default", "web"] = deployment("web", "default")
     # By a variable; by address; not at all, and that does not matter.
     hosts = {
         "first": {**LOCAL, "kubernetes_node": "worker-1", "capture_path": str(tmp_path / "a")},
@@ -170,7 +176,7 @@ def test_captures_on_the_nodes_of_a_deployment(node, start, pod, engine, tmp_pat
         "other": {**LOCAL, "ansible_host": "{{ nowhere }}", "kubernetes_node": "{{ nowhere }}"},
     }
     addresses = [reach(target) for target in containers.values()]
-    running = start(node, hosts=hosts, pod_targets_deployment="web", capture_duration=20)
+    running = start(node, hosts=hosts, pod_targets_deployment="defaul?/web", capture_duration=20)
     try:
         # All start at one instant, which is a few seconds ahead.
         until(running, lambda: len(list(tmp_path.glob("[ab]/default/*.pcap*"))) == 2)
@@ -184,6 +190,34 @@ def test_captures_on_the_nodes_of_a_deployment(node, start, pod, engine, tmp_pat
     assert {entry["host"] for entry in done.results if "Start capturing" in entry["task"]} == {"first", "second"}
 
 
+def test_pods_that_go_away_and_come(node, start, engine, container, tmp_path):
+    """Of three pods, one moves to another node, one is made anew where it was and captured all the time, and one goes; another comes."""
+    where = {"web-0": "first", "web-1": "first", "web-2": "first"}
+    containers = {}
+    for name in where:
+        labels = {"io.kubernetes.pod.namespace": "default", "io.kubernetes.pod.name": name, "io.kubernetes.docker.type": "container"}
+        containers[name] = container(name=f"k8s_app_{name}_default_{os.getpid()}_0", labels=labels)
+        node.add_pod(name, where[name], labels={"app": "web"})
+    hosts = {"first": {**LOCAL, "capture_path": str(tmp_path / "a")}}
+    running = start(node, hosts=hosts, pod_targets_label_selectors=["app=web"], capture_duration=15)
+    until(running, lambda: len(list(tmp_path.glob("a/default/*.pcap*"))) == 3 and re.search(r"any: 0 packets", running.output))
+    send(reach(containers["web-0"]), [7])
+    until(running, lambda: re.search(r"any: 1 packets", running.output))
+    for name in ("web-0", "web-2"):
+        containers[name].remove(force=True)
+    node.add_pod("web-0", "second", labels={"app": "web"})
+    node.add_pod("web-1", "first", labels={"app": "web"})
+    del node.pods["default", "web-2"]
+    node.add_pod("web-3", "third", labels={"app": "web"})
+    done = running.wait()
+    assert sentence(done) == (
+        "During the capture, pod default/web-0 went away from node first and runs anew on node second; pod default/web-2 went away from node first; "
+        "pod default/web-3 came on node third. What runs anew or came was not captured: its packets are missing. What was captured is fetched; "
+        "run the play again to capture the pods that run now."
+    )
+    assert [lengths(path) for path in (tmp_path / "here").rglob("*.pcapng")] == [[7]]
+
+
 def test_captures_in_a_helper_pod(node, helper, pod, engine, tmp_path):
     target = pod("web-1")
     node.add_pod("web-1", "worker")
@@ -192,12 +226,17 @@ def test_captures_in_a_helper_pod(node, helper, pod, engine, tmp_path):
         until(running, lambda: re.search(r"\[helper-worker\] \S+ any: 0 packets", running.output))
         [made] = node.helpers()
         assert len(guards(node)) == 1
+        # The API is away for a while.
+        with node.outage():
+            until(running, lambda: "cannot be reached" in running.output)
         send(reach(target), [3, 1, 2])
     finally:
         done = running.wait()
     assert done.rc == 0, done.output
     [file] = (tmp_path / "here/helper-worker").iterdir()
     assert lengths(file) == [3, 1, 2]
+    [said] = set(re.findall(r"cannot be reached \((.*)\); the capture goes on", done.output))
+    assert "refused" in said and not re.search("b'|/tmp/", said)
     # It would end by itself, and none of a service account's tokens is in it.
     assert made["spec"]["activeDeadlineSeconds"] == 3600 and made["spec"]["automountServiceAccountToken"] is False
     # Nothing is left: in the cluster, on the node, and here.
@@ -241,6 +280,16 @@ def no_rights(api):
     api.rules = []
 
 
+def foreign(api):
+    """Give the kubeconfig the CA of another cluster."""
+    text = api.kubeconfig.read_text()
+    [known] = re.findall(r"certificate-authority: (\S+)", text)
+    other = pathlib.Path(known).with_name("foreign.pem")
+    command("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=other",
+            "-keyout", str(other.with_suffix(".key")), "-out", str(other))  # fmt: skip
+    api.kubeconfig.write_text(text.replace(known, str(other)))
+
+
 def no_list(api):
     api.rules = [rule for rule in api.rules if "pods" not in rule["resources"]]
 
@@ -250,6 +299,12 @@ ERRORS: dict[str, t.Any] = {
         nobody, {},
         "The Kubernetes API at 127.0.0.1:{port} cannot be reached, so it cannot be asked to look up pod default/web-1: "
         "check that it runs, the network to it, and kubeconfig and context.",
+    ),
+    "wrong CA": (
+        foreign, {},
+        "The Kubernetes API at 127.0.0.1:{port} cannot be trusted, so it cannot be asked to look up pod default/web-1: its certificate was not issued by "
+        "the CA of the kubeconfig (self-signed certificate); take the certificate-authority of this very cluster ('kubectl config view --raw' where "
+        "kubectl works).",
     ),
     "silent": (
         lambda api: setattr(api, "silent", True), {"pod_targets_pod": ["web-1"], "pod_targets_api_timeout": 3},
@@ -274,16 +329,29 @@ ERRORS: dict[str, t.Any] = {
         lambda api: api.kubeconfig.unlink(), {},
         "No usable kubeconfig was found, so Kubernetes cannot be asked to look up pod default/web-1: give kubeconfig and context, or set K8S_AUTH_KUBECONFIG.",
     ),
-    "no pod": (lambda api: None, {"pod_targets_pod": ["web-9"]}, "There is no pod default/web-9: check its name and namespace."),
+    "nothing wanted": (
+        lambda api: None, {"pod_targets_pod": "", "pod_targets_deployment": ""},  # as AWX gives what was not filled in
+        "It was not said which pods are meant: give pod, label_selectors or deployment (of the role pod_targets: pod_targets_pod, "
+        "pod_targets_label_selectors or pod_targets_deployment).",
+    ),
+    "no pod": (
+        lambda api: None, {"pod_targets_pod": ["web-9"]},
+        "There is no pod default/web-9 (the nearest of 1: default/web-1): check its name and namespace.",
+    ),
+    "no pod for a glob": (
+        lambda api: api.add_pod("api-1", "elsewhere", namespace="shop"), {"pod_targets_pod": ["shp/wbe-*"]},
+        "No pod matches shp/wbe-* (the nearest of 2: shop/api-1): check its name and namespace.",
+    ),
     "no deployment": (
-        lambda api: None, {"pod_targets_deployment": "web"},
-        "There is no deployment web in namespace default: check its name and the namespace.",
+        lambda api: api.objects["deployments"].update({("shop", "web"): deployment("web", "shop")}), {"pod_targets_deployment": "shop/wbe"},
+        "There is no deployment shop/wbe (the nearest of 1: shop/web): check its name and namespace.",
     ),
     "pending": (
         lambda api: api.add_pod("web-1", "", phase="Pending", conditions=[
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available: 3 Insufficient cpu."}
         ]), {},
-        "Pod default/web-1 is Pending (Unschedulable: 0/3 nodes are available: 3 Insufficient cpu): wait until it runs, then run the play again.",
+        "Pod default/web-1 is Pending (Unschedulable: 0/3 nodes are available: 3 Insufficient cpu): make room on a node "
+        "that fits, or change what it asks for (requests, node selector, tolerations, volumes); then run the play again.",
     ),
     "not in the inventory": (
         lambda api: None, {},
@@ -342,9 +410,29 @@ HELPER_ERRORS = {
     "pending": (
         stays_pending,
         "The helper pod on node worker did not run within 3 s: Pod default/{helper} is Pending (NodeNotReady: no kubelet); "
-        "see that the node is ready, or wait longer (start_timeout).",
+        "see that the node is ready, or wait longer (start_timeout, of the role pod_node_access: pod_node_access_start_timeout).",
     ),
 }
+
+
+def test_helper_pod_without_an_image(kube, helper):
+    kube.add_pod("web-1", "worker")
+    done = helper(kube, pod_targets_pod=["web-1"], pod_node_access_image="").wait()
+    assert sentence(done) == (
+        "Helper pods need an image, and none was given: give image (of the role pod_node_access: pod_node_access_image); docs/kubernetes.md says what it needs."
+    )
+
+
+def test_helper_pod_on_a_node_whose_kubelet_is_down(kube, helper):
+    """It says so once, waits for no kubelet to confirm the end of what it never began with, and leaves nothing."""
+    kube.add_pod("web-1", "worker")
+    kube.dead_nodes = {"worker"}
+    done = helper(kube, pod_targets_pod=["web-1"], pod_node_access_start_timeout=2).wait()
+    said = sentence(done)
+    assert said.endswith(": no kubelet took it up, so see that there is a node worker and its kubelet runs, or wait longer (start_timeout, "
+                         "of the role pod_node_access: pod_node_access_start_timeout).".removeprefix(": ")), said  # fmt: skip
+    assert said.count("did not run within 2 s") == 1 and "could not be deleted" not in done.output
+    assert not kube.helpers() and wait_for(lambda: not guards(kube))
 
 
 @pytest.mark.parametrize("case", HELPER_ERRORS)
@@ -446,3 +534,41 @@ def test_check_mode_makes_nothing(kube, helper):
     done = helper(kube, "--check", pod_targets_pod=["web-1"]).wait()
     assert done.rc == 0 and done.result("Make a helper pod")["changed"], done.output
     assert not kube.helpers() and not guards(kube) and not any("POST" in request for request in kube.requests)
+
+
+@pytest.mark.slow
+def test_protects_pods_from_a_helper_pod(node, cli, pod, temporary, tmp_path, run_module):
+    """On the node itself: engine and watchdog outlive the helper pod. A pod that comes later is not protected, and the status says so."""
+    first = pod("web-1")
+    node.kubelet.real_run = True
+    node.add_pod("web-1", "worker", labels={"app": "web", "tier": "front"})
+    node.objects["deployments"]["default", "web"] = deployment("web", "default")
+    shared = {
+        "pod_targets_deployment": "web", "pod_targets_kubeconfig": str(node.kubeconfig), "inline_protect_docker_host": f"unix://{unix_socket()}",
+        "inline_protect_rules": ['drop http any any -> any any (msg:"evil page"; http.uri; content:"evil"; sid:1; rev:1;)'], **paths(tmp_path),
+    }  # fmt: skip
+    by_helper = {"pod_targets_access": "helper", "pod_node_access_image": IMAGE, "pod_node_access_python": sys.executable}
+    env = {"HOME": str(tmp_path / "home"), "TMPDIR": temporary, "ANSIBLE_PIPELINING": "1", **NO_SUDO}
+
+    def play(playbook, **variables):
+        hosts = {"worker": {**LOCAL, "ansible_become": False}}
+        done = cli.start_playbook(playbook, hosts=hosts, extra_vars={**shared, **variables}, env=env).wait()
+        assert done.rc == 0, done.output
+        return done
+
+    def answers(path):
+        return steering_tools.get(address(first), path, timeout=1) == 200
+
+    try:
+        play("protect_pod.yml", **by_helper)
+        assert not node.helpers() and wait_for(lambda: not guards(node))
+        assert wait_for(lambda: answers("/")) and not answers("/?evil")
+        second = pod("web-2")
+        node.add_pod("web-2", "worker", labels={"app": "web", "tier": "back"})
+        told = play("playbooks/protect_pod_status.yml").result("Show the containers' state")["msg"]
+        assert told[0].startswith(f"{first.name} eth0: steered, ") and told[2:] == [f"{second.name} eth0: NOT protected"], told
+        play("unprotect_pod.yml")
+        assert wait_for(lambda: answers("/?evil")) and run_module("container_steering_info")["steering"] == []
+    finally:
+        run_module("container_steering", {"container": ["*"], "state": "absent", "allow_missing": True})
+        run_module("container_dataplane", {"state": "absent"})

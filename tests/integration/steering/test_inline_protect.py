@@ -190,7 +190,10 @@ def test_protect_and_unprotect(protection: Protection, site: Site) -> None:
         assert done.result(taken_out)["diff"] == planned.result(taken_out)["diff"] and done.result(taken_out)["diff"]["before"]["filters"]
     assert protection.left() == []
     assert not tools.differences(inside, tools.snapshot(site.pid)) and not tools.differences(host, tools.snapshot())
-    assert changed(protection.play("unprotect.yml")) == []
+    words = rf"Suricata's logs .*stay in {protection.folder}/log: 1 file with [\d.]+ [KM]B. With inline_protect_remove_logs=true they are removed."
+    assert re.fullmatch(words, done.result("Show where they are")["msg"])
+    assert changed(protection.play("unprotect.yml", remove_logs=True)) == ["Remove Suricata's logs"]
+    assert not (protection.folder / "log").exists()
 
 
 @pytest.mark.slow
@@ -200,7 +203,7 @@ def test_what_fails_is_undone(protection: Protection, site: Site) -> None:
     host = tools.snapshot()
     said = protection.refused(rules=[NO_PINGS])
     assert said.startswith(f"eth0 of {site.web.name} does not answer pings to {site.v4}, {site.v6} any more through the dataplane nettap")
-    assert "verify: false" in said
+    assert "inline_protect_verify: false" in said
     assert protection.left() == [] and not tools.differences(host, tools.snapshot())
     said = protection.refused(rules=["drop tcp any any -> any any (msg:no; no_such_keyword; sid:9;)"])
     assert said.startswith("The rules were not written") and "no_such_keyword" in said

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import re
 import signal
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 import types
 
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible_collections.nettap.containers.plugins.module_utils._errors import TargetError
-from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import _action, _exit_guard, _helper_pod, _pods
-from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes._pods import Node, Wanted
+from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import _action, _api_errors, _changes, _exit_guard, _helper_pod, _pod_state, _pods
+from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes._pods import Node
 from waiting import wait_for
 
 
@@ -26,40 +31,140 @@ def pod(name="web-1", node="n1", phase="Running", containers=("app", "sidecar"),
     }
 
 
+def nodes(pods, *patterns, containers=(), selection=""):
+    """What is found by names, or by a selection that these pods match."""
+    if selection:
+        return _pods.nodes([_pods.by_selection(pods, selection, containers)])
+    found = [_pods.by_name(pods, one, containers) if _pods.matching(pods, one) else _pods.missing("pod", one, pods) for one in patterns]
+    return _pods.nodes(found)
+
+
 def test_pods_by_node():
-    found, warnings = _pods.nodes([pod(), pod("web-2", "n2"), pod("web-3")], Wanted(selection="app=web"))
+    found, warnings = nodes([pod(), pod("web-2", "n2"), pod("web-3")], selection="app=web")
     assert found == [Node("n1", "10.0.0.1", ["shop/web-1", "shop/web-3"]), Node("n2", "10.0.0.2", ["shop/web-2"])] and not warnings
 
 
-def test_containers_of_selected_and_of_named_pods():
+@pytest.mark.parametrize(("patterns", "targets"), [
+    (["shop/web-1/sidecar", "shop/db-1"], ["shop/web-1/sidecar", "shop/db-1"]),
+    (["shop/web-*"], ["shop/web-1", "shop/web-2"]),
+    (["s*p/[wd]*-1/*"], ["shop/web-1/app", "shop/web-1/sidecar", "shop/web-1/proxy", "shop/web-1/debugger", "shop/db-1/db"]),
+    (["*/web-?/app", "shop/web-1"], ["shop/web-1/app", "shop/web-2/app", "shop/web-1"]),
+    # A native sidecar, and what `kubectl debug` adds; a container that only prepares the pod, while it does.
+    (["shop/web-1/proxy", "shop/web-1/debugger", "shop/web-1/prepare"], ["shop/web-1/proxy", "shop/web-1/debugger", "shop/web-1/prepare"]),
+])  # fmt: skip
+def test_names_and_globs(patterns, targets):
+    web = pod(initContainerStatuses=[{"name": "prepare", "state": {"terminated": {}}}, {"name": "proxy", "state": {"running": {}}}])
+    web["spec"].update(initContainers=[{"name": "prepare"}, {"name": "proxy", "restartPolicy": "Always"}], ephemeralContainers=[{"name": "debugger"}])
+    assert nodes([web, pod("web-2"), pod("db-1", containers=("db",))], *patterns)[0][0].pods == targets
+
+
+def test_containers_of_a_selection():
     pods = [pod(), pod("db-1", containers=("db",))]
-    assert _pods.nodes(pods, Wanted(containers=["app"], selection="x"))[0][0].pods == ["shop/web-1/app"]
-    assert _pods.nodes(pods, Wanted(names=["shop/web-1/sidecar", "shop/db-1"]))[0][0].pods == ["shop/web-1/sidecar", "shop/db-1"]
+    assert nodes(pods, containers=["app"], selection="x")[0][0].pods == ["shop/web-1/app"]
+    assert nodes(pods, containers=["a*", "db"], selection="x")[0][0].pods == ["shop/web-1/app", "shop/db-1/db"]
+    assert nodes(pods, "shop/*-1", containers=["d?"])[0][0].pods == ["shop/db-1/db"]
 
 
-def test_some_selected_pods_may_not_run():
+def test_some_pods_may_not_run():
     gone = pod("web-3")
     gone["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    found, warnings = _pods.nodes([pod(), pod("web-2", phase="Pending"), gone], Wanted(selection="app=web"))
-    assert [node.pods for node in found] == [["shop/web-1"]]
-    assert warnings == ["Pod shop/web-2 is Pending: it is passed over.", "Pod shop/web-3 is being deleted: it is passed over."]
+    for wanted in ((), ("shop/*",)):
+        found, warnings = nodes([pod(), pod("web-2", phase="Pending"), gone], *wanted, selection="" if wanted else "app=web")
+        assert [node.pods for node in found] == [["shop/web-1"]]
+        assert warnings == ["Pod shop/web-2 is Pending: it is passed over.", "Pod shop/web-3 is being deleted: it is passed over."]
+
+
+def test_pod_that_has_begun_to_run():
+    """Not all of its containers have started, but those that have use its network."""
+    waiting = {"name": "sidecar", "state": {"waiting": {"reason": "ImagePullBackOff"}}}
+    assert _pod_state.runs(pod(phase="Pending", containerStatuses=[{"name": "app", "state": {"running": {}}}, waiting]))
+    assert _pod_state.runs(pod(phase="Pending", initContainerStatuses=[{"name": "prepare", "state": {"running": {}}}]))
+    assert not _pod_state.runs(pod(phase="Pending", containerStatuses=[waiting]))
+    assert not _pod_state.runs(pod(phase="Succeeded", containerStatuses=[{"name": "app", "state": {"terminated": {}}}]))
 
 
 @pytest.mark.parametrize(("pods", "wanted", "message"), [
-    ([], Wanted(selection="app=web in namespace shop"), "No pod matches app=web in namespace shop: check the selection and the namespace."),
-    ([pod()], Wanted(containers=["a", "b"], selection="app=web"), "No pod matches app=web and has a container a or b: check the selection and the namespace."),
-    ([pod()], Wanted(names=["shop/wbe-1"]), "There is no pod shop/wbe-1 (the nearest: shop/web-1): check its name and namespace."),
-    ([], Wanted(names=["shop/web-1"]), "There is no pod shop/web-1: check its name and namespace."),
-    ([pod()], Wanted(names=["shop/web-1/db"]), "Pod shop/web-1 has no container db (it has app, sidecar): name one of these."),
-    ([pod(phase="Failed", reason="Evicted", message="out of disk.")], Wanted(names=["shop/web-1"]),
-     "Pod shop/web-1 is Failed (Evicted: out of disk): wait until it runs, then run the play again."),
-    ([pod(phase="Pending"), pod("web-2", phase="Pending")], Wanted(selection="app=web"),
-     "None of the pods that match app=web runs: Pod shop/web-1 is Pending; wait until one does, then run the play again."),
+    ([], {"selection": "app=web in namespace shop"}, "No pod matches app=web in namespace shop: check the selection and the namespace."),
+    ([pod()], {"containers": ["a", "b"], "selection": "app=web"},
+     "No pod matches app=web and has a container a or b: check the selection and the namespace."),
+    ([pod()], ["shop/wbe-1"], "There is no pod shop/wbe-1 (the nearest of 1: shop/web-1): check its name and namespace."),
+    ([pod(), pod("db-1")], ["shp/web-*"], "No pod matches shp/web-* (the nearest of 2: shop/web-1, shop/db-1): check its name and namespace."),
+    ([], ["shop/web-1"], "There is no pod shop/web-1: check its name and namespace."),
+    ([pod()], ["shop/web-1/db"], "Pod shop/web-1 has no container db (it has app, sidecar): name one of these."),
+    ([pod(phase="Pending"), pod("web-2", phase="Pending")], {"selection": "app=web"},
+     "None of the pods that match app=web runs: Pod shop/web-1 is Pending; wait until it runs, then run the play again."),
+    ([pod(phase="Pending")], ["shop/*"],
+     "None of the pods that match shop/* runs: Pod shop/web-1 is Pending; wait until it runs, then run the play again."),
 ])  # fmt: skip
 def test_pods_that_cannot_be_had(pods, wanted, message):
     with pytest.raises(TargetError) as error:
-        _pods.nodes(pods, wanted)
+        nodes(pods, **wanted) if isinstance(wanted, dict) else nodes(pods, *wanted)
     assert str(error.value) == message
+
+
+def waiting(reason, message=""):
+    """Return the status of a pod whose only container waits."""
+    return {"phase": "Pending", "containerStatuses": [{"name": "app", "state": {"waiting": {"reason": reason, "message": message}}}]}
+
+
+def unscheduled(reason):
+    return {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": reason, "message": "0/3 nodes."}]}
+
+
+@pytest.mark.parametrize(("status", "why", "remedy"), [
+    ({"phase": "Succeeded"}, "Succeeded", "does not run again; name a pod that runs"),
+    ({"phase": "Failed", "reason": "Evicted", "message": "out of disk."}, "Failed (Evicted: out of disk)", "name the pod that runs in its place"),
+    ({"phase": "Unknown"}, "Unknown", "kubelet runs"),
+    (waiting("ErrImagePull", "denied"), "Pending (ErrImagePull: denied)", "imagePullSecrets"),
+    (waiting("ImagePullBackOff"), "Pending (ImagePullBackOff)", "imagePullSecrets"),
+    (waiting("ErrImageNeverPull", "not present."), "Pending (ErrImageNeverPull: not present)", "load the image on its node, or let the node pull it"),
+    (waiting("InvalidImageName"), "Pending (InvalidImageName)", "correct the image's name"),
+    (waiting("CreateContainerConfigError"), "Pending (CreateContainerConfigError)", "ConfigMap or Secret"),
+    (waiting("CrashLoopBackOff"), "Pending (CrashLoopBackOff)", "kubectl logs --previous"),
+    ({"phase": "Pending", "initContainerStatuses": waiting("ErrImagePull")["containerStatuses"]}, "Pending (ErrImagePull)", "imagePullSecrets"),
+    (waiting("ContainerCreating"), "Pending", "wait until it runs"),
+    (unscheduled("Unschedulable"), "Pending (Unschedulable: 0/3 nodes)", "make room on a node"),
+    (unscheduled("SchedulingGated"), "Pending (SchedulingGated: 0/3 nodes)", "scheduling gates"),
+])  # fmt: skip
+def test_what_can_be_done_about_a_pod(status, why, remedy):
+    with pytest.raises(TargetError) as error:
+        nodes([pod(**status)], "shop/web-1")
+    said = str(error.value)
+    assert said.startswith(f"Pod shop/web-1 is {why}: ") and remedy in said and said.endswith(".") and ".." not in said
+
+
+@pytest.mark.parametrize(("given", "full"), [("web", "shop/web"), ("a/web", "a/web"), ("a/web/app", "a/web/app"), ("web-*", "shop/web-*")])
+def test_name_with_and_without_namespace(given, full):
+    assert _pods.full_name(given, "shop", "pod", 3) == full
+
+
+@pytest.mark.parametrize(("given", "parts"), [("a/b/c/d", 3), ("a/b/c", 2), ("/web", 3), ("a//b", 3), ("", 3)])
+def test_what_is_no_name(given, parts):
+    with pytest.raises(TargetError, match=r"names no pod: give NAME,? .*each part may be a glob"):
+        _pods.full_name(given, "shop", "pod", parts)
+
+
+def with_uid(uid, *args, **status):
+    made = pod(*args, **status)
+    made["metadata"]["uid"] = uid
+    return made
+
+
+def test_what_became_of_pods():
+    then = [with_uid("1"), with_uid("2", "db-0"), with_uid("3", "db-1", "n2"), with_uid("4", "job-1"), with_uid("5", "late", phase="Pending")]
+    before = _changes.described(then)
+    assert [one["name"] for one in before] == ["shop/web-1", "shop/db-0", "shop/db-1", "shop/job-1"]
+    now = [
+        with_uid("7", "web-2", "n3"), with_uid("8", "db-0", "n2"), with_uid("9", "db-1", "n2"), with_uid("4", "job-1", phase="Succeeded"),
+        with_uid("5", "late"), with_uid("6", "later", phase="Pending"),
+    ]  # fmt: skip
+    said = ["pod shop/web-1 went away from node n1", "pod shop/db-0 went away from node n1 and runs anew on node n2",
+            "pod shop/db-1 went away from node n2 and runs anew on node n2", "pod shop/web-2 came on node n3", "pod shop/late came on node n1"]  # fmt: skip
+    assert _changes.changes(before, now, []) == said
+    assert _changes.changes(before, now, ["shop/db-1"]) == [one for one in said if "db-1" not in one]
+    assert _changes.changes(before, [], ["shop/web-1", "shop/db-0", "shop/db-1"]) == ["pod shop/job-1 went away from node n1"]
+    pending = [with_uid("8", "db-0", phase="Pending")]
+    assert "pod shop/db-0 went away from node n1 and the one in its place does not run" in _changes.changes(before, pending, [])
 
 
 def test_selector_of_a_deployment():
@@ -109,8 +214,94 @@ STATUS = r'{"kind":"Status","status":"Failure","message":"pods is forbidden: Use
     ("something\nelse.", "Kubernetes could not be asked to look: something else."),
 ])  # fmt: skip
 def test_errors_in_one_sentence(said, sentence):
-    explained = _pods.explain({"msg": said}, "look", "the verb list")
+    explained = _api_errors.explain({"msg": said}, "look", "the verb list")
     assert sentence in explained and "\n" not in explained
+
+
+def certificates(folder):
+    """Make, in a folder: ca.pem (with keyUsage), bare.pem (without), both certificates of one key; NAME.pem and NAME-bare.pem, which they have issued."""
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.csr")
+    openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=api", "-keyout", "key.pem", "-out", "api.csr")
+    for name, usage in (("ca", "\nkeyUsage=critical,keyCertSign"), ("bare", "")):
+        (folder / "ca.ext").write_text(f"basicConstraints=critical,CA:TRUE\nsubjectKeyIdentifier=hash{usage}")
+        openssl("x509", "-req", "-in", "ca.csr", "-signkey", "ca.key", "-days", "2", "-extfile", "ca.ext", "-out", f"{name}.pem")
+    for name, subject, signer, days in (("good", "IP:127.0.0.1", "ca", "2"), ("old", "IP:127.0.0.1", "ca", "0"), ("other", "DNS:api.example.org", "ca", "2"),
+                                        ("elsewhere", "IP:192.0.2.1", "ca", "2"), ("issued-bare", "IP:127.0.0.1", "bare", "2")):  # fmt: skip
+        (folder / "api.ext").write_text(f"subjectAltName={subject}\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash")
+        openssl("x509", "-req", "-in", "api.csr", "-CA", f"{signer}.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", days, "-extfile", "api.ext",
+                "-out", f"{name}.pem")  # fmt: skip
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=foreign", "-keyout", "f.key",
+            "-out", "foreign.pem")  # fmt: skip
+
+
+@pytest.fixture(name="issued", scope="module")
+def make_issued(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("certificates")
+    certificates(folder)
+    return folder
+
+
+def refusal(folder, certificate, authority, plain=False):
+    """Return how a TLS connection to a server with this certificate fails, in the words of the Kubernetes client."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(folder / f"{certificate}.pem", folder / "key.pem")
+    client = ssl.create_default_context(cafile=str(folder / f"{authority}.pem"))
+    client.verify_flags |= ssl.VERIFY_X509_STRICT  # as Python 3.13 sets it by itself
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer():
+            connection, _address = listening.accept()
+            with connection, contextlib.suppress(OSError):
+                if plain:
+                    connection.recv(1)
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                else:
+                    server.wrap_socket(connection, server_side=True).close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        port = listening.getsockname()[1]
+        try:
+            with socket.create_connection(("127.0.0.1", port)) as raw, pytest.raises(OSError) as error:
+                client.wrap_socket(raw, server_hostname="127.0.0.1")
+        finally:
+            thread.join()
+    cause = f"Caused by SSLError({error.value!r})"
+    return f"HTTPSConnectionPool(host='127.0.0.1', port={port}): Max retries exceeded with url: /version ({cause})"
+
+
+@pytest.mark.parametrize(("certificate", "authority", "wrong", "words", "remedy"), [
+    ("good", "foreign", "was not issued by the CA of the kubeconfig", "unable to get local issuer certificate", "certificate-authority of this very cluster"),
+    ("issued-bare", "bare", "Python 3.13 and newer refuse the cluster's CA", "CA cert does not include key usage extension", "made anew"),
+    ("old", "ca", "is not valid at this time", "certificate has expired", "renew it"),
+    ("other", "ca", "is for other names or addresses", "IP address mismatch, certificate is not valid for '127.0.0.1'", "tls-server-name"),
+    ("elsewhere", "ca", "is for other names or addresses", "IP address mismatch, certificate is not valid for '127.0.0.1'", "tls-server-name"),
+])  # fmt: skip
+def test_certificates_that_cannot_be_trusted(issued, certificate, authority, wrong, words, remedy):
+    said = _api_errors.explain({"msg": refusal(issued, certificate, authority)}, "look", "the verb list")
+    assert re.fullmatch(rf"The Kubernetes API at 127.0.0.1:\d+ cannot be trusted, so it cannot be asked to look: .*{wrong} .*", said), said
+    assert f"({words})" in said and remedy in said and said.count("(") == said.count(")"), said
+
+
+def test_what_does_not_speak_tls(issued):
+    said = _api_errors.explain({"msg": refusal(issued, "good", "ca", plain=True)}, "look", "the verb list")
+    assert "what answers there does not speak TLS" in said, said
+
+
+@pytest.mark.parametrize(("said", "sentence"), [
+    # kubectl's words, of Go's crypto/x509.
+    ("Unable to connect to the server: tls: failed to verify certificate: x509: certificate signed by unknown authority", "not issued by the CA"),
+    ("Unable to connect to the server: x509: certificate is valid for 10.0.0.1, not 127.0.0.1",
+     "other names or addresses (certificate is valid for 10.0.0.1, not"),
+    ("Unable to connect to the server: x509: certificate has expired or is not yet valid: current time", "not valid at this time"),
+    ("error: [SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca (_ssl.c:2559)",
+     "refuses the client certificate of the kubeconfig (tlsv1 alert unknown ca); log in"),
+])  # fmt: skip
+def test_certificates_in_other_words(said, sentence):
+    assert sentence in _api_errors.explain({"msg": said}, "look", "the verb list")
 
 
 class Asking(_action.KubernetesAction):
