@@ -77,7 +77,7 @@ def test_pod_that_comes_back_in_the_host_s_network_is_left_alone(tmp_path: pathl
 
 
 def test_runtime_is_asked_when_something_changes(tmp_path: pathlib.Path, answers: list[t.Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """And once more a while later, since the runtime may have been at work still."""
+    """And once more a while later, since the runtime may have been at work still; now and then where nothing can be seen to change."""
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     timers: list[t.Callable[[], None]] = []
@@ -93,9 +93,11 @@ def test_runtime_is_asked_when_something_changes(tmp_path: pathlib.Path, answers
         timers.pop()()
         return len(answers)
 
-    answers += [None] * 4
+    answers += [None] * 6
     pods.look_for(container, None, math.inf)
-    assert len(answers) == 3
+    assert len(answers) == 5 and step(0.1) == 5 and step(_pods.UNSEEN) == 4
+    (tmp_path / "1").mkdir()
+    assert step(0.1) == 3
     assert step(0.1) == 3 and step(_pods.SETTLED) == 2 and step(60) == 2
     (tmp_path / "2" / "userdata").mkdir(parents=True)
     assert step(0.1) == 1 and step(0.1) == 1
