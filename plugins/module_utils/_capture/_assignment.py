@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Session
@@ -17,10 +18,10 @@ from ansible_collections.nettap.containers.plugins.module_utils._system._identit
 class Watched:
     """A container of a session.
 
-    fd is its open namespace, pidfd its first process (None where no process was named). host is whether the namespace is
-    the host's. cgroup and record are paths, None where there is none; record exists as long as the runtime knows the
-    container. gone_at is set (monotonic seconds) while the container does not run. seen is the PID that the last look
-    for its return has found. returns counts its returns.
+    fd is its open namespace (-1: none was opened yet), pidfd its first process (None where no process was named). host is whether
+    the namespace is the host's. cgroup and record are paths, None where there is none; cgroup exists while the container runs,
+    record as long as the runtime knows it. away is whether its start is waited for. seen is the PID that the last look
+    has found. returns counts its starts.
     """
 
     id: str
@@ -32,7 +33,7 @@ class Watched:
     identity: Identity | None = None
     cgroup: str | None = None
     record: str | None = None
-    gone_at: float | None = None
+    away: bool = False
     seen: int | None = None
     returns: int = 0
 
@@ -44,7 +45,7 @@ class Watched:
 
     def ended(self) -> bool:
         """Return whether its first process has ended."""
-        return self.gone_at is not None or self.pidfd is not None and _process.has_ended(self.pidfd)
+        return self.away or self.pidfd is not None and _process.has_ended(self.pidfd)
 
     def processes(self) -> list[int]:
         """Return the PIDs that may be the container's now: those in its cgroup or, where it has none, the one in its runtime's PID file."""
@@ -54,9 +55,15 @@ class Watched:
             return []
         return [pid for pid in [_untrusted.pid(self.identity.pid_file, self.identity.owner)] if pid]
 
-    def returns_to_view(self) -> bool:
-        """Return whether its return can be seen."""
-        return self.cgroup is not None or self.identity is not None and self.identity.pid_file is not None
+    def signs(self) -> list[str]:
+        """Return the paths at which its start, and its removal, can be seen; [] where no start can be seen."""
+        file = self.identity.pid_file if self.identity else None
+        at = [self.cgroup, *(f"{self.cgroup}/{name}" for name in ("cgroup.procs", "cgroup.events"))] if self.cgroup else [file] if file else []
+        return [path for path in [*at, self.record] if path] if at else []
+
+    def forgotten(self) -> bool:
+        """Return whether its runtime does not know it any more. Without a record, nobody can tell: it may come as long as we wait."""
+        return self.record is not None and not os.path.isdir(self.record)
 
 
 @dataclasses.dataclass
@@ -65,6 +72,8 @@ class Assignment:
 
     directory is the session's folder, tcpdump the program's path. start_at is in seconds since the epoch (None: at once).
     ready is the descriptor on which the supervisor answers the task, once: null, or why the session could not start, as JSON.
+    arrivals is the order of a watch for new containers (options, known, environment), None where none are taken in, and
+    watch the descriptor of its archive.
     """
 
     directory: str
@@ -73,6 +82,8 @@ class Assignment:
     containers: list[Watched]
     session: Session
     ready: int = -1
+    arrivals: dict[str, t.Any] | None = None
+    watch: int = -1
 
     @classmethod
     def of(cls, stored: dict[str, t.Any]) -> Assignment:

@@ -125,6 +125,7 @@ def tell(directory: str, session: Session) -> dict[str, t.Any]:
         "duration": session.request.duration,
         "live": session.request.live,
         "buffer_size": session.buffer_size,
+        "waiting": session.waiting if status == "running" and alive else [],
         "segments": segments,
     }
 

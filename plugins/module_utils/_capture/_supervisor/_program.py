@@ -15,16 +15,12 @@ import sys
 import traceback
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Assignment
-from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._restart import print_taps
 from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._session import Supervisor
 from ansible_collections.nettap.containers.plugins.module_utils._system import _process
 
 
 def main() -> None:
-    """Run the assignment from standard input. With the argument taps, be the child process that reads the host's links."""
-    if sys.argv[1] == "taps":
-        print_taps()
-        return
+    """Run the assignment from standard input."""
     os.umask(0o077)
     os.chdir("/")
     assignment = Assignment.of(json.load(sys.stdin))

@@ -19,6 +19,7 @@ class Container:
     pod is NAMESPACE/NAME of the pod that the container is in, pod_container its name there. sandbox is whether it is the one
     that holds the pod's network namespace. pid is 0 when it does not run. record is a path that exists as long as the runtime
     knows the container, running or not (None where there is none to see). identity holds what must be true of its process.
+    cgroup is the path that its cgroup will have, for a container that does not run, where that can be known.
     """
 
     runtime: str
@@ -33,6 +34,12 @@ class Container:
     pid: int = 0
     record: str | None = None
     identity: Identity | None = None
+    cgroup: str | None = None
+
+    @property
+    def coming(self) -> bool:
+        """Return whether it does not run, its runtime will start it again, and that can be seen."""
+        return self.state == "restarting" and (self.cgroup is not None or self.identity is None or self.identity.pid_file is not None)
 
     @property
     def running(self) -> bool:
@@ -64,3 +71,6 @@ class Runtime(t.Protocol):
 
     def inspect(self, container: Container) -> Container | None:
         """Return the container as it is now, with PID, record and identity; None when it is gone. Raise EngineError."""
+
+    def signs(self) -> list[str]:
+        """Return the paths, of files or folders, at which something changes when a container is made or started; they need not exist."""
