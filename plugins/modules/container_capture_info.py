@@ -101,8 +101,13 @@ captures:
     buffer_size:
       description: Kernel buffer of each segment in KiB.
       type: int
+    waiting:
+      description: What the session waits for, in words, such as the start of a container or an interface; empty when there is nothing.
+      type: list
+      elements: str
+      sample: ["web waits for its interface eth0 (it has lo)"]
     segments:
-      description: One entry for each container, interface and vantage; a restarted container has further entries.
+      description: One entry for each container, interface and vantage; a container or an interface that came back has further entries.
       type: list
       elements: dict
       contains:

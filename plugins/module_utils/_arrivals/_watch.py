@@ -114,7 +114,7 @@ class Watch:
         self._sources = [_DockerSource(engine) if isinstance(engine, Docker) else _Source(engine) for engine in _engines(options)]
 
     def run(self, tell: t.Callable[[dict[str, t.Any]], None]) -> t.NoReturn:
-        """Call tell with each container that comes, for ever. Its keys: runtime, id, name, image, identity, cgroup, record."""
+        """Call tell with each container that comes, for ever. Its keys: runtime, id, name, image, identity, cgroup, record, final."""
         failed = [source for source in self._sources if not self._look(source, source.all, tell)]
         while True:
             sources = {source.fd: source for source in self._sources}
@@ -156,7 +156,7 @@ def described(container: Container) -> dict[str, t.Any]:
     if container.running and identity is not None:
         cgroup = _cgroup.directory(_cgroup.paths(container.pid), identity.id)
     return {"runtime": container.runtime, "id": container.id, "name": container.name, "image": container.image,
-            "identity": identity and dataclasses.asdict(identity), "cgroup": cgroup, "record": container.record}
+            "identity": identity and dataclasses.asdict(identity), "cgroup": cgroup, "record": container.record, "final": container.final}
 
 
 def environment() -> dict[str, str]:

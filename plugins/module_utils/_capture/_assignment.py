@@ -20,8 +20,8 @@ class Watched:
 
     fd is its open namespace (-1: none was opened yet), pidfd its first process (None where no process was named). host is whether
     the namespace is the host's. cgroup and record are paths, None where there is none; cgroup exists while the container runs,
-    record as long as the runtime knows it. away is whether its start is waited for. seen is the PID that the last look
-    has found. returns counts its starts.
+    record as long as the runtime knows it. final is whether it never runs again once it has ended. away is whether its start is
+    waited for. seen is the PID that the last look has found. returns counts its starts.
     """
 
     id: str
@@ -33,6 +33,7 @@ class Watched:
     identity: Identity | None = None
     cgroup: str | None = None
     record: str | None = None
+    final: bool = False
     away: bool = False
     seen: int | None = None
     returns: int = 0

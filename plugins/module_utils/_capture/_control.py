@@ -254,13 +254,14 @@ def _identities(containers: t.Sequence[Container], arrivals: dict[str, t.Any] | 
 
 
 def _awaited(container: Container) -> Watched:
-    return Watched(container.id, container.name, container.image, identity=container.identity, cgroup=container.cgroup, record=container.record)
+    return Watched(container.id, container.name, container.image, identity=container.identity, cgroup=container.cgroup, record=container.record,
+                   final=container.final)
 
 
 def _watched(target: Target) -> Watched:
     container, namespace, identity = target.container, target.namespace, target.container.identity
     return Watched(container.id, container.name, container.image, namespace.fd, namespace.pidfd, namespace.host, identity,
-                   _cgroup.directory(namespace.cgroups, identity.id) if identity else None, container.record)
+                   _cgroup.directory(namespace.cgroups, identity.id) if identity else None, container.record, container.final)
 
 
 def excessive_drops(capture: dict[str, t.Any], limit: float | None) -> str | None:

@@ -61,28 +61,35 @@ class Paths:
 
     def watch(self, paths: t.Iterable[str]) -> None:
         """Watch these paths from now on, and no others. Call this after each event, and before each look at what is there."""
-        with contextlib.suppress(BlockingIOError):
-            while os.read(self.fd, 1 << 16):
-                pass
-        wanted = {self._add(path) for path in dict.fromkeys(paths)}
+        wanted = {number for path in dict.fromkeys(paths) for number in self._add(path)}
         for number in self._watched - wanted:
             _LIBC.inotify_rm_watch(self.fd, number)  # fails where the kernel has removed it already, with what it watched
         self._watched = wanted
+        with contextlib.suppress(BlockingIOError):  # what was told until now, the look that follows will see
+            while os.read(self.fd, 1 << 16):
+                pass
 
-    def _add(self, path: str) -> int:
-        """Watch a path or, while it does not exist, the nearest folder above it that does. Return the number of the watch."""
+    def _add(self, path: str) -> tuple[int, int]:
+        """Watch a path or, while it does not exist, the nearest folder above it that does. Return the numbers of the watches."""
         place, below = path, ""
         while True:
-            number = _LIBC.inotify_add_watch(self.fd, os.fsencode(place), _COMES if below else _CHANGES)
-            if number >= 0 and (not below or not os.path.exists(below)):
-                return int(number)
-            if number >= 0:  # it came meanwhile
-                place, below = path, ""
-            elif ctypes.get_errno() in (errno.ENOENT, errno.ENOTDIR):
+            # The removal of a cgroup is told in the folder above it only. That watch comes first, so that no removal is missed.
+            above = self._added(os.path.dirname(place), _COMES | IN_DELETE | IN_MOVED_FROM)
+            number = self._added(place, _COMES if below else _CHANGES) if above >= 0 else -1
+            if number < 0:
                 place, below = os.path.dirname(place), place
-            else:
-                with _refusals(path):
-                    _checked(number)
+            elif not below or not os.path.exists(below):
+                return above, number
+            else:  # it came meanwhile
+                place, below = path, ""
+
+    def _added(self, path: str, events: int) -> int:
+        """Return the number of a watch, -1 where the path does not exist."""
+        number = _LIBC.inotify_add_watch(self.fd, os.fsencode(path), events)
+        if number < 0 and ctypes.get_errno() not in (errno.ENOENT, errno.ENOTDIR):
+            with _refusals(path):
+                _checked(number)
+        return int(number)
 
     def close(self) -> None:
         """Close the descriptor."""

@@ -282,6 +282,26 @@ def test_capture_follows_a_restart(fleet: labs.Fleet, captures: capture_tools.Ca
     assert [capture_tools.lengths(*each["files"]) for each in (first, second)] == [[101], [102]]
 
 
+def test_containers_of_every_runtime_that_come(fleet: labs.Fleet, captures: capture_tools.Captures, container: t.Callable[..., t.Any]) -> None:
+    """One session; nobody is named in full, and all are made after its start."""
+    captures.start(container=[f"{fleet.tag}-new-*", "shop/new-*"], filter=capture_tools.TRAFFIC, new_containers="follow")
+    boxes = [
+        labs.docker_box(container(name=f"{fleet.tag}-new-docker")),
+        fleet.podman.run(f"{fleet.tag}-new-podman"),
+        fleet.rootless.run(f"{fleet.tag}-new-rootless", "--network", "slirp4netns", gateway="10.0.2.2", peer=False),
+        fleet.containerd.run(f"{fleet.tag}-new-ctr", labs.Wire(6)),
+        fleet.containerd.pod("new-cri", labs.Wire(7))[1],
+        fleet.crio.pod("new-crio", labs.Wire(8))[1],
+    ]
+    fleet.podman.run(f"{fleet.tag}-other")
+    told = captures.until(lambda capture: len(capture["segments"]) == len(boxes) and all(one["packets_captured"] == 0 for one in capture["segments"]))
+    assert {segment["container"] for segment in told["segments"]} == {box.name for box in boxes}
+    boxes[1].send([107])
+    captures.until(lambda capture: sum(segment["packets_captured"] or 0 for segment in capture["segments"]) == 1)
+    segments = captures.stop()["segments"]
+    assert [capture_tools.lengths(*each["files"]) for each in segments if each["container"] == boxes[1].name] == [[107]]
+
+
 def test_capture_of_a_pod_goes_on_when_its_container_restarts(fleet: labs.Fleet, captures: capture_tools.Captures) -> None:
     sandbox, app = fleet.containerd.pod("again", labs.Wire(5))
     captures.start(pod=["shop/again"], filter=capture_tools.TRAFFIC)

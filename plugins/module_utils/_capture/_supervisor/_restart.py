@@ -49,7 +49,7 @@ class Restarts:
         self._loop.forget(pidfd)
         os.close(pidfd)
         container.pidfd = None
-        if self._follow and container.signs() and container.returns < MOST_RETURNS and self._active():
+        if self._follow and not container.final and container.signs() and container.returns < MOST_RETURNS and self._active():
             container.away = True
         self._tell_gone(container)
         if container.away:

@@ -37,6 +37,11 @@ class Container:
     cgroup: str | None = None
 
     @property
+    def final(self) -> bool:
+        """Return whether it never runs again once it has ended: Kubernetes makes another one in its place, over the CRI."""
+        return self.pod is not None and self.runtime in ("containerd", "crio")
+
+    @property
     def coming(self) -> bool:
         """Return whether it does not run, its runtime will start it again, and that can be seen."""
         return self.state == "restarting" and (self.cgroup is not None or self.identity is None or self.identity.pid_file is not None)
