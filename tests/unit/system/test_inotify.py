@@ -62,11 +62,17 @@ def test_cgroup_that_comes_and_goes(paths: _inotify.Paths) -> None:
     child = os.fork()
     if child == 0:
         select.select([], [], [])
+
+    def end() -> None:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+
+    steps: list[c.Callable[[], object]] = [
+        lambda: os.mkdir(place), lambda: pathlib.Path(f"{place}/cgroup.procs").write_text(str(child)), end,
+        lambda: os.rmdir(place), lambda: os.mkdir(place), lambda: os.rmdir(place),
+    ]
     try:
-        for number, step in enumerate([
-            lambda: os.mkdir(place), lambda: pathlib.Path(f"{place}/cgroup.procs").write_text(str(child)), lambda: os.kill(child, 9) or os.waitpid(child, 0),
-            lambda: os.rmdir(place), lambda: os.mkdir(place), lambda: os.rmdir(place),
-        ]):  # fmt: skip
+        for number, step in enumerate(steps):
             paths.watch(signs)
             step()
             # Only cgroup v2 tells when the last process has left. Nobody waits for that.
