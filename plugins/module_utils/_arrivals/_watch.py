@@ -19,7 +19,7 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, TargetError
-from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _inotify
+from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _inotify, _netns
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import RUNTIMES
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container, Runtime
@@ -147,13 +147,15 @@ class Watch:
                 now = source.engine.inspect(container)
                 if now is not None and (now.running or now.state in COMING):
                     self._known.add(now.id)
-                    tell(described(now))
+                    told = described(now)
+                    if told["cgroup"] or told["identity"] and told["identity"]["pid_file"]:  # else its start cannot be seen, or it has the host's network
+                        tell(told)
 
 
 def described(container: Container) -> dict[str, t.Any]:
     """Return what is told of a container: how to recognise it, and where its start can be seen."""
     identity, cgroup = container.identity, container.cgroup
-    if container.running and identity is not None:
+    if container.running and identity is not None and not _netns.leads_to(f"/proc/{container.pid}/ns/net", os.stat(_netns.host_path()).st_ino):
         cgroup = _cgroup.directory(_cgroup.paths(container.pid), identity.id)
     return {"runtime": container.runtime, "id": container.id, "name": container.name, "image": container.image,
             "identity": identity and dataclasses.asdict(identity), "cgroup": cgroup, "record": container.record, "final": container.final}

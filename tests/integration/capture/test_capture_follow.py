@@ -163,6 +163,7 @@ def test_containers_that_come(captures, container):
     captures.start(**options)
     captured(captures, reach(first), 1, 1)
     container(name="other-1")
+    container(name="come-host", network="host")
     loud = container("sh -c 'ping -c 3 -s 123 127.0.0.1; sleep 1000'", name="come-2")
     captured(captures, reach(loud), 2, 2)
     assert not captures.start(**options)["changed"]

@@ -19,7 +19,7 @@ class Container:
     pod is NAMESPACE/NAME of the pod that the container is in, pod_container its name there. sandbox is whether it is the one
     that holds the pod's network namespace. pid is 0 when it does not run. record is a path that exists as long as the runtime
     knows the container, running or not (None where there is none to see). identity holds what must be true of its process.
-    cgroup is the path that its cgroup will have, for a container that does not run, where that can be known.
+    cgroup is the path that its cgroup will have, for a container that does not run, where that can be known and it will have a network of its own.
     """
 
     runtime: str

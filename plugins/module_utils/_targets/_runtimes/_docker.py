@@ -78,12 +78,11 @@ class Docker:
             return None
         # Docker keeps these files in the container's own folder, from its creation to its removal; it names them once the container was started.
         folder = os.path.dirname(answer.get("HostnamePath") or answer.get("ResolvConfPath") or "")
-        cgroup = None
+        cgroup, mode = None, answer["HostConfig"]["NetworkMode"]
         if answer["State"]["Status"] not in ("running", "paused"):
             told = self._ask(lambda client: client.info())
             folder = folder or os.path.join(told.get("DockerRootDir") or "", "containers", answer["Id"])
-            cgroup = _place(answer, told.get("CgroupDriver") == "systemd")
-        mode = answer["HostConfig"]["NetworkMode"]
+            cgroup = None if mode == "host" else _place(answer, told.get("CgroupDriver") == "systemd")
         return dataclasses.replace(
             container,
             id=answer["Id"],
