@@ -103,13 +103,13 @@ class ActionModule(ActionBase):
 
 
 def progress(capture: dict[str, t.Any]) -> list[str]:
-    """Return one line for each segment, and for each container that is waited for."""
+    """Return one line for each segment, and for what the session waits for."""
     return [
         f"{segment['container']} {segment['interface']}" + (f" ({segment['device']})" if segment["vantage"] == "host" else "")
         + f": {segment['packets_received'] or 0} packets, {_amount(segment['bytes'])}, {segment['packets_dropped'] or 0} dropped"
         + (f", {segment['status']} ({segment['error'] or segment['stop_reason']})" if segment["stop_reason"] else "")
         for segment in capture["segments"]
-    ] + capture.get("waiting", [])
+    ] + capture.get("waiting", [])  # a host may still have the module of an older release
 
 
 def _amount(size: int) -> str:

@@ -120,12 +120,12 @@ def tell(directory: str, session: Session) -> dict[str, t.Any]:
         "started_at": session.started_at,
         "stopped_at": session.stopped_at,
         "error": error,
-        "waiting": session.waiting if status == "running" else [],
         "supervisor": {"pid": session.supervisor.pid, "alive": alive} if session.supervisor else None,
         "filter": session.request.filter,
         "duration": session.request.duration,
         "live": session.request.live,
         "buffer_size": session.buffer_size,
+        "waiting": session.waiting if status == "running" and alive else [],
         "segments": segments,
     }
 

@@ -72,7 +72,7 @@ class Session:
     """A capture session: its request, its supervisor and its segments.
 
     status is running, stopped or failed. targets are the requested containers, as runtime:ID. buffer_size is in KiB,
-    least_free in bytes. started_at and stopped_at are ISO 8601 times. waiting says what has gone away and is waited for.
+    least_free in bytes. started_at and stopped_at are ISO 8601 times. waiting says what the supervisor waits for, in words.
     """
 
     status: str

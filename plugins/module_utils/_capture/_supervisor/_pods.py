@@ -69,7 +69,7 @@ class Pods:
             namespace.close()
             return None
         os.close(container.fd)
-        kept = {"fd": namespace.fd, "pidfd": namespace.pidfd, "gone_at": container.gone_at, "gone_since": container.gone_since,
+        kept = {"fd": namespace.fd, "pidfd": namespace.pidfd, "away": container.away, "gone_since": container.gone_since,
                 "returns": container.returns + 1}  # fmt: skip
         for field in dataclasses.fields(Watched):
             setattr(container, field.name, kept.get(field.name, getattr(new, field.name)))
