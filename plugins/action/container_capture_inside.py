@@ -18,6 +18,7 @@ import typing as t
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.become import BecomeBase
+from ansible.utils.display import Display
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_inside import SPEC
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _tcpdump
@@ -32,7 +33,7 @@ from ansible_collections.nettap.containers.plugins.plugin_utils._options import 
 from ansible_collections.nettap.containers.plugins.plugin_utils._portable import LOADER, PROGRAM, Bundle, bundle
 
 _BEAT = 1.0  # seconds between two beats
-_READY = 30.0  # seconds each for the keeper to make its folder, for tcpdump to open its socket, and for tcpdump to end
+_READY = 30.0  # seconds after which is said what is waited for, and for tcpdump to end
 # Seconds for which packets may stay in the kernel before tcpdump sees them. Packets that it has not seen when it is ended are lost.
 _DRAIN = 2.0
 # How often a transfer is tried, and a script is run that has not printed its whole answer. Over community.docker.docker_api, data that
@@ -182,14 +183,17 @@ class ActionModule(ActionBase):
 
     def _until(self, folder: str, keeper: _Background, holds: t.Callable[[str, _tcpdump.Report], bool], otherwise: str,
                must_be_there: bool = True) -> tuple[str, _tcpdump.Report]:
-        """Beat until the condition holds. Return the state and tcpdump's messages. Raise AnsibleActionFail, _GoneError."""
-        deadline = time.monotonic() + _READY
+        """Beat until the condition holds, as long as the keeper lives. Return the state and tcpdump's messages. Raise AnsibleActionFail, _GoneError."""
+        said = time.monotonic()
         while True:
             state, report = self._beat(folder, must_be_there)
             if holds(state, report):
                 return state, report
-            if keeper.ended or time.monotonic() > deadline:
-                raise AnsibleActionFail(f"The capture in {self._host} could not start: {otherwise} ({keeper.words or f'within {_READY:.0f} s'}).")
+            if keeper.ended:
+                raise AnsibleActionFail(f"The capture in {self._host} could not start: {otherwise} ({keeper.words or 'its keeper has ended'}).")
+            if time.monotonic() - said > _READY:
+                said = time.monotonic()
+                Display().display(f"[{self._host}] {otherwise} yet; it is waited for.")
             time.sleep(0.1)
 
     def _beat(self, folder: str, must_be_there: bool = True) -> tuple[str, _tcpdump.Report]:

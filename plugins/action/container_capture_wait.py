@@ -112,17 +112,15 @@ class ActionModule(ActionBase):
 
 
 def progress(capture: dict[str, t.Any]) -> list[str]:
-    """Return one line for each segment and for each container that is waited for; for a session that has yet to begin, one."""
+    """Return one line for each segment and for what the session waits for; for a session that has yet to begin, one."""
     waiting = _words.waits(capture, timestamp(time.time()))
     if waiting:
         return [f"{capture['name']} {waiting}"]
     return [
-        f"{_words.where(segment)}: waits for the container, which had stopped before the capture began"
-        if capture["started_at"] and segment["status"] == "running" and segment["pid"] is None else
         f"{_words.where(segment)}: {_words.packets(segment)}, {_amount(segment['bytes'])}, {_words.drops(segment)}"
         + (f", {segment['status']} ({segment['error'] or segment['stop_reason']})" if segment["stop_reason"] else "")
         for segment in capture["segments"]
-    ] + capture.get("waiting", [])
+    ] + capture.get("waiting", [])  # a host may still have the module of an older release
 
 
 def _amount(size: int) -> str:

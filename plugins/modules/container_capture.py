@@ -112,13 +112,27 @@ options:
     type: str
   on_restart:
     description:
-      - What to do when a container stops. V(follow) captures from it again, in new segments, when it is started again. V(stop) ends capturing from it.
+      - What to do when a container stops, or one of its interfaces disappears. V(follow) waits for it, and captures from it again, in new segments,
+        when it is back. V(stop) ends capturing from it.
+      - With V(follow), a container that its runtime is about to start again (Docker calls it restarting) is a target too.
+      - What the session waits for is in RV(nettap.containers.container_capture_info#module:captures[].waiting). It ends when nothing is left that can
+        come, because the runtime knows none of the containers any more.
       - A pod is captured on while its containers restart. With V(follow), a pod that goes away is waited for until the session ends, and so is a
         container of a pod. It is captured again when this host runs one of that name, as that of a StatefulSet. If a pod is not back when
         the session ends, the session has V(failed) and says which pod went away.
     type: str
     choices: [follow, stop]
     default: follow
+  new_containers:
+    description:
+      - What to do with containers that match O(container), O(labels) or O(pod) and are made or started while the session runs. V(follow) takes
+        them in, each from its start. The session may then start with no container at all.
+      - The runtimes tell of new containers. Docker is listened to on its UNIX socket, or over TCP without TLS.
+      - Containers that share the host's network are not taken in.
+    type: str
+    choices: [ignore, follow]
+    default: ignore
+    version_added: 0.2.0
   min_free:
     description:
       - Space to keep free on the file system of O(path), such as V(1GiB), V(500M) or V(5%). The session ends before less than this is free.
@@ -239,6 +253,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._capture._reques
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Clock
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container
 
 ARGUMENTS = {
     **TARGET,
@@ -254,6 +269,7 @@ ARGUMENTS = {
     "live": {"type": "bool", "default": False},
     "start_at": {"type": "str"},
     "on_restart": {"type": "str", "choices": ["follow", "stop"], "default": "follow"},
+    "new_containers": {"type": "str", "choices": ["ignore", "follow"], "default": "ignore"},
     "min_free": {"type": "str"},
     "max_drop_percent": {"type": "float"},
     "max_overwritten_percent": {"type": "float"},
@@ -272,10 +288,15 @@ def start(sessions: _control.Sessions, module: AnsibleModule) -> _control.Captur
         raise CaptureError("wait needs an end to wait for: give duration or packet_count.")
     start_at = start_instant(params["start_at"]) if params["start_at"] else None
     clock = Clock(**params["clock"]) if params["clock"] else None
-    with _target.resolved(params, module.warn) as targets:
-        if not targets:  # allow_missing
+    arrivals = None
+    if request.new_containers == "follow":
+        arrivals = _target.selection(params)
+    coming: list[Container] | None = [] if request.on_restart == "follow" else None
+    with _target.resolved({**params, "allow_missing": params["allow_missing"] or arrivals is not None}, module.warn, coming) as targets:
+        if not targets and not coming and arrivals is None:  # allow_missing
             return _control.CaptureOutcome(None, "absent", None)
-        return sessions.start(params["name"], request, targets, start_at, params["force"], params["allow_host_network"], module.check_mode, clock)
+        return sessions.start(params["name"], request, targets, start_at, params["force"], params["allow_host_network"], module.check_mode, clock,
+                              coming or (), arrivals)
 
 
 def main() -> None:

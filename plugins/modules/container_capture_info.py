@@ -86,11 +86,6 @@ captures:
     error:
       description: Why the session as a whole failed.
       type: str
-    waiting:
-      description: The pods and containers that have gone away while the session runs, and that it waits for.
-      type: list
-      elements: str
-      sample: ["pod shop/web-0 is waited for, gone since 2026-01-31T03:00:00.000000Z"]
     supervisor:
       description: The process that guards the session, and whether it is alive.
       type: dict
@@ -130,8 +125,13 @@ captures:
       type: list
       elements: str
       sample: ["web any (container): 59 of 7356 packets are in the file, the ring overwrote the rest, 0 dropped, ended by duration"]
+    waiting:
+      description: What the session waits for, in words, such as the start of a container or an interface; empty when there is nothing.
+      type: list
+      elements: str
+      sample: ["web waits for its interface eth0 (it has lo)"]
     segments:
-      description: One entry for each container, interface and vantage; a restarted container has further entries.
+      description: One entry for each container, interface and vantage; a container or an interface that came back has further entries.
       type: list
       elements: dict
       contains:

@@ -23,10 +23,11 @@ if t.TYPE_CHECKING:
 class Watched:
     """A container of a session.
 
-    fd is its open namespace, pidfd its first process (None where no process was named). host is whether the namespace is
-    the host's. cgroup and record are paths, None where there is none; record exists as long as the runtime knows the
-    container. gone_at is set (monotonic seconds, and as an ISO 8601 time in gone_since) while the container does not run. seen is the PID that the last look
-    for its return has found. returns counts its returns.
+    fd is its open namespace (-1: none was opened yet), pidfd its first process (None where no process was named). host is whether
+    the namespace is the host's. cgroup and record are paths, None where there is none; cgroup exists while the container runs,
+    record as long as the runtime knows it. final is whether this very container never runs again once it has ended. away is
+    whether its start, or its successor, is waited for; gone_since is when it has ended (ISO 8601). seen is the PID that the last
+    look has found. returns counts its starts.
 
     bound is the path to which its runtime has bound its namespace, where no process stands for the container. pod is the name
     under which its runtime (for Docker, at the address docker_host) finds its successor: NAMESPACE/NAME for a whole pod,
@@ -42,7 +43,8 @@ class Watched:
     identity: Identity | None = None
     cgroup: str | None = None
     record: str | None = None
-    gone_at: float | None = None
+    final: bool = False
+    away: bool = False
     seen: int | None = None
     returns: int = 0
     bound: str | None = None
@@ -56,7 +58,7 @@ class Watched:
         """Return the container of a target, with the target's descriptors."""
         container, namespace, identity = target.container, target.namespace, target.container.identity
         return cls(container.id, container.name, container.image, namespace.fd, namespace.pidfd, namespace.host, identity,
-                   _cgroup.directory(namespace.cgroups, identity.id) if identity else None, container.record, bound=container.bound,
+                   _cgroup.directory(namespace.cgroups, identity.id) if identity else None, container.record, container.final, bound=container.bound,
                    runtime=container.runtime, docker_host=container.docker_host, pod=None if container.told_by_user else container.pod_name)  # fmt: skip
 
     @classmethod
@@ -72,7 +74,7 @@ class Watched:
 
     def ended(self) -> bool:
         """Return whether it is gone, or is about to be seen so."""
-        return self.gone_at is not None or self.lost()
+        return self.away or self.lost()
 
     def lost(self) -> bool:
         """Return whether its first process has ended or, for one without a process, its namespace is not bound to its path any more."""
@@ -90,9 +92,15 @@ class Watched:
             return []
         return [pid for pid in [_untrusted.pid(self.identity.pid_file, self.identity.owner)] if pid]
 
-    def returns_to_view(self) -> bool:
-        """Return whether its return can be seen."""
-        return self.cgroup is not None or self.identity is not None and self.identity.pid_file is not None
+    def signs(self) -> list[str]:
+        """Return the paths at which its start, and its removal, can be seen; [] where no start can be seen."""
+        file = self.identity.pid_file if self.identity else None
+        at = [self.cgroup, *(f"{self.cgroup}/{name}" for name in ("cgroup.procs", "cgroup.events"))] if self.cgroup else [file] if file else []
+        return [path for path in [*at, self.record] if path] if at else []
+
+    def forgotten(self) -> bool:
+        """Return whether its runtime does not know it any more. Without a record, nobody can tell: it may come as long as we wait."""
+        return self.record is not None and not os.path.isdir(self.record)
 
 
 @dataclasses.dataclass
@@ -101,6 +109,8 @@ class Assignment:
 
     directory is the session's folder, tcpdump the program's path. start_at is in seconds since the epoch (None: at once).
     ready is the descriptor on which the supervisor answers the task, once: null, or why the session could not start, as JSON.
+    arrivals is the order of a watch for new containers (options, known, environment), None where none are taken in, and
+    watch the descriptor of its archive.
     """
 
     directory: str
@@ -109,6 +119,8 @@ class Assignment:
     containers: list[Watched]
     session: Session
     ready: int = -1
+    arrivals: dict[str, t.Any] | None = None
+    watch: int = -1
 
     @classmethod
     def of(cls, stored: dict[str, t.Any]) -> Assignment:

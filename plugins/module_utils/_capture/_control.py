@@ -10,11 +10,13 @@ import dataclasses
 import datetime
 import functools
 import itertools
+import json
 import os
 import signal
 import time
 import typing as t
 
+from ansible_collections.nettap.containers.plugins.module_utils._arrivals import _watch
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _launch, _plan, _session, _stage, _storage, _tcpdump
 from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Assignment, Watched
 from ansible_collections.nettap.containers.plugins.module_utils._capture._listing import Listing
@@ -22,10 +24,10 @@ from ansible_collections.nettap.containers.plugins.module_utils._capture._reques
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Clock, Segment, Session
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError
 from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container
 from ansible_collections.nettap.containers.plugins.module_utils._targets._target import Target
 
-_END_TIMEOUT = 60.0  # seconds for a supervisor to end all its tcpdumps and count what they wrote
-_TERM_TIMEOUT = 10.0  # seconds for one tcpdump
+_TERM_TIMEOUT = 10.0  # seconds from SIGTERM to SIGKILL for a tcpdump whose supervisor was killed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +61,10 @@ class Sessions(Listing):
     # --- start
 
     def start(self, name: str, request: Request, targets: t.Sequence[Target], start_at: float | None = None, force: bool = False,
-              allow_host_network: bool = False, check: bool = False, clock: Clock | None = None) -> CaptureOutcome:
-        """Start a session unless the same one runs. clock is recorded in it.
+              allow_host_network: bool = False, check: bool = False, clock: Clock | None = None, coming: t.Sequence[Container] = (),
+              arrivals: dict[str, t.Any] | None = None) -> CaptureOutcome:
+        """Start a session unless the same one runs, and record clock in it. It waits for the containers coming and, with the options arrivals, for
+        those that match them.
 
         Return once every tcpdump has its socket open or, for a start_at in the future, once all is checked and the supervisor
         waits for that instant. Keep an ended session of that name under another name. When the session cannot start whole,
@@ -71,12 +75,15 @@ class Sessions(Listing):
             try:
                 session = _storage.load(directory) if there else None
                 before = _session.tell(directory, session)["status"] if session else "absent"
-                reason = reason_to_start(name, before, session, request, targets, force)
+                containers = [*(target.container for target in targets), *coming]
+                reason = reason_to_start(name, before, session, request, containers, force, arrivals)
                 if reason is None:
                     return CaptureOutcome(None, before, _session.tell(directory, session) if session else None)
+                if arrivals is not None:
+                    _watch.check(arrivals)
                 tcpdump = _tcpdump.program()
                 taps = _plan.check(targets, request, tcpdump, allow_host_network)
-                assignment = self._assignment(directory, request, targets, taps, tcpdump, start_at)
+                assignment = self._assignment(directory, request, targets, taps, tcpdump, start_at, coming, arrivals)
                 assignment.session.clock = clock
                 if check:
                     return CaptureOutcome(reason, before, _preview(directory, assignment.session), self._name_to_keep(name) if there else None)
@@ -92,7 +99,7 @@ class Sessions(Listing):
                         os.rmdir(directory)  # succeeds only if it is empty: a start that failed leaves no folder
 
     def _assignment(self, directory: str, request: Request, targets: t.Sequence[Target], taps: list[list[_plan.Tap]], tcpdump: str,
-                    start_at: float | None) -> Assignment:
+                    start_at: float | None, coming: t.Sequence[Container], arrivals: dict[str, t.Any] | None) -> Assignment:
         """Return the assignment of the supervisor. Its descriptors are those of the targets' open namespaces. Raise StorageError."""
         free, total = self.storage.free()
         least_free = request.least_free(total)
@@ -106,9 +113,11 @@ class Sessions(Listing):
             for tap in places:
                 argv_of = functools.partial(_tcpdump.command, tcpdump, request, buffer_size=buffer_size, link_type=tap.link_type)
                 segments.append(_plan.segment(len(segments), container, tap, argv_of, directory))
-        session = Session("running", request, targets=_identities(targets), buffer_size=buffer_size, least_free=least_free, segments=segments,
+        known = [*(target.container for target in targets), *coming]
+        session = Session("running", request, targets=_identities(known, arrivals), buffer_size=buffer_size, least_free=least_free, segments=segments,
                           start_at=None if start_at is None else timestamp(start_at))
-        return Assignment(directory, tcpdump, start_at, containers, session)
+        order = None if arrivals is None else {"options": arrivals, "known": [one.id for one in known], "environment": _watch.environment()}
+        return Assignment(directory, tcpdump, start_at, [*containers, *map(_awaited, coming)], session, arrivals=order)
 
     def _name_to_keep(self, name: str) -> str | None:
         """Return the name under which a session's captures are kept when another session takes its name; None where it has left none."""
@@ -197,9 +206,7 @@ class Sessions(Listing):
         supervisor = _session.supervisor(session)
         if supervisor:
             supervisor.send(signal.SIGTERM)
-            if not supervisor.wait(_END_TIMEOUT):
-                raise CaptureError(f"The supervisor of session {name} (PID {supervisor.pid}) did not end within {_END_TIMEOUT:.0f} s: "
-                                   "look at the host's disk and load.")
+            supervisor.wait(None)  # it kills a tcpdump that does not end, and a slow disk is waited for
         left = [process for process in map(_session.tcpdump, session.segments) if process]
         for number in (signal.SIGTERM, signal.SIGKILL):
             deadline = time.monotonic() + _TERM_TIMEOUT
@@ -210,7 +217,8 @@ class Sessions(Listing):
             _session.conclude_killed(directory, final)
 
 
-def reason_to_start(name: str, status: str, session: Session | None, request: Request, targets: t.Sequence[Target], force: bool) -> str | None:
+def reason_to_start(name: str, status: str, session: Session | None, request: Request, containers: t.Sequence[Container], force: bool,
+                    arrivals: dict[str, t.Any] | None = None) -> str | None:
     """Return one sentence that says why a session has to be (re)started; None if it runs as requested. Raise CaptureError if it runs otherwise."""
     if session is None:
         return f"There was no session {name}."
@@ -219,9 +227,9 @@ def reason_to_start(name: str, status: str, session: Session | None, request: Re
     if _session.supervisor(session) is None:
         return _orphaned(name)
     differences = request.differences(session.request)
-    if session.targets != _identities(targets):
+    if session.targets != _identities(containers, arrivals):
         theirs = ", ".join(sorted({segment.container for segment in session.segments}))
-        ours = ", ".join(sorted(target.container.name for target in targets))
+        ours = ", ".join(sorted(container.name for container in containers))
         differences.append(f"containers: {theirs}, not {ours}" + (" made anew since" if theirs == ours else ""))
     if not differences:
         return None
@@ -241,5 +249,14 @@ def _preview(directory: str, session: Session) -> dict[str, t.Any]:
     return {**told, "status": "running", "error": None, "segments": segments}
 
 
-def _identities(targets: t.Sequence[Target]) -> list[str]:
-    return sorted(f"{target.container.runtime}:{target.container.id}" for target in targets)
+def _identities(containers: t.Sequence[Container], arrivals: dict[str, t.Any] | None) -> list[str]:
+    """Return what a session captures: its containers or, where it takes in new ones, the options that they have to match."""
+    if arrivals is not None:
+        return [json.dumps({name: value for name, value in arrivals.items() if value}, sort_keys=True)]
+    return sorted(f"{container.runtime}:{container.id}" for container in containers)
+
+
+def _awaited(container: Container) -> Watched:
+    return Watched(container.id, container.name, container.image, identity=container.identity, cgroup=container.cgroup, record=container.record,
+                   final=container.final)
+

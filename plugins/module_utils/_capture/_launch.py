@@ -10,19 +10,19 @@ import dataclasses
 import json
 import os
 import resource
-import select
 import shutil
 import subprocess
 import sys
 import tempfile
 import typing as t
 
+from ansible_collections.nettap.containers.plugins.module_utils._arrivals import _program as _arrivals
 from ansible_collections.nettap.containers.plugins.module_utils._background import _archive
 from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Assignment
 from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor import _program, _successor
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
 
-_TIMEOUT = 60.0  # seconds; longer than the supervisor waits for its tcpdumps
+_MORE = 1000  # descriptors for containers that may come
 
 
 def launch(name: str, assignment: Assignment) -> None:
@@ -32,14 +32,20 @@ def launch(name: str, assignment: Assignment) -> None:
     it. Where systemd runs, it has a scope of its own, so that neither logind (KillUserProcesses) nor sudo (use_pty) ends it
     with the login. Its code is in a file without a name, because the module's temporary folder is removed when the task ends.
     """
-    descriptors = [fd for container in assignment.containers for fd in (container.fd, container.pidfd) if fd is not None]
-    _allow_descriptors(len(descriptors))
+    descriptors = [fd for container in assignment.containers for fd in (container.fd, container.pidfd) if fd is not None and fd >= 0]
+    _allow_descriptors(len(descriptors) + (_MORE if assignment.arrivals is not None else 0))
     with contextlib.ExitStack() as stack:
         archive = stack.enter_context(tempfile.TemporaryFile())
         archive.write(_archive.build(_program, _successor, compiled=True))  # the same Python runs it, and starts 0.045 s sooner
         archive.flush()
         heard, said = os.pipe2(os.O_CLOEXEC)
         stack.callback(os.close, heard)
+        if assignment.arrivals is not None:
+            watch = stack.enter_context(tempfile.TemporaryFile())
+            watch.write(_archive.build(_arrivals))
+            watch.flush()
+            descriptors.append(watch.fileno())
+            assignment = dataclasses.replace(assignment, watch=watch.fileno())
         orders = stack.enter_context(tempfile.TemporaryFile())
         orders.write(json.dumps(dataclasses.replace(assignment, ready=said).stored()).encode())
         orders.seek(0)
@@ -55,11 +61,7 @@ def launch(name: str, assignment: Assignment) -> None:
             raise CaptureError(f"The supervisor of session {name} cannot be started: {error.strerror}; look at the host's memory and processes.") from error
         finally:
             os.close(said)
-        poller = select.poll()
-        poller.register(heard, select.POLLIN)
-        if not poller.poll(_TIMEOUT * 1000):
-            process.terminate()
-            raise CaptureError(f"The supervisor of session {name} did not answer within {_TIMEOUT:.0f} s and was ended{_last(words)}.")
+        # The answer, or the end of the supervisor: the kernel may take long to find the memory of the buffers.
         answer = os.read(heard, 65536)
         process.returncode = 0  # we do not wait for it: Python must not warn that it still runs
         if not answer:

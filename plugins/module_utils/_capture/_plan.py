@@ -16,7 +16,8 @@ from ansible_collections.nettap.containers.plugins.module_utils._capture._assign
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, refused_as
-from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
+from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink, _socket
+from ansible_collections.nettap.containers.plugins.module_utils._system import _netns, _process
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _links
 
 if t.TYPE_CHECKING:
@@ -75,6 +76,46 @@ def _missing(name: str, interface: str, known: t.Iterable[str]) -> str:
     return f"{name} has no interface {interface!r} (it has: {', '.join(near)}); any captures on all."
 
 
+def present(name: str, fd: int, host_fd: int, request: Request) -> tuple[list[Tap], list[str]]:
+    """Return the places of a request that are there in the namespace of fd, and in words those that are not. Raise NettapError."""
+    with _socket.Netlink(fd) as inside:
+        links = {link.name: link for link in inside.links().values() if link.flags & _rtnetlink.IFF_UP}  # tcpdump ends at one that is down
+        nsid = inside.nsid(host_fd) if request.vantage != "container" else None
+    found, missing = [], []
+    has = f" (it has {', '.join(sorted(links)) or 'none that is up'})"
+    if request.vantage in ("container", "both"):
+        for interface in request.interface:
+            if interface == "any":
+                found.append(Tap(interface, "container", interface))
+            elif interface in links:
+                found.append(_tap(interface, "container", links[interface]))
+            else:
+                missing.append(f"{name} waits for its interface {interface}{has}")
+    if request.vantage in ("host", "both"):
+        peers = _peers(links, nsid, host_fd)
+        for interface in request.interface:
+            there = list(peers) if interface == "any" else [interface] if interface in peers else []
+            found += [_tap(each, "host", peers[each]) for each in there]
+            if not there:
+                what = "an interface" if interface == "any" else f"its interface {interface}"
+                missing.append(f"{name} waits for {what} with a peer on the host{has}")
+    return list(dict.fromkeys(found)), missing
+
+
+def _tap(interface: str, vantage: str, link: _rtnetlink.Link) -> Tap:
+    return Tap(interface, vantage, link.name, _tcpdump.link_type(link.type) if _tcpdump.looks_like_any(link.name) else None)
+
+
+def _peers(links: t.Mapping[str, _rtnetlink.Link], nsid: int | None, host_fd: int) -> dict[str, _rtnetlink.Link]:
+    """Return the host's ends, by the name of the container's end. nsid is the number by which the container's namespace knows the host's."""
+    if nsid is None:
+        return {}
+    with _socket.Netlink(host_fd) as host:
+        ends = {link.index: link for link in host.links().values() if link.flags & _rtnetlink.IFF_UP}
+    pairs = ((link, ends.get(link.link or 0)) for link in links.values() if link.netnsid == nsid and link.kind in _links.PAIRS)
+    return {link.name: end for link, end in pairs if end is not None and (end.kind, end.link) == (link.kind, link.index)}
+
+
 def link_names(fd: int) -> dict[int, str]:
     """Return the names of the links in a namespace, by index: a LINUX_SLL2 packet holds only the index of its interface. Raise CaptureError."""
     with _netns.entered(fd), refused_as(CaptureError, "The links of a network namespace cannot be listed", "run the task again"):
@@ -83,21 +124,27 @@ def link_names(fd: int) -> dict[int, str]:
 
 def check(targets: t.Sequence[Target], request: Request, tcpdump: str, allow_host_network: bool) -> list[list[Tap]]:
     """Return the taps of each target. Raise everything that can be known to be wrong before a capture starts."""
-    if not targets:
-        return []
     shared = [target.container.name for target in targets if target.host_network]
     if shared and not allow_host_network:
         raise CaptureError(f"{', '.join(shared)} shares the host's network: a capture would hold the host's whole traffic; "
                            "set allow_host_network: true (of the role capture: capture_allow_host_network) if that is what you want.")
-    found = [taps(target.container.name, target.namespace, request) for target in targets]
-    if request.filter:
-        types: dict[tuple[bool, int | None], str] = {}
-        for target, places in zip(targets, found):
-            for tap in places:
+    found = []
+    types: dict[tuple[bool, int | None], str] = {}
+    for target in targets:
+        try:
+            places = taps(target.container.name, target.namespace, request)
+            for tap in places if request.filter else []:
                 hardware = None if tap.device == "any" else _hardware(target.namespace.fd, tap)
                 types.setdefault((tap.device == "any", hardware), tap.device)
-        for (_any, hardware), device in types.items():
-            _tcpdump.check_filter(tcpdump, request.filter, device, hardware)
+        except CaptureError:
+            if request.on_restart != "follow" or target.namespace.pidfd is None or not _process.has_ended(target.namespace.pidfd):
+                raise
+            places = []  # it has just ended, and its interfaces with it: its next start is waited for
+        found.append(places)
+    if not types:  # nothing runs yet
+        types = {(interface == "any" and request.vantage == "container", 1): interface for interface in request.interface}
+    for (_any, hardware), device in types.items() if request.filter else ():
+        _tcpdump.check_filter(tcpdump, request.filter, device, hardware)
     return found
 
 

@@ -45,6 +45,7 @@ class Request:
     promiscuous: bool = False
     live: bool = False
     on_restart: str = "follow"
+    new_containers: str = "ignore"
     min_free: str | None = None
     max_drop_percent: float | None = None
     max_overwritten_percent: float | None = None

@@ -171,7 +171,6 @@ def tell(directory: str, session: Session) -> dict[str, t.Any]:
         "started_at": session.started_at,
         "stopped_at": session.stopped_at,
         "error": error,
-        "waiting": session.waiting if status == "running" else [],
         "supervisor": {"pid": session.supervisor.pid, "alive": alive} if session.supervisor else None,
         "filter": session.request.filter,
         "duration": session.request.duration,
@@ -179,6 +178,7 @@ def tell(directory: str, session: Session) -> dict[str, t.Any]:
         "buffer_size": session.buffer_size,
         "max_overwritten_percent": session.request.max_overwritten_percent,
         "clock": dataclasses.asdict(session.clock) if session.clock else None,
+        "waiting": session.waiting if status == "running" and alive else [],
         "segments": segments,
     }
     return {**told, "summary": _words.summary(told)}

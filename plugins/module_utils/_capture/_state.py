@@ -93,7 +93,7 @@ class Session:
 
     status is running, stopped or failed. targets are the requested containers, as runtime:ID. buffer_size is in KiB,
     least_free in bytes. start_at (the instant to wait for), started_at and stopped_at are ISO 8601 times. clock was
-    measured when the session was started; None where it was not. waiting says what has gone away and is waited for.
+    measured when the session was started; None where it was not. waiting says what the supervisor waits for, in words.
     """
 
     status: str

@@ -58,6 +58,23 @@ def directory(found: Paths, container_id: str) -> str | None:
     return None
 
 
+def place(parent: str, name: str) -> str | None:
+    """Return the path that a cgroup of that name below parent has when a runtime makes it; None where no controllers are mounted.
+
+    A runtime uses cgroup v2 only where it is mounted alone (at /sys/fs/cgroup), else the hierarchies of v1.
+    """
+    mounts = _mounts()
+    old = [point for controllers, point in mounts.items() if controllers and not controllers.startswith("name=")]
+    point = old[0] if old else mounts.get("")
+    return os.path.join(point, parent.strip("/"), name) if point else None
+
+
+def slice_path(name: str) -> str:
+    """Return the path of a slice of systemd, see systemd.slice(5): that of a-b.slice is a.slice/a-b.slice."""
+    words = name.rpartition("/")[2][: -len(".slice")].split("-")
+    return "/".join("-".join(words[:number]) + ".slice" for number in range(1, len(words) + 1))
+
+
 def processes(folder: str) -> list[int]:
     """Return the PIDs in a cgroup, lowest number first; [] while it does not exist."""
     try:

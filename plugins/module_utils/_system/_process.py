@@ -67,13 +67,32 @@ def killed(pid: int) -> bool:
         return True
 
 
+def name(pid: int) -> str:
+    """Return the name of a process, of at most 15 characters (proc(5) comm); "" when it is gone."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
+            return stream.read().rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def asleep(pid: int) -> bool:
-    """Return whether a process waits for an event, and not for a processor or the disk (field 3 of proc(5) stat: S); False when it is gone."""
+    """Return whether a process waits for an event, and not for a processor or the disk; False when it is gone."""
+    return _state(pid) == "S"
+
+
+def halted(pid: int) -> bool:
+    """Return whether a signal or a debugger holds a process; False when it is gone."""
+    return _state(pid) in ("T", "t")
+
+
+def _state(pid: int) -> str:
+    """Return the state of a process (field 3 of proc(5) stat); "" when it is gone."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
-            return stream.read().rpartition(")")[2].split()[0] == "S"
+            return stream.read().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return ""
 
 
 def has_ended(pidfd: int, timeout: float | None = 0.0) -> bool:

@@ -59,22 +59,30 @@ class Target:
 
 
 @contextlib.contextmanager
-def resolved(options: t.Mapping[str, t.Any], warn: Warn = lambda _text: None) -> t.Iterator[list[Target]]:
+def resolved(options: t.Mapping[str, t.Any], warn: Warn = lambda _text: None, coming: list[Container] | None = None) -> t.Iterator[list[Target]]:
     """Yield the targets that the options name, in the order of their names, open for the block.
 
     options holds the keys of _arguments._target.TARGET. warn takes a sentence about what a glob or labels may have left out.
+    Where coming is given, append to it the containers that do not run now, and that their runtime will start again.
     Raise TargetError, EngineError, DependencyError or NamespaceError.
     """
     options = {**options, **{kind: names(options.get(kind)) for kind in ("container", "pod")}}
     with contextlib.ExitStack() as stack:
         targets = []
-        for target in _open_all(options, warn):
+        for target in _open_all(options, warn, coming):
             stack.callback(target.namespace.close)
             targets.append(target)
         yield sorted(targets, key=lambda target: (target.container.name, target.container.id))
 
 
-def _open_all(options: t.Mapping[str, t.Any], warn: Warn) -> t.Iterator[Target]:
+def selection(options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Return the options that choose containers of runtimes, as select() takes them. Raise TargetError for a target that no runtime knows."""
+    if not (options.get("container") or options.get("labels") or options.get("pod")):
+        raise TargetError("New containers can only be told by container, labels or pod.")
+    return {**{key: names(options.get(key)) for key in ("container", "pod")}, **{key: options.get(key) for key in ("labels", "runtime", "docker_host")}}
+
+
+def _open_all(options: t.Mapping[str, t.Any], warn: Warn, coming: list[Container] | None) -> t.Iterator[Target]:
     if options.get("netns") or options.get("pid"):
         try:
             yield _open_unknown(options)
@@ -82,7 +90,7 @@ def _open_all(options: t.Mapping[str, t.Any], warn: Warn) -> t.Iterator[Target]:
             if not options["allow_missing"]:
                 raise
     elif options.get("container") or options.get("labels") or options.get("pod"):
-        yield from _open_containers(options, warn)
+        yield from _open_containers(options, warn, coming)
     else:
         raise TargetError("No target was given: name one with container, labels, pod, pid or netns (container: '*' is every running container).")
 
@@ -97,7 +105,7 @@ def _open_unknown(options: t.Mapping[str, t.Any]) -> Target:
     return Target(Container(runtime="process", id=f"{namespace.pid}-{namespace.started}", name=f"pid-{namespace.pid}", pid=options["pid"]), namespace)
 
 
-def _open_containers(options: t.Mapping[str, t.Any], warn: Warn) -> t.Iterator[Target]:
+def _open_containers(options: t.Mapping[str, t.Any], warn: Warn, coming: list[Container] | None) -> t.Iterator[Target]:
     wanted = options["runtime"]
     engines = [RUNTIMES[name](options.get("docker_host")) for name in RUNTIMES if wanted in ("auto", name)]
     present = [engine for engine in engines if engine.present() or wanted != "auto"]
@@ -109,7 +117,8 @@ def _open_containers(options: t.Mapping[str, t.Any], warn: Warn) -> t.Iterator[T
     silent = [f"The runtime {engine.name} did not answer: {problem}" for engine, problem in problems]
     try:
         # What is not found need not be missing where a runtime is silent.
-        chosen = select([container for _engine, container in known], {**options, "allow_missing": options["allow_missing"] and not silent})
+        chosen = select([container for _engine, container in known], {**options, "allow_missing": options["allow_missing"] and not silent},
+                        ("restarting",) if coming is not None else ())
     except TargetError as error:
         for engine, problem in problems:
             if engine.name == "docker" and options.get("docker_host"):  # the user looks for the container there
@@ -123,7 +132,7 @@ def _open_containers(options: t.Mapping[str, t.Any], warn: Warn) -> t.Iterator[T
         named = chosen.get((container.runtime, container.id))
         if named is not None:
             try:
-                target = _open_container(engine, container, named)
+                target = _open_container(engine, container, named, coming)
             except (EngineError, NamespaceError) as error:
                 if named:
                     raise
@@ -163,8 +172,9 @@ def _unique(known: t.Sequence[tuple[Runtime, Container]]) -> list[tuple[Runtime,
     return list(found.values())
 
 
-def _open_container(engine: Runtime, container: Container, named: bool) -> Target | None:
+def _open_container(engine: Runtime, container: Container, named: bool, coming: list[Container] | None = None) -> Target | None:
     """Open one container. If it stops between look-up and entry, raise TargetError if it was named, else return None: it does not run.
+    Where coming is given, append it there instead if its runtime will start it again.
 
     Raise EngineError, NamespaceError.
     """
@@ -178,6 +188,9 @@ def _open_container(engine: Runtime, container: Container, named: bool) -> Targe
         except NamespaceError as error:
             problem = error if found is None or shows_processes(found.handler) else NamespaceError(_hidden(found))
             again = engine.inspect(container)
+            if again is not None and again.coming and coming is not None:
+                coming.append(again)
+                return None
             if again is None or not again.running:
                 break
             # The container runs, and yet cannot be entered. The user must learn of that, unless only another user's files claim the container.
@@ -189,8 +202,9 @@ def _open_container(engine: Runtime, container: Container, named: bool) -> Targe
     return None
 
 
-def select(containers: t.Sequence[Container], options: t.Mapping[str, t.Any]) -> dict[tuple[str, str], bool]:
+def select(containers: t.Sequence[Container], options: t.Mapping[str, t.Any], coming: t.Collection[str] = ()) -> dict[tuple[str, str], bool]:
     """Return the containers that the options choose: (runtime, id) to whether it was named (not only matched by a glob or labels).
+    Include those that do not run, but are in one of the states coming.
 
     This function is pure. options are as in resolved(). Raise TargetError with the name looked for, the host, and the nearest names.
     """
@@ -201,7 +215,7 @@ def select(containers: t.Sequence[Container], options: t.Mapping[str, t.Any]) ->
     for pattern in pods or options.get("container") or ["*"]:
         matches, named = _match_pod(pattern, containers) if pods else _match(pattern, containers)
         matches = [container for container in matches if all(container.labels.get(key) == value for key, value in labels.items())]
-        running = [container for container in matches if container.running]
+        running = [container for container in matches if container.running or container.state in coming]
         if pods and pattern.count("/") == 1:
             running = _holders(running)
         if not running and not options.get("allow_missing"):

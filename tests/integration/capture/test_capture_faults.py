@@ -129,23 +129,23 @@ def test_one_of_two_containers_goes(captures, container):
     assert lengths(*segments[other.name]["files"]) == [6]
 
 
-@pytest.mark.parametrize(("place", "interfaces"), [("inside", ["eth0"]), ("inside", ["eth0", "lo"]), ("host", ["eth0"])])
-def test_interface_that_is_deleted(captures, container, place, interfaces):
-    """Of a container that runs on: its session ends when there is nothing left to listen at."""
+@pytest.mark.parametrize(("place", "interfaces", "follows"), [
+    ("inside", ["eth0"], True), ("inside", ["eth0"], False), ("inside", ["eth0", "lo"], False), ("host", ["eth0"], True), ("host", ["eth0"], False),
+])
+def test_interface_that_is_deleted(captures, container, place, interfaces, follows):
+    """Of a container that runs on: its session waits for the interface, or ends with on_restart=stop when there is nothing left to listen at."""
     target = container()
     where = reach(target)
     vantage = "host" if place == "host" else "container"
-    running = by(captures.start(target, interface=interfaces, vantage=vantage, filter=TRAFFIC)["capture"], "interface")
+    options = {"vantage": vantage, "filter": TRAFFIC, "on_restart": "follow" if follows else "stop"}
+    running = by(captures.start(target, interface=interfaces, **options)["capture"], "interface")
     send(where, [7])
     captures.until(lambda capture: by(capture, "interface")["eth0"]["packets_captured"])
     enter = ["nsenter", f"--net=/proc/{target.attrs['State']['Pid']}/ns/net"] if place == "inside" else []
     subprocess.run([*enter, "ip", "link", "delete", running["eth0"]["device"]], check=True)
     told = captures.until(lambda capture: by(capture, "interface")["eth0"]["status"] != "running")
-    if len(interfaces) > 1:
-        assert told["status"] == "running"
-        told = captures.stop()
-    else:
-        told = captures.until_ended()
+    assert told["status"] == ("running" if follows or len(interfaces) > 1 else told["status"])
+    told = captures.stop() if follows or len(interfaces) > 1 else captures.until_ended()
     segment = by(told, "interface")["eth0"]
     assert (told["status"], segment["status"], segment["stop_reason"], lengths(*segment["files"])) == ("stopped", "stopped", "interface_gone", [7])
 

@@ -314,6 +314,26 @@ def test_capture_follows_a_restart(fleet: labs.Fleet, captures: capture_tools.Ca
     assert [capture_tools.lengths(*each["files"]) for each in (first, second)] == [[101], [102]]
 
 
+def test_containers_of_every_runtime_that_come(fleet: labs.Fleet, captures: capture_tools.Captures, container: t.Callable[..., t.Any]) -> None:
+    """One session; nobody is named in full, and all are made after its start."""
+    captures.start(container=[f"{fleet.tag}-new-*", "shop/new-*"], filter=capture_tools.TRAFFIC, new_containers="follow")
+    boxes = [
+        labs.docker_box(container(name=f"{fleet.tag}-new-docker")),
+        fleet.podman.run(f"{fleet.tag}-new-podman"),
+        fleet.rootless.run(f"{fleet.tag}-new-rootless", "--network", "slirp4netns", gateway="10.0.2.2", peer=False),
+        fleet.containerd.run(f"{fleet.tag}-new-ctr", labs.Wire(6)),
+        fleet.containerd.pod("new-cri", labs.Wire(7))[1],
+        fleet.crio.pod("new-crio", labs.Wire(8))[1],
+    ]
+    fleet.podman.run(f"{fleet.tag}-other")
+    told = captures.until(lambda capture: len(capture["segments"]) == len(boxes) and all(one["packets_captured"] == 0 for one in capture["segments"]))
+    assert {segment["container"] for segment in told["segments"]} == {box.name for box in boxes}
+    boxes[1].send([107])
+    captures.until(lambda capture: sum(segment["packets_captured"] or 0 for segment in capture["segments"]) == 1)
+    segments = captures.stop()["segments"]
+    assert [capture_tools.lengths(*each["files"]) for each in segments if each["container"] == boxes[1].name] == [[107]]
+
+
 class Cluster:
     """Pods of one runtime, whose containers come and go as the kubelet has them."""
 
@@ -398,7 +418,7 @@ def test_capture_follows_a_pod_that_is_made_anew(fleet: labs.Fleet, captures: ca
     captures.until(lambda capture: capture["segments"][1]["packets_captured"] == 1)
     assert not captures.start(pod=["shop/state-0"], filter=capture_tools.TRAFFIC, interface=["eth0"])["changed"], "it runs as asked for, and on this pod"
     cluster.remove(again)
-    assert captures.until(lambda capture: capture["waiting"])["waiting"][0].startswith("pod shop/state-0 is waited for, gone since 20")
+    captures.until(lambda capture: any(one.startswith("pod shop/state-0 is waited for, gone since 20") for one in capture["waiting"]))
     stopped = captures.stop()
     done = run.wait()
     assert stopped["status"] == "failed" and [segment["id"] for segment in stopped["segments"]] == [sandbox.id, again.id]

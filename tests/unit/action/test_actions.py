@@ -55,7 +55,6 @@ def session(*segments: dict[str, t.Any], **fields: t.Any) -> dict[str, t.Any]:
         ({"vantage": "host", "device": "veth1234"}, "web eth0 (veth1234): 1200 packets, 1.2 MB, 3 dropped"),
         ({"packets_captured": None, "packets_kept": None, "packets_dropped": None, "bytes": 0}, "web eth0: 0 packets, 0 B, 0 dropped"),
         ({"packets_kept": 59, "packets_overwritten": 1141}, "web eth0: 59 of 1200 packets are in the file, the ring overwrote the rest, 1.2 MB, 3 dropped"),
-        ({"pid": None}, "web eth0: waits for the container, which had stopped before the capture began"),
         ({"status": "stopped", "stop_reason": "duration"}, "web eth0: 1200 packets, 1.2 MB, 3 dropped, stopped (duration)"),
         ({"status": "failed", "stop_reason": "error", "error": "The interface went down"},
          "web eth0: 1200 packets, 1.2 MB, 3 dropped, failed (The interface went down)"),

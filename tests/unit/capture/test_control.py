@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import types
 import typing as t
 
 import pytest
@@ -22,8 +21,8 @@ WEB, DB = ("docker", "a" * 64, "web"), ("docker", "b" * 64, "db")
 ICMP: dict[str, t.Any] = {"filter": "icmp"}
 
 
-def targets(*wanted: tuple[str, str, str]) -> list[t.Any]:
-    return [types.SimpleNamespace(container=Container(runtime=runtime, id=number, name=name)) for runtime, number, name in wanted]
+def containers(*wanted: tuple[str, str, str]) -> list[Container]:
+    return [Container(runtime=runtime, id=number, name=name) for runtime, number, name in wanted]
 
 
 def running(*of: tuple[str, str, str], alive: bool = True, status: str = "running", **options: t.Any) -> Session:
@@ -54,7 +53,7 @@ def running(*of: tuple[str, str, str], alive: bool = True, status: str = "runnin
 def test_reason_to_start(state: Session | None, wanted: list[tuple[str, str, str]], options: dict[str, t.Any], reason: str | None) -> None:
     force = options.get("force", False)
     status = state.status if state else "absent"
-    assert _control.reason_to_start("x", status, state, Request.of(options), targets(*wanted), force) == reason
+    assert _control.reason_to_start("x", status, state, Request.of(options), containers(*wanted), force) == reason
 
 
 @pytest.mark.parametrize(
@@ -69,5 +68,5 @@ def test_reason_to_start(state: Session | None, wanted: list[tuple[str, str, str
 )
 def test_another_session_of_that_name_runs(state: Session, wanted: list[tuple[str, str, str]], options: dict[str, t.Any], words: str) -> None:
     with pytest.raises(CaptureError) as caught:
-        _control.reason_to_start("x", "running", state, Request.of(options), targets(*wanted), False)
+        _control.reason_to_start("x", "running", state, Request.of(options), containers(*wanted), False)
     assert str(caught.value) == f"Session x is running with other arguments ({words}): use another name, or force: true to restart it."

@@ -60,12 +60,12 @@ def answer(folder: pathlib.Path, **values: t.Any) -> dict[str, t.Any]:
     ],
 )
 def test_answer(tmp_path: pathlib.Path, answers: list[t.Any], pod: str, told: dict[str, t.Any], taken: bool) -> None:
-    container = watched(tmp_path, pod, gone_at=1.0, gone_since="then", returns=3)
+    container = watched(tmp_path, pod, away=True, gone_since="then", returns=3)
     answers.append(answer(tmp_path, **told))
     namespace = _pods.Pods._ask(container)
     assert (namespace is not None) is taken
     with contextlib.closing(os.fdopen(container.fd)):
-        assert (container.id, container.returns, container.gone_at, container.gone_since) == (("2", 4, 1.0, "then") if taken else ("1", 3, 1.0, "then"))
+        assert (container.id, container.returns, container.away, container.gone_since) == (("2", 4, True, "then") if taken else ("1", 3, True, "then"))
 
 
 def test_pod_that_comes_back_in_the_host_s_network_is_left_alone(tmp_path: pathlib.Path, answers: list[t.Any]) -> None:
@@ -77,7 +77,7 @@ def test_pod_that_comes_back_in_the_host_s_network_is_left_alone(tmp_path: pathl
 
 
 def test_runtime_is_asked_when_something_changes(tmp_path: pathlib.Path, answers: list[t.Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """And once more a while later, since the runtime may have been at work still."""
+    """And once more a while later, since the runtime may have been at work still; now and then where nothing can be seen to change."""
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     timers: list[t.Callable[[], None]] = []
@@ -93,9 +93,11 @@ def test_runtime_is_asked_when_something_changes(tmp_path: pathlib.Path, answers
         timers.pop()()
         return len(answers)
 
-    answers += [None] * 4
+    answers += [None] * 6
     pods.look_for(container, None, math.inf)
-    assert len(answers) == 3
+    assert len(answers) == 5 and step(0.1) == 5 and step(_pods.UNSEEN) == 4
+    (tmp_path / "1").mkdir()
+    assert step(0.1) == 3
     assert step(0.1) == 3 and step(_pods.SETTLED) == 2 and step(60) == 2
     (tmp_path / "2" / "userdata").mkdir(parents=True)
     assert step(0.1) == 1 and step(0.1) == 1
@@ -112,7 +114,7 @@ def test_runtime_is_asked_when_something_changes(tmp_path: pathlib.Path, answers
 def test_namespace_that_is_not_bound_any_more(tmp_path: pathlib.Path, bound: str | None, lost: bool) -> None:
     container = dataclasses.replace(watched(tmp_path), bound=bound)
     assert container.lost() is lost and container.ended() is lost
-    assert dataclasses.replace(container, gone_at=1.0).ended()
+    assert dataclasses.replace(container, away=True).ended()
     os.close(container.fd)
 
 

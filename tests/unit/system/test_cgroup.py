@@ -173,3 +173,20 @@ def test_processes(tmp_path: pathlib.Path, text: str, pids: list[int]) -> None:
 
 def test_processes_of_a_cgroup_that_is_gone(tmp_path: pathlib.Path) -> None:
     assert _cgroup.processes(str(tmp_path / "gone")) == []
+
+
+@pytest.mark.parametrize(("name", "path"), [
+    ("system.slice", "system.slice"), ("a-b.slice", "a.slice/a-b.slice"), ("/a.slice/a-b-c.slice", "a.slice/a-b.slice/a-b-c.slice"),
+])
+def test_slice_path(name: str, path: str) -> None:
+    assert _cgroup.slice_path(name) == path
+
+
+@pytest.mark.parametrize(("mounts", "path"), [
+    ({"": "/sys/fs/cgroup"}, "/sys/fs/cgroup/docker/x"),
+    ({"": "/sys/fs/cgroup/unified", "name=systemd": "/sys/fs/cgroup/systemd", "memory": "/sys/fs/cgroup/memory"}, "/sys/fs/cgroup/memory/docker/x"),
+    ({}, None),
+])
+def test_place_of_a_cgroup_that_is_not_there_yet(monkeypatch: pytest.MonkeyPatch, mounts: dict[str, str], path: str | None) -> None:
+    monkeypatch.setattr(_cgroup, "_mounts", lambda: mounts)
+    assert _cgroup.place("/docker", "x") == path

@@ -247,6 +247,9 @@ class FakeEngine:
     def inspect(self, container: Container) -> Container | None:
         return container
 
+    def signs(self) -> list[str]:
+        return []
+
 
 @pytest.mark.parametrize(
     ("there", "options", "words"),
@@ -353,7 +356,7 @@ def test_names_that_somebody_typed(monkeypatch: pytest.MonkeyPatch, kind: str, t
     """Ansible splits one text at its commas only."""
     asked: list[t.Any] = []
 
-    def open_all(options: t.Mapping[str, t.Any], _warn: _target.Warn) -> t.Iterator[_target.Target]:
+    def open_all(options: t.Mapping[str, t.Any], *_others: object) -> t.Iterator[_target.Target]:
         asked.append(options[kind])
         return iter(())
 

@@ -21,6 +21,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 
 INTERVAL = 0.1  # seconds between looks at the runtime's folder
 SETTLED = 1.0  # seconds after a change there for one more question: the runtime may have been at work still
+UNSEEN = 5.0  # seconds between questions where the runtime's folder cannot be seen, or is empty
 _SECONDS = 30.0  # for the child process that asks the runtime
 
 Stamps = dict[str, int]
@@ -44,7 +45,7 @@ class Pods:
             return
         stamps, now = _stamps(container), time.monotonic()
         if stamps != seen or now >= again:
-            again = now + SETTLED if stamps != seen else math.inf
+            again = now + UNSEEN if not stamps else now + SETTLED if stamps != seen else math.inf
             with contextlib.suppress(NettapError):  # the runtime does not answer, or the container has gone again
                 namespace = self._ask(container)
                 if namespace:
@@ -68,7 +69,7 @@ class Pods:
             namespace.close()
             return None
         os.close(container.fd)
-        kept = {"fd": namespace.fd, "pidfd": namespace.pidfd, "gone_at": container.gone_at, "gone_since": container.gone_since,
+        kept = {"fd": namespace.fd, "pidfd": namespace.pidfd, "away": container.away, "gone_since": container.gone_since,
                 "returns": container.returns + 1}  # fmt: skip
         for field in dataclasses.fields(Watched):
             setattr(container, field.name, kept.get(field.name, getattr(new, field.name)))

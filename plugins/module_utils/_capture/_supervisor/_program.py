@@ -16,16 +16,12 @@ import sys
 import traceback
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Assignment
-from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._restart import print_taps
 from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._session import Supervisor
 from ansible_collections.nettap.containers.plugins.module_utils._system import _process
 
 
 def main() -> None:
-    """Run the assignment from standard input. With the argument taps or successor, be a child process that reads the host's links or asks a runtime."""
-    if sys.argv[1] == "taps":
-        print_taps()
-        return
+    """Run the assignment from standard input. With the argument successor, be a child process that asks a runtime."""
     if sys.argv[1] == "successor":
         # _launch.py adds this module to the archive. The runtimes' code would delay the start of each supervisor.
         importlib.import_module(f"{__name__.rpartition('.')[0]}._successor").main()

@@ -1,61 +1,58 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Containers that stop and come back: the session captures a restarted container again, in its new namespace."""
+"""Containers that stop and start: the session waits for the start of a container, and opens its new namespace."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import os
-import sys
 import time
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _plan
 from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Watched
-from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
-from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Session
 from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._loop import Loop
 from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._pods import Pods
-from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NamespaceError, NettapError
-from ansible_collections.nettap.containers.plugins.module_utils._system import _netns, _program
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NamespaceError, NettapError
+from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _inotify, _netns, _process
 from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 
-RETURN_INTERVAL = 0.1  # seconds between looks for a restarted container: cgroups send no event when they appear
-SETTLE_INTERVAL = 0.05  # seconds for which a process must be seen to count as the restarted container's
-RETURN_GRACE = 60.0  # seconds to wait for a container without a record that shows whether its runtime still knows it
-INTERFACE_GRACE = 10.0  # seconds for a restarted container's interface to appear
-TAPS_SECONDS = 30.0  # seconds for the child process that reads the host's links
+SOON, SELDOM = 0.05, 1.0  # seconds between looks at a container whose processes are on their way in or out, at first and at last
 MOST_RETURNS = 100  # a container that crashes in a loop must not fill the disk with segments
 BOUND_INTERVAL = 0.5  # seconds between looks whether a namespace is still bound: the mounts of another mount namespace send no event
+# The processes with which runc makes the network namespace of a container. They end when its first process, runc:[2:INIT], is there.
+_ON_THE_WAY = ("runc:[0:PARENT]", "runc:[1:CHILD]")
 
 
 class Restarts:
-    """The containers of a session, watched for their end and their return.
+    """The containers of a session, watched for their end and their start.
 
-    gone is called when a container has ended, returned when it runs again, with the places to listen at. active returns
-    whether the session captures: before it has begun, and once it ends, no return is waited for.
+    gone is called when a container has ended, returned when it runs, with its new namespace open. active returns whether starts are waited for.
     """
 
-    def __init__(self, loop: Loop, session: Session, gone: t.Callable[[Watched], None], returned: t.Callable[[Watched, list[_plan.Tap]], None],
+    def __init__(self, loop: Loop, follow: bool, gone: t.Callable[[Watched], None], returned: t.Callable[[Watched], None],
                  active: t.Callable[[], bool]) -> None:
         self._loop = loop
-        self._session = session
+        self._follow = follow
         self._tell_gone = gone
         self._tell_returned = returned
         self._active = active
+        self._away: list[Watched] = []
+        self._paths: _inotify.Paths | None = None
         self._pods = Pods(loop, self._found_again, active)
+        self._timers: set[str] = set()  # IDs of the containers that are looked at again without an event
 
     def watch(self, container: Watched) -> None:
-        """Wait for the end of a container's first process or, for one without a process, until its namespace is not bound any more."""
+        """Wait for the end of a container's first process, or for the start of a container that does not run."""
         if container.pidfd is not None:
             self._loop.watch(container.pidfd, lambda: self._gone(container))
+        elif container.fd < 0:
+            self._expect(container)
         elif container.bound:
             self._watch_bound(container)
 
     def _watch_bound(self, container: Watched) -> None:
+        """Wait until the namespace of a pod without a process is not bound any more."""
         if container.lost():
             self._gone(container)
         else:
@@ -66,100 +63,100 @@ class Restarts:
             self._loop.forget(container.pidfd)
             os.close(container.pidfd)
             container.pidfd = None
-        follow = self._session.request.on_restart == "follow" and container.returns < MOST_RETURNS and self._active()
-        if follow and (container.pod or container.returns_to_view()):
-            container.gone_at, container.gone_since = time.monotonic(), timestamp(time.time())
+        comes = container.pod or not container.final and container.signs()
+        if self._follow and comes and container.returns < MOST_RETURNS and self._active():
+            container.away, container.gone_since = True, timestamp(time.time())
         self._tell_gone(container)
-        if container.gone_at is not None:
-            self._search(container)
+        if container.away:
+            self._expect(container)
 
-    def _search(self, container: Watched) -> None:
-        """Look for a container until it is back: for what the kubelet makes, under its name in the pod, else in its own cgroup."""
-        if container.pod:
+    def _expect(self, container: Watched) -> None:
+        container.away, container.seen = True, None
+        if container.pod:  # what the kubelet makes has its name, and another ID
             self._pods.look_for(container)
-        else:
-            self._look_for(container, time.monotonic())
-
-    def _found_again(self, container: Watched, namespace: _netns.Namespace) -> None:
-        self._resume(container, namespace, time.monotonic() + INTERFACE_GRACE)
-
-    def _look_for(self, container: Watched, since: float) -> None:
-        """Look whether a container is back, until it is or is gone for good. since is when it stopped, in monotonic seconds.
-
-        A container is back when its cgroup holds a process in a network namespace of its own, and the same one at the next look.
-        At first its old processes are still ending, and the processes with which a runtime enters it (runc's) come and go.
-        """
-        if not self._active():
             return
-        now = time.monotonic()
-        gone_for_good = not os.path.isdir(container.record) if container.record else now - since > RETURN_GRACE
+        self._away.append(container)
+        self._look(container)
+
+    def _found_again(self, container: Watched, _namespace: _netns.Namespace) -> None:
+        container.away = False
+        self.watch(container)
+        self._tell_returned(container)
+
+    def _arm(self) -> None:
+        """Watch the signs of all containers that are away."""
+        if self._paths is None:
+            if not self._away:
+                return
+            self._paths = _inotify.Paths()
+            self._loop.watch(self._paths.fd, self._heed)
+        self._paths.watch(path for container in self._away for path in container.signs())
+
+    def _heed(self) -> None:
+        for container in list(self._away):
+            self._look(container)
+        if not self._away:
+            self._watch_signs()
+
+    def _watch_signs(self) -> bool:
+        """Return whether the kernel tells of the signs. It may have no more watches to give."""
+        try:
+            self._arm()
+        except NettapError:
+            return False
+        return True
+
+    def _look(self, container: Watched, pause: float = SOON) -> None:
+        """Look whether a container runs now or is gone for good. Else the kernel tells when its signs change."""
+        if not self._active() or not container.away:
+            return
+        told = self._watch_signs()  # before the look: what comes after it is told
         namespace = self._found(container)
-        seen, container.seen = container.seen, namespace.pid if namespace else None
-        if namespace is None and gone_for_good:
-            container.gone_at = None
-        elif namespace is None:
-            self._loop.after(RETURN_INTERVAL, lambda: self._look_for(container, since))
-        elif namespace.pid != seen:
+        if namespace is not None and self._is_old(container, namespace):
             namespace.close()
-            self._loop.after(SETTLE_INTERVAL, lambda: self._look_for(container, since))
-        else:
-            os.close(container.fd)
-            container.fd, container.pidfd = namespace.fd, namespace.pidfd
-            container.returns += 1
-            self._found_again(container, namespace)
+        elif namespace is not None:
+            self._open(container, namespace)
+            return
+        elif container.forgotten():
+            container.away = False
+            self._away.remove(container)
+            self._tell_gone(container)
+            return
+        # A process that enters or leaves a namespace sends no event.
+        if (not told or container.processes()) and container.id not in self._timers:
+            self._timers.add(container.id)
+            self._loop.after(pause, lambda: self._look_again(container, min(2 * pause, SELDOM)))
+
+    def _look_again(self, container: Watched, pause: float) -> None:
+        self._timers.discard(container.id)
+        self._look(container, pause)
+
+    @staticmethod
+    def _is_old(container: Watched, namespace: _netns.Namespace) -> bool:
+        """Return whether a process may be one of before that is still ending. It is in the namespace that we hold, as the next start of a
+        container that shares another's: then the process counts when the next look finds it again."""
+        seen, container.seen = container.seen, namespace.pid
+        return container.fd >= 0 and namespace.inode == os.fstat(container.fd).st_ino and namespace.pid != seen
 
     @staticmethod
     def _found(container: Watched) -> _netns.Namespace | None:
         for pid in container.processes():
             with contextlib.suppress(NamespaceError):
                 namespace = _netns.open_process(pid, container.identity)
-                if namespace.host == container.host:  # else it is a process of the runtime that is still on its way in
+                # Else it is a process of the runtime that is still on its way in.
+                if namespace.host == container.host and _process.name(pid) not in _ON_THE_WAY:
                     return namespace
                 namespace.close()
         return None
 
-    def _resume(self, container: Watched, namespace: _netns.Namespace, deadline: float) -> None:
-        """Have the new namespace captured as the old one was. Its interfaces may appear later: wait for them until the deadline."""
-        if not self._active():
-            return
-        if container.lost():  # the container has stopped again
-            if container.pidfd is not None:
-                os.close(container.pidfd)
-                container.pidfd = None
-            self._search(container)
-            return
-        try:
-            places = self._taps(container, namespace)
-        except NettapError:
-            if time.monotonic() < deadline:
-                self._loop.after(RETURN_INTERVAL, lambda: self._resume(container, namespace, deadline))
-                return
-            # Take the places of before, so that tcpdump reports in each segment what is wrong with it.
-            old = [segment for segment in self._session.segments if segment.id == container.id or container.pod and segment.container == container.name]
-            places = list(dict.fromkeys(_plan.Tap(segment.interface, segment.vantage, segment.device) for segment in old))
-        container.gone_at = None
+    def _open(self, container: Watched, namespace: _netns.Namespace) -> None:
+        if container.fd >= 0:
+            os.close(container.fd)
+        container.fd, container.pidfd = namespace.fd, namespace.pidfd
+        if container.cgroup is None and container.identity is not None:
+            container.cgroup = _cgroup.directory(namespace.cgroups, container.identity.id)
+        container.returns += 1
+        container.away = False
+        self._away.remove(container)
         self.watch(container)
-        self._tell_returned(container, places)
-
-    def _taps(self, container: Watched, namespace: _netns.Namespace) -> list[_plan.Tap]:
-        request = self._session.request
-        if request.vantage == "container":
-            return _plan.taps(container.name, namespace, request)
-        # A child process reads the host's peers, with pyroute2: it would double the memory of this process for good.
-        done = _program.run(
-            [sys.executable, "-I", sys.path[0], "taps"], CaptureError, TAPS_SECONDS, "the interfaces are looked for again",
-            json.dumps([container.name, namespace.fd, dataclasses.asdict(request)]), [namespace.fd, int(os.path.basename(sys.path[0]))],
-        )
-        if done.returncode:
-            raise CaptureError(done.stderr.strip())
-        return [_plan.Tap(*place) for place in json.loads(done.stdout)]
-
-
-def print_taps() -> None:
-    """Be the child process that reads the host's links: read the question from standard input, write the places to standard output as JSON."""
-    name, fd, request = json.load(sys.stdin)
-    try:
-        places = _plan.taps(name, _netns.Namespace(fd, name), Request.of(request))
-    except NettapError as error:
-        raise SystemExit(str(error)) from error
-    json.dump(list(map(dataclasses.astuple, places)), sys.stdout)
+        self._tell_returned(container)

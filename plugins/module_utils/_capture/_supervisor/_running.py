@@ -24,7 +24,6 @@ STOP_TIMEOUT = 10.0  # seconds from SIGTERM to SIGKILL: tcpdump writes out its b
 # tcpdump's read timeout of 1 s, by a timer that may be 0.08 s late (8 ticks at 100 Hz, kernel/time/timer.c). A tcpdump that is ended
 # before that loses these packets.
 DRAIN_TIMEOUT = 1.2
-DRAIN_GRACE = 3.0  # more seconds, for a tcpdump that did not get the processor yet, or that is still reading
 DRAIN_INTERVAL = 0.02
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -110,7 +109,7 @@ class Running:
 
         After the deadline, end it also when it has read no packet since its last answer (before is the count of then) and sleeps: then the
         kernel has handed over none that tcpdump has yet to read. The goal is never reached where the kernel counts packets that tcpdump
-        skips, such as the first sight of packets that loop back.
+        skips, such as the first sight of packets that loop back. A tcpdump that waits for a processor or for the disk gets as long as it takes.
         """
         if self._over:
             return
@@ -122,7 +121,7 @@ class Running:
                 self._terminate()
                 return
             before = captured if late else -1
-        if time.monotonic() > deadline + DRAIN_GRACE or not report.ready:
+        if not report.ready or _process.halted(self._process.pid):
             self._terminate()
             return
         if report.answers > answers:

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A session from its first tcpdump to its final figures: when it begins, and when and why the session and each tcpdump end.
 
-A session ends when all its tcpdumps have ended (by packet_count, or with their container or interface), after its duration,
-when the disk is full, or when a task asks for it (SIGTERM).
+A session ends after its duration, when the disk is full, or when a task asks for it (SIGTERM). It also ends when all its tcpdumps
+have ended and nothing is left that can come: each by packet_count or an error, or with a container that its runtime does not know any more.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import signal
 import time
 import typing as t
 
+from ansible_collections.nettap.containers.plugins.module_utils._arrivals._watcher import Watcher
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _plan, _session, _storage, _tcpdump
 from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Assignment, Watched
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment
 from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._disk import Disk, is_full
 from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._loop import Loop
+from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._places import Places
 from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._restart import Restarts
 from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._ring import Rings
 from ansible_collections.nettap.containers.plugins.module_utils._capture._supervisor._running import STOP_TIMEOUT, Running
@@ -30,7 +32,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import N
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 
-START_TIMEOUT = 30.0  # seconds for all tcpdumps to open their sockets
+PROMPT = 30.0  # seconds after start_at within which a start counts as one at that instant
 
 
 class Supervisor:
@@ -50,9 +52,12 @@ class Supervisor:
         self.ending: str | None = None
         self.begun = False
         self.loop = Loop()
-        self.gone: set[str] = set()  # IDs of the containers that do not run
         self.rings = Rings(self.loop, self.directory, self.request, lambda: [running.segment for running in self.running])
-        self.restarts = Restarts(self.loop, self.session, self._gone, self._returned, lambda: self.ending is None)
+        self.follow = self.request.on_restart == "follow"
+        self.places = Places(self.loop, self.request, self.host_fd, self._listen)
+        self.restarts = Restarts(self.loop, self.follow, self._gone, self._returned, lambda: self.ending is None)
+        self.numbers = itertools.count(len(self.session.segments))
+        self.arrivals = assignment.arrivals and Watcher(assignment.watch, assignment.arrivals, f"{self.directory}/arrivals.log")
 
     def run(self) -> None:
         """Run the session until it has ended and session.json holds how."""
@@ -65,6 +70,8 @@ class Supervisor:
         for container in self.containers.values():
             self.restarts.watch(container)
         self.rings.watch()
+        if self.arrivals:
+            self.loop.watch(self.arrivals.fd, self._come)
         _storage.reserve(self.directory, len(self.session.segments))
         _storage.save(self.directory, self.session)
         if self.start_at is not None and self.start_at > time.time():
@@ -75,14 +82,16 @@ class Supervisor:
             self._begin()
         while not self._over():
             self.loop.step()
+        if self.arrivals:
+            self.arrivals.stop()
         error = self.session.error or self._went_away()
+        self._tell_absent()
         for segment in self.session.segments:
             if segment.status == "running":  # its tcpdump was never started
-                absent = segment.id in self.gone and (self.begun or self.ending is None)
-                _session.finish(self.directory, segment, "container_gone" if absent else self.ending or "container_gone", whole=True)
-                if absent:
-                    segment.status = "failed"
-                    segment.error = f"{segment.container} stopped before the capture began, and did not come back"
+                _session.finish(self.directory, segment, self.ending or "container_gone", whole=True)
+                if self.ending is None:
+                    segment.status, segment.error = "failed", f"{segment.container} ended before the capture began"
+        self.session.waiting = []
         _session.conclude(self.session, error)
         _storage.save(self.directory, self.session)
         self.tell_task(error or "The capture ended before it had begun.")
@@ -92,14 +101,17 @@ class Supervisor:
             return False
         if self.ending is not None:
             return True
-        # A container that has stopped may come back as long as gone_at is set.
-        return not any(container.gone_at is not None or self._may_be_going(container) or not self.begun and container.id not in self.gone
-                       for container in self.containers.values())
+        if not self.begun:  # for the instant nobody waits whose containers have all ended for good
+            return not self.arrivals and all(container.ended() and not container.away for container in self.containers.values())
+        return not self.arrivals and not self._awaited()
 
-    def _may_be_going(self, container: Watched) -> bool:
-        """Return whether a pod without a process has lost an interface: the CNI takes its interfaces away before the runtime takes the namespace."""
-        return self.request.on_restart == "follow" and container.bound is not None and any(
-            segment.id == container.id and segment.stop_reason == "interface_gone" for segment in self.session.segments)
+    def _awaited(self) -> list[str]:
+        """Return what can still come and is waited for, in words."""
+        if self.ending is not None:
+            return []
+        found = [f"{'pod' if one.whole_pod else 'container'} {one.name} is waited for, gone since {one.gone_since}" if one.pod and one.gone_since
+                 else f"{one.name} waits for its start" for one in self.containers.values() if one.away] + self.places.missing()
+        return found or (["no container that matches has come yet"] if self.arrivals and not self.running else [])
 
     def tell_task(self, error: str | None) -> None:
         """Answer the task, once: the capture has begun or will begin (None), or why it cannot.
@@ -114,7 +126,7 @@ class Supervisor:
 
     def _went_away(self) -> str | None:
         """Return the error of a session at whose end pods are gone; None if none is. A container may end: that is what it was captured for."""
-        gone = [container for container in self.containers.values() if container.whole_pod and container.gone_at is not None]
+        gone = [container for container in self.containers.values() if container.whole_pod and container.away]
         last = {(segment.container, segment.interface, segment.vantage): segment.stop_reason for segment in self.session.segments}
         ended = {name for (name, _interface, _vantage), reason in last.items() if reason in ("container_gone", "interface_gone")}
         pods = [f"{container.pod} (at {container.gone_since})" for container in gone if container.name in ended]
@@ -124,9 +136,9 @@ class Supervisor:
 
     def _save(self) -> None:
         """Save the session if the disk has room. Only the end is sure to be recorded on a full disk; until then this process holds the state."""
-        gone = [container for container in self.containers.values() if container.gone_at is not None]
-        self.session.waiting = sorted(f"{'pod' if one.whole_pod else 'container'} {one.name} is waited for, gone since {one.gone_since}" for one in gone)
-        self.session.targets = sorted(f"{container.runtime}:{container.id}" for container in self.containers.values())
+        self.session.waiting = self._awaited()
+        if not self.arrivals:
+            self.session.targets = sorted(f"{container.runtime}:{container.id}" for container in self.containers.values())
         with contextlib.suppress(StorageError):
             _storage.save(self.directory, self.session)
 
@@ -142,20 +154,27 @@ class Supervisor:
 
     def _begin(self) -> None:
         self.begun = True
-        for segment in self.session.segments:
-            if segment.id in self.gone:  # it is captured when it is back
+        planned: dict[str, list[Segment]] = {}
+        for segment in list(self.session.segments):
+            if self.containers[segment.id].away:  # it has ended meanwhile: its next start makes segments anew
+                self.session.segments.remove(segment)
                 continue
+            planned.setdefault(self.containers[segment.id].id, []).append(segment)  # a pod may have been made anew meanwhile
             try:
                 self._spawn(segment, self.containers[segment.id])
             except (NettapError, OSError) as error:
                 self._fail(segment, str(error))
                 return
-        self._await_ready(time.monotonic() + START_TIMEOUT)
+        for container in self.containers.values():
+            if container.fd >= 0 and not container.away:
+                self.places.begin(container, [(segment.interface, segment.vantage) for segment in planned.get(container.id, [])])
+        self._await_ready()
 
-    def _await_ready(self, deadline: float) -> None:
-        """Wait until every tcpdump has reported that it listens. Then record the start, answer the task, and start duration and disk check.
+    def _await_ready(self, pause: float = 0.005) -> None:
+        """Wait until every tcpdump has reported that it listens, or has ended. Then record the start, answer the task, and start duration and disk check.
 
-        The logs are files, which send no event: look at them again and again, for the few milliseconds that it takes.
+        On a busy host the kernel may take long to find the memory of its buffers. The logs are files of many processes: look at them again
+        and again, for the few milliseconds that it takes as a rule.
         """
         if self.ending is not None:
             return
@@ -165,14 +184,11 @@ class Supervisor:
             running.ready = report.ready
             running.segment.link_type = report.link_type
         if any(not running.ready for running in waiting):
-            if time.monotonic() > deadline:
-                late = next(running for running in waiting if not running.ready)
-                self._fail(late.segment, f"tcpdump did not open its socket within {START_TIMEOUT:.0f} s")
-            else:
-                self.loop.after(0.005, lambda: self._await_ready(deadline))
+            self.loop.after(pause, lambda: self._await_ready(min(0.1, 1.1 * pause)))
             return
         now = time.time()
-        self.session.started_at = timestamp(self.start_at if self.start_at is not None and now - self.start_at < START_TIMEOUT else now)
+        self.session.started_at = timestamp(self.start_at if self.start_at is not None and now - self.start_at < PROMPT else now)
+        self.session.waiting = self._awaited()
         _storage.save(self.directory, self.session)
         self.tell_task(None)
         if self.request.duration:
@@ -210,10 +226,10 @@ class Supervisor:
         code = running.wait()
         self.rings.end(running.segment)
         self.running.remove(running)
-        segment, report = running.segment, running.report()
+        segment, report, container = running.segment, running.report(), running.container
         reason, error = running.reason, None
-        if reason is None and report.interface_gone:
-            reason = "container_gone" if running.container.ended() else "interface_gone"
+        if reason is None and (report.interface_gone or not report.ready and self._has_left(container, segment)):
+            reason = "container_gone" if container.ended() else "interface_gone"
         elif reason is None and code == 0 and self.request.packet_count:
             reason = "packet_count"
         elif reason is None or reason == "error":
@@ -225,29 +241,66 @@ class Supervisor:
         whole = code >= 0 and not is_full(self.directory)
         if code == -signal.SIGKILL and error is None:
             error = f"tcpdump did not end within {STOP_TIMEOUT:.0f} s and was killed; its last packets are lost"
-        if self.ready >= 0 and self.ending is None and not report.ready:
+        if self.ready >= 0 and self.ending is None and not report.ready and not container.away:
             self._fail(segment, error or f"tcpdump ended at once ({reason})")
         elif segment.status != "failed":
             _session.finish(self.directory, segment, reason, error, whole)
         running.close()
+        if reason == "interface_gone" and self.follow and self.ending is None:
+            self.places.left(container, (segment.interface, segment.vantage))
         self._save()
+
+    def _has_left(self, container: Watched, segment: Segment) -> bool:
+        """Return whether a tcpdump that never listened came too late: its container or interface is gone."""
+        if container.ended():
+            return True
+        with contextlib.suppress(NettapError):
+            return self.begun and self.ready < 0 and not self.places.there(container, (segment.interface, segment.vantage))
+        return False
 
     def _gone(self, container: Watched) -> None:
         """Stop the tcpdumps of a container that has ended."""
-        self.gone.add(container.id)
+        self.places.forget(container)
         for running in self.running:
             if running.container is container:
                 running.stop("container_gone")
+        if self.begun:
+            self._save()
+
+    def _returned(self, container: Watched) -> None:
+        """Capture a container that runs again, where its interfaces are there; the others are waited for."""
+        if self.begun:
+            self.places.begin(container, [])
+            self._save()
+
+    def _come(self) -> None:
+        """Take in containers that have come."""
+        found = self.arrivals.read() if self.arrivals else []
+        if found is None and self.arrivals:
+            self.loop.forget(self.arrivals.fd)
+            self.arrivals.stop()
+            self.arrivals = None
+            self.session.error = f"New containers are not seen any more, because the watch for them has ended: see {self.directory}/arrivals.log."
+        for told in found or []:
+            if told["id"] not in self.containers:
+                container = Watched.of(told)
+                self.containers[container.id] = container
+                self.restarts.watch(container)
         self._save()
 
-    def _returned(self, container: Watched, places: t.Sequence[_plan.Tap]) -> None:
-        """Capture a container that is back: each place becomes a new segment. One that was away at the start takes the place of what was planned."""
-        self.gone.discard(container.id)
-        self.session.segments = [segment for segment in self.session.segments if segment.id != container.id or segment.pid is not None or segment.error]
-        for tap in places:
+    def _tell_absent(self) -> None:
+        """Record the containers that were waited for to the end, and of which nothing was captured."""
+        for container in [one for one in self.containers.values() if one.away]:
+            if all(segment.id != container.id for segment in self.session.segments):
+                for interface in self.request.interface:
+                    segment = self._segment(container, _plan.Tap(interface, "host" if self.request.vantage == "host" else "container", interface))
+                    _session.finish(self.directory, segment, self.ending or "container_gone", "it was not started meanwhile")
+                    segment.status = "failed"  # its packets were wanted, and there are none
+
+    def _listen(self, container: Watched, taps: t.Sequence[_plan.Tap]) -> None:
+        """Capture at places that have come: each becomes a new segment."""
+        for tap in taps:
             segment = self._segment(container, tap)
-            if not self.begun:
-                continue
             try:
                 self._spawn(segment, container)
             except (NettapError, OSError) as error:
@@ -255,7 +308,9 @@ class Supervisor:
         self._save()
 
     def _segment(self, container: Watched, tap: _plan.Tap) -> Segment:
-        argv_of = functools.partial(_tcpdump.command, self.program, self.request, buffer_size=self.session.buffer_size, link_type=tap.link_type)
+        # With each that comes, less of the memory is left.
+        buffer_size = min(self.session.buffer_size, self.request.buffer(len(self.running) + 1))
+        argv_of = functools.partial(_tcpdump.command, self.program, self.request, buffer_size=buffer_size, link_type=tap.link_type)
         segment = _plan.segment(next(self.numbers), container, tap, argv_of, self.directory)
         self.session.segments.append(segment)
         return segment

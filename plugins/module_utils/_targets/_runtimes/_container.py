@@ -23,6 +23,7 @@ class Container:
     knows the container, running or not (None where there is none to see). identity holds what must be true of its process.
     bound is the path to which the runtime has bound the namespace of a sandbox that has no process. handler is the OCI runtime,
     as its runtime calls it (None where that does not matter or is not known). docker_host is the address of the Docker that was asked.
+    cgroup is the path that its cgroup will have, for a container that does not run, where that can be known and it will have a network of its own.
     """
 
     runtime: str
@@ -40,6 +41,17 @@ class Container:
     bound: str | None = None
     handler: str | None = None
     docker_host: str | None = None
+    cgroup: str | None = None
+
+    @property
+    def final(self) -> bool:
+        """Return whether it never runs again once it has ended: Kubernetes makes another one in its place, over the CRI."""
+        return self.pod is not None and self.runtime in ("containerd", "crio")
+
+    @property
+    def coming(self) -> bool:
+        """Return whether it does not run, its runtime will start it again, and that can be seen."""
+        return self.state == "restarting" and (self.cgroup is not None or self.identity is None or self.identity.pid_file is not None)
 
     @property
     def running(self) -> bool:
@@ -81,3 +93,6 @@ class Runtime(t.Protocol):
 
     def inspect(self, container: Container) -> Container | None:
         """Return the container as it is now, with PID, record and identity; None when it is gone. Raise EngineError."""
+
+    def signs(self) -> list[str]:
+        """Return the paths, of files or folders, at which something changes when a container is made or started; they need not exist."""

@@ -89,6 +89,13 @@ class Containerd:
         now = self._read(container.id, Stored(container.image, container.labels, container.handler))
         return dataclasses.replace(container, state=now.state, pid=now.pid, identity=now.identity, bound=now.bound)
 
+    def signs(self) -> list[str]:
+        """See Runtime. containerd's shim writes the PID file when the container's namespaces are there."""
+        tasks = [os.path.join(state, TASKS) for state in self._places]
+        spaces = [os.path.join(folder, namespace) for folder in tasks for namespace in _bundle.folders(folder, folder) if namespace not in FOREIGN]
+        bundles = [os.path.join(folder, name) for folder in spaces for name in _bundle.folders(folder, folder)]
+        return [*tasks, *spaces, *(folder for folder in bundles if not os.path.exists(os.path.join(folder, "init.pid")))]
+
     def _read(self, unique: str, stored: Stored) -> Container:
         folder, name = self._bundles[unique]
         bundle, pid_file = _bundle.Bundle(os.path.join(folder, "config.json")), os.path.join(folder, "init.pid")

@@ -43,6 +43,11 @@ class Crio:
         now = self._read(container.id)
         return now and dataclasses.replace(now, labels=container.labels)
 
+    def signs(self) -> list[str]:
+        """See Runtime. conmon writes the PID file when the container's namespaces are there."""
+        folders = [os.path.join(CONTAINERS, name, "userdata") for name in _bundle.folders(CONTAINERS, f"CRI-O's storage {CONTAINERS}")]
+        return [CONTAINERS, *(folder for folder in folders if not os.path.exists(os.path.join(folder, "pidfile")))]
+
     def _read(self, name: str) -> Container | None:
         bundle, pid_file = _of(name), os.path.join(CONTAINERS, name, "userdata", "pidfile")
         annotations, pid = bundle.annotations, _untrusted.pid(pid_file)

@@ -10,9 +10,11 @@ import os
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, EngineError
+from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import _pod
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._docker_socket import DockerSocket
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 TIMEOUT = 20  # seconds for one answer: a hung Docker must not hang the play
@@ -23,9 +25,11 @@ class Docker:
 
     name = "docker"
 
-    def __init__(self, docker_host: str | None = None) -> None:
+    def __init__(self, docker_host: str | None = None, plain: bool = False) -> None:
+        """With plain, ask without the SDK."""
         self.explicit = docker_host or os.environ.get("DOCKER_HOST")
         self.address = self.explicit or DEFAULT_SOCKET
+        self._plain = plain
         self._connected: t.Any = None
 
     def present(self) -> bool:
@@ -38,29 +42,48 @@ class Docker:
 
     def containers(self) -> list[Container]:
         """See Runtime."""
-        return [
-            Container(
-                runtime=self.name,
-                id=item["Id"],
-                # A container that others link to (--link) has further names, with a slash inside.
-                name=next((name[1:] for name in item["Names"] or [] if "/" not in name[1:]), item["Id"][:12]),
-                image=item["Image"],
-                **_pod.of(item["Labels"] or {}),
-                labels=item["Labels"] or {},
-                state=item["State"],
-                docker_host=self.address,
-            )
-            for item in self._ask(lambda client: client.containers(all=True))
-        ]
+        return list(map(self._listed, self._ask(lambda client: client.containers(all=True))))
+
+    def found(self, identifier: str) -> Container | None:
+        """Return the container with that ID as containers() returns it; None when it is gone. Raise EngineError, DependencyError."""
+        items = self._ask(lambda client: client.containers(all=True, filters={"id": [identifier]}))
+        return next((self._listed(item) for item in items if item["Id"] == identifier), None)
+
+    def _listed(self, item: dict[str, t.Any]) -> Container:
+        return Container(
+            runtime=self.name,
+            id=item["Id"],
+            # A container that others link to (--link) has further names, with a slash inside.
+            name=next((name[1:] for name in item["Names"] or [] if "/" not in name[1:]), item["Id"][:12]),
+            image=item["Image"],
+            **_pod.of(item["Labels"] or {}),
+            labels=item["Labels"] or {},
+            state=item["State"],
+            docker_host=self.address,
+        )
+
+    def signs(self) -> list[str]:
+        """See Runtime. While Docker runs, it tells over socket()."""
+        return [self.address[len("unix://"):]] if self.address.startswith("unix://") else []
+
+    def socket(self) -> DockerSocket:
+        """Return the socket of this Docker. Raise DependencyError where it can be reached with the SDK only."""
+        if not self.address.startswith(("unix://", "tcp://")) or self.address.startswith("tcp://") and os.environ.get("DOCKER_TLS_VERIFY"):
+            raise DependencyError(f"Docker at {self.address} can be watched over its UNIX socket only: give that as docker_host.")
+        return DockerSocket(self.address)
 
     def inspect(self, container: Container) -> Container | None:
         """See Runtime."""
         answer = self._ask(lambda client: client.inspect_container(container.id), missing=None)
         if answer is None:
             return None
-        # Docker keeps these files in the container's own folder, from its creation to its removal.
+        # Docker keeps these files in the container's own folder, from its creation to its removal; it names them once the container was started.
         folder = os.path.dirname(answer.get("HostnamePath") or answer.get("ResolvConfPath") or "")
-        mode = answer["HostConfig"]["NetworkMode"]
+        cgroup, mode = None, answer["HostConfig"]["NetworkMode"]
+        if answer["State"]["Status"] not in ("running", "paused"):
+            told = self._ask(lambda client: client.info())
+            folder = folder or os.path.join(told.get("DockerRootDir") or "", "containers", answer["Id"])
+            cgroup = None if mode == "host" else _place(answer, told.get("CgroupDriver") == "systemd")
         return dataclasses.replace(
             container,
             id=answer["Id"],
@@ -69,6 +92,7 @@ class Docker:
             record=folder if folder and os.path.isdir(folder) else None,
             identity=Identity(answer["Id"], isolated=mode != "host" and not mode.startswith("container:")),
             handler=answer["HostConfig"].get("Runtime") or None,
+            cgroup=cgroup,
         )
 
     def _ask(self, question: t.Callable[[t.Any], t.Any], missing: t.Any = ...) -> t.Any:
@@ -76,6 +100,8 @@ class Docker:
 
         Where missing is given, return it when Docker does not know the object of the question.
         """
+        if self._plain:
+            return question(self.socket())
         try:
             import docker  # takes 0.1 to 0.3 s, so it is imported only where Docker is asked
             import docker.errors
@@ -124,3 +150,11 @@ class Docker:
         if any(isinstance(item, TimeoutError) or "timed out" in str(item) for item in chain):
             return f"did not answer within {TIMEOUT} s: the engine hangs; look at its log."
         return f"answered with an error: {' '.join(str(error).split()).rstrip('.')}."
+
+
+def _place(answer: dict[str, t.Any], systemd: bool) -> str | None:
+    """Return the path that the cgroup of a container has when it is started; a daemon does not tell of its option cgroup-parent."""
+    parent = answer["HostConfig"].get("CgroupParent")
+    if systemd:
+        return _cgroup.place(_cgroup.slice_path(parent or "system.slice"), f"docker-{answer['Id']}.scope")
+    return _cgroup.place(parent or "docker", answer["Id"])

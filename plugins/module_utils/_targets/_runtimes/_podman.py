@@ -66,6 +66,11 @@ class Podman:
             return next((self._describe(uid, facts) for facts in _told(uid, container.id)), None)
         return None
 
+    def signs(self) -> list[str]:
+        """See Runtime. Podman writes its database when it has made or started a container."""
+        found = [path for uid in _owners() for path in _databases(_storage(uid, own=False))]
+        return [STORAGE, *found, *(f"{path}-wal" for path in found if path.endswith(SQLITE))]
+
     def _describe(self, uid: int, facts: dict[str, t.Any]) -> Container:
         name = facts["id"]
         identity = Identity(name, records=tuple(facts["records"]), owner=uid or None, isolated=facts["isolated"], pid_file=facts["pid_file"])
