@@ -258,5 +258,6 @@ def _identities(containers: t.Sequence[Container], arrivals: dict[str, t.Any] | 
 
 def _awaited(container: Container) -> Watched:
     return Watched(container.id, container.name, container.image, identity=container.identity, cgroup=container.cgroup, record=container.record,
-                   final=container.final)
+                   final=container.final, runtime=container.runtime, docker_host=container.docker_host,
+                   pod=None if container.told_by_user else container.pod_name)
 

@@ -47,6 +47,7 @@ class Supervisor:
         self.containers = {container.id: container for container in assignment.containers}
         self.host_fd = os.open(_netns.host_path(), os.O_RDONLY | os.O_CLOEXEC)
         self.ready = assignment.ready
+        self.ended: set[str] = set()  # IDs of the containers that will not run again
         self.numbers = itertools.count(len(self.session.segments))
         self.running: list[Running] = []
         self.ending: str | None = None
@@ -102,7 +103,7 @@ class Supervisor:
         if self.ending is not None:
             return True
         if not self.begun:  # for the instant nobody waits whose containers have all ended for good
-            return not self.arrivals and all(container.ended() and not container.away for container in self.containers.values())
+            return not self.arrivals and self.ended == set(self.containers)
         return not self.arrivals and not self._awaited()
 
     def _awaited(self) -> list[str]:
@@ -156,7 +157,7 @@ class Supervisor:
         self.begun = True
         planned: dict[str, list[Segment]] = {}
         for segment in list(self.session.segments):
-            if self.containers[segment.id].away:  # it has ended meanwhile: its next start makes segments anew
+            if self.containers[segment.id].away or self.containers[segment.id].returns:  # it has ended meanwhile: its next start makes segments anew
                 self.session.segments.remove(segment)
                 continue
             planned.setdefault(self.containers[segment.id].id, []).append(segment)  # a pod may have been made anew meanwhile
@@ -261,6 +262,8 @@ class Supervisor:
     def _gone(self, container: Watched) -> None:
         """Stop the tcpdumps of a container that has ended."""
         self.places.forget(container)
+        if not container.away:
+            self.ended.add(container.id)
         for running in self.running:
             if running.container is container:
                 running.stop("container_gone")
