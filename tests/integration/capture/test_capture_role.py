@@ -138,17 +138,19 @@ def test_what_the_ring_overwrote_is_told(play, captures, container, tmp_path, li
     """By the same figure while it captures, in the summary, in the file, and by a limit that fails the play."""
     target = container()
     where = reach(target)
-    running = play(target, duration=12, file_size=1, file_count=2, max_overwritten_percent=limit)
+    running = play(target, duration=600, packet_count=6666, file_size=1, file_count=2, max_overwritten_percent=limit)
     captures.until_started()
-    sent = flood(where, 8)
+    sent = flood(where, 4)
+    assert wait_for(lambda: f"of {len(sent)} packets are in the file, the ring overwrote the rest" in running.output, 60), running.output
+    sent += flood(where, 4)
+    assert len(sent) == 6666
     total = f"of {len(sent)} packets are in the file, the ring overwrote the rest"
-    assert wait_for(lambda: total in running.output, 60), running.output
     done = running.wait()
     [file] = fetched(tmp_path / "here")
     kept = count(file)
     assert sent[-kept:] == lengths(file) and kept < len(sent) / 3
     told = f"{kept} {total}"
-    assert done.result("Show what was captured")["msg"][0] == f"{target.name} any (container): {told}, 0 dropped, ended by duration"
+    assert done.result("Show what was captured")["msg"][0] == f"{target.name} any (container): {told}, 0 dropped, ended by packet_count"
     assert f"[local] {target.name} any: {told}" in done.output
     segment = only(done.result("Fetch")["capture"])
     assert [segment[f"packets_{name}"] for name in ("captured", "kept", "overwritten", "dropped")] == [len(sent), kept, len(sent) - kept, 0]
