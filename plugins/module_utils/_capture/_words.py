@@ -12,8 +12,7 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._system._clock import instant
 
-CLOCK_TOLERANCE = 0.05  # seconds by which a host's clock may differ from the controller's before anybody is told
-_LATE = 1.0  # seconds after start_at from which a start is told as late
+_TOLERANCE = 0.05  # seconds by which a host's clock may differ from the controller's, or a start be late, before anybody is told
 
 
 def where(segment: dict[str, t.Any]) -> str:
@@ -104,7 +103,7 @@ def exceeded(capture: dict[str, t.Any], max_drop_percent: float | None, max_over
 
 def clock_off(clock: dict[str, float] | None) -> str | None:
     """Return by how much the host's clock differs from the controller's; None if that may be no more than what is tolerated."""
-    if clock is None or abs(clock["offset"]) - clock["bound"] <= CLOCK_TOLERANCE:
+    if clock is None or abs(clock["offset"]) - clock["bound"] <= _TOLERANCE:
         return None
     return f"{abs(clock['offset']):.3f} s {'ahead of' if clock['offset'] > 0 else 'behind'} the controller's (± {clock['bound']:.3f} s)"
 
@@ -120,8 +119,8 @@ def start_warnings(capture: dict[str, t.Any]) -> list[str]:
         found.append(f"The host's clock is {off}; {meaning}: set it, such as by NTP.")
     if capture["start_at"] and capture["started_at"]:
         late = instant(capture["started_at"]) - instant(capture["start_at"])
-        if late > _LATE:
-            found.append(f"The session started {late:.1f} s after start_at, which had passed by the host's clock: start it earlier, or give a later instant.")
+        if late > _TOLERANCE:
+            found.append(f"The session started {late:.2f} s after start_at, which had passed by the host's clock: start it earlier, or give a later instant.")
     return found
 
 
