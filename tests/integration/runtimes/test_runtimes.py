@@ -398,7 +398,7 @@ def test_capture_follows_a_pod_that_is_made_anew(fleet: labs.Fleet, captures: ca
     captures.until(lambda capture: capture["segments"][1]["packets_captured"] == 1)
     assert not captures.start(pod=["shop/state-0"], filter=capture_tools.TRAFFIC, interface=["eth0"])["changed"], "it runs as asked for, and on this pod"
     cluster.remove(again)
-    assert captures.until(lambda capture: capture["waiting"])["waiting"][0].startswith("pod shop/state-0 is waited for, gone since 20")
+    captures.until(lambda capture: any(one.startswith("pod shop/state-0 is waited for, gone since 20") for one in capture["waiting"]))
     stopped = captures.stop()
     done = run.wait()
     assert stopped["status"] == "failed" and [segment["id"] for segment in stopped["segments"]] == [sandbox.id, again.id]
