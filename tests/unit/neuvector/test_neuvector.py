@@ -37,7 +37,11 @@ RULE = {"id": 100, "sip": "10.99.0.1", "dip": "10.99.0.2", "port": 80, "portr": 
         (protocol.add_mac("vth", MAC, TAG),
          '{"ctrl_add_mac":{"iface":"vth","mac":"02:42:0a:63:00:02","ucmac":"4e:65:75:56:00:01","bcmac":"ff:ff:ff:00:00:01",'
          '"oldmac":"","pmac":"","pips":null}}'),
-        (protocol.configure_mac([MAC], False), '{"ctrl_cfg_mac":{"macs":["02:42:0a:63:00:02"],"tap":false}}'),
+        (protocol.configure_mac([MAC], False), '{"ctrl_cfg_mac":{"macs":["02:42:0a:63:00:02"],"tap":false,"apps":[]}}'),
+        (protocol.configure_mac([MAC], True, [(17, 5000), (6, 80)]),
+         '{"ctrl_cfg_mac":{"macs":["02:42:0a:63:00:02"],"tap":true,"apps":[{"ip_proto":17,"port":5000,"app":0,"server":0},'
+         '{"ip_proto":6,"port":80,"app":0,"server":0}]}}'),
+        (protocol.strict_group_mode(True), '{"ctrl_strict_group_mode":{"strict_group_mode":true}}'),
         (protocol.delete_mac("vth", MAC), '{"ctrl_del_mac":{"iface":"vth","mac":"02:42:0a:63:00:02"}}'),
         (protocol.policy(1, 2, [MAC], [RULE]),
          '{"ctrl_cfg_policy":{"flag":3,"cmd":1,"defact":2,"dir":3,"mac":["02:42:0a:63:00:02"],"rules":[{"id":100,"sip":"10.99.0.1",'
@@ -81,6 +85,12 @@ def test_a_batch_is_as_full_as_can_be_and_no_fuller() -> None:
 def test_macs_are_spread_too() -> None:
     messages = protocol.configure_mac([f"02:00:00:00:{n // 256:02x}:{n % 256:02x}" for n in range(250)], True)
     assert [len(message["ctrl_cfg_mac"]["macs"]) for message in messages] == [100, 100, 50]
+
+
+def test_as_many_ports_as_dp_takes() -> None:
+    ports = [(17, 65535 - number) for number in range(protocol.MAX_PORTS)]
+    messages = protocol.configure_mac([MAC, MAC2], True, ports)
+    assert [message["ctrl_cfg_mac"]["macs"] for message in messages] == [[MAC], [MAC2]] and all(len(protocol.encode(one)) <= 8000 for one in messages)
 
 
 def test_what_is_too_long_is_refused() -> None:
@@ -165,7 +175,7 @@ def config(*rules: dict[str, t.Any], **options: t.Any) -> model.Config:
     return model.merged(model.EMPTY, {"service_port": "vth", "workloads": [workload(MAC, TAG, "10.99.0.2")], "policy": list(rules), **options})
 
 
-ANY = {"sip": "0.0.0.0", "sipr": "255.255.255.255"}
+ANY = {"sip": "0.0.0.1", "sipr": "255.255.255.255"}
 
 
 @pytest.mark.parametrize(
@@ -233,7 +243,7 @@ def test_peers_that_cannot_be_named(networks: list[str]) -> None:
     first, inward, outward = model.policies(made)[MAC]
     assert first["id"] == 1 and {inward["id"], outward["id"]} == {model.LAST_ID} and not model.hesitant(made)
     assert inward == {**RULE, **ANY, "id": model.LAST_ID, "port": 0, "portr": 65535, "proto": 0}
-    assert outward == {"id": model.LAST_ID, "sip": "10.99.0.2", "dip": "0.0.0.0", "dipr": "255.255.255.255", "port": 0, "portr": 65535, "proto": 0,
+    assert outward == {"id": model.LAST_ID, "sip": "10.99.0.2", "dip": "0.0.0.1", "dipr": "255.255.255.255", "port": 0, "portr": 65535, "proto": 0,
                        "action": 7, "ingress": False}  # fmt: skip
     assert model.policies(config(rule, internal_networks=networks))[MAC] == [first]
     assert model.policies(config(rule, internal_networks=["10.99.0.0/24"], default_action="deny"))[MAC] == [first]
@@ -254,7 +264,13 @@ def test_peers_that_cannot_be_named(networks: list[str]) -> None:
         ({"workloads": [workload(), workload(MAC, TAG2)]}, "have the same MAC address or tag"),
         ({"workloads": [workload(), workload(MAC2, TAG.upper())]}, "have the same MAC address or tag"),
         ({"workloads": [workload(MAC, TAG, "10.0.0.0/8")]}, "A workload's addresses are single ones, not 10.0.0.0/8"),
+        ({"workloads": [workload(MAC, "4e:65:75:56:ff:ff")]}, "of the watchdog's heartbeats: choose another tag_mac"),
         ({"policy": [{"action": "deny", "source": "fd00::1"}]}, "dp has rules for IPv4 only"),
+        ({"policy": [{"action": "allow", "source": "0.0.0.0"}]}, "'0.0.0.0' is no address of a peer, and dp would take every outside peer for it"),
+        ({"policy": [{"action": "deny", "direction": "egress", "destination": "0.0.0.0-0.0.0.0"}]}, "is no address of a peer"),
+        ({"policy": [{"action": "deny", "direction": "egress", "destination": "169.254.0.0/16"}]},
+         r"Rule 1 \(deny\) has 169.254.0.0/16 as destination, and dp lets link-local addresses .* pass before any rule"),
+        ({"policy": [{"action": "violate", "source": "169.254.169.254"}]}, r"Rule 1 \(violate\) has 169.254.169.254 as source, and dp lets link-local"),
         ({"policy": [{"action": "deny", "source": "10.0.0.9-10.0.0.1"}]}, "ends before it begins"),
         ({"policy": [{"action": "deny", "source": "1-2-3"}]}, "is no IPv4 address"),
         ({"policy": [{"action": "deny", "port": "http"}]}, "'http' is no port"),
