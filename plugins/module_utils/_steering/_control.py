@@ -164,10 +164,11 @@ def _put_in(bench: Bench, todo: t.Sequence[tuple[SteeringRecord, SteeringRecord 
             bench.journal.save(record)
         _watch.start(bench.name, request.engine_socket)
         new = [record for record, _before, steered in todo if not steered]
-        verified = Verification(bench, new if request.verify else [], request.engine_socket, request.verify_traffic)
+        control = request.engine_socket if request.mode == "tag" else None
+        verified = Verification(bench, new if request.verify else [], control, request.verify_traffic)
         with verified:
-            if request.engine_socket and new:
-                _followed.follow(new, request.engine_socket, _CONTROL_SECONDS, True, _journal.PATIENCE)
+            if control and new:
+                _followed.follow(new, control, _CONTROL_SECONDS, True, _journal.PATIENCE)
             verified.before()
             for record, _before, _steered in todo:
                 with bench.topology(record) as topology:

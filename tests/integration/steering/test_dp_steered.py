@@ -17,10 +17,10 @@ import typing as t
 
 import dp_peer
 import pytest
-from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _protocol as protocol
-from ansible_collections.nettap.containers.plugins.module_utils._neuvector._session import Session
+from ansible_collections.nettap.containers.plugins.module_utils._netlink import _sockets
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 from engine import ip
+from steering_tools import FORWARDER
 from waiting import wait_for
 
 Result = dict[str, t.Any]
@@ -117,7 +117,7 @@ class Site:
                            workloads=[{"mac": MAC, "tag_mac": tag, "addresses": [INSIDE]}], policy=list(policy), **options)  # fmt: skip
 
     def steer(self, **options: t.Any) -> Result:
-        return self.module("container_steering", netns=self.name, mode="tag", engine_socket=self.path, ipv6="bypass", **options)
+        return self.module("container_steering", **{"netns": self.name, "mode": "tag", "engine_socket": self.path, "ipv6": "bypass", **options})
 
     def status(self) -> str:
         return str(self.module("container_steering_info")["steering"][0]["status"])
@@ -187,7 +187,8 @@ def test_sockets_are_followed_while_steered(site: Site) -> None:
     flow = site.flow(UDP, 6050, 40000)
     assert wait_for(flow.passes, 20)
     assert not site.flow(UDP, 5050, 40001).passes()
-    (one,) = site.module("neuvector_dataplane_info", socket=site.path, list_sessions=True)["session_list"]
+    sessions = site.module("neuvector_dataplane_info", socket=site.path, list_sessions=True)["session_list"]
+    (one,) = [session for session in sessions if session["protocol"] == "udp"]
     assert (one["server"], one["server_port"], one["direction"]) == (INSIDE, 6050, "ingress")
 
 
@@ -219,48 +220,85 @@ def raw(site: Site, protocol: int, source: str = HOST, destination: str = INSIDE
     return False
 
 
-@pytest.mark.parametrize("topology", ["inplace", "takeover"])
-def test_what_dp_cannot_deny_is_dropped_on_the_way_to_it(site: Site, topology: str) -> None:
-    mode: Result = {"mode": "tag"}
-    if topology == "takeover":  # the test machine's kernel may lack act_pedit, which tags need
-        site.module("neuvector_dataplane", socket=site.path, state="absent")
-        site.module("container_dataplane", state="absent")
-        site.module("container_dataplane", topology=topology, engine=[sys.executable, dp_peer.__file__.replace("dp_peer", "forwarder"), "vth0", "vth1"])
-        mode = {"mode": "bridge", "topology": topology}
-    else:
-        site.told(default_action="deny")
-    site.steer(**mode)
-    ip("-n", site.name, "neighbour", "replace", HOST, "lladdr", "02:00:00:00:00:01", "dev", "eth0")
+def test_what_dp_cannot_deny_is_dropped_on_the_way_to_it(site: Site) -> None:
+    """In place; tests/unit/steering/takeover/test_takeover.py has the filters of a takeover, whose act_gact the test machine's kernel may lack."""
+    site.told(default_action="deny")
+    site.steer()
     assert all(raw(site, number) for number in (47, 132)) and raw(site, 6, "169.254.9.9")
-    done = site.steer(**mode, drop=["other_protocols"])
+    done = site.steer(drop=["other_protocols"])
     assert done["changed"] and "drop was nothing, not other_protocols" in done["reason"]
     assert not any(raw(site, number) for number in (47, 50, 132)) and raw(site, 6, "169.254.9.9")
-    assert site.steer(**mode, drop=["link_local", "other_protocols"])["changed"]
-    assert not raw(site, 47) and not raw(site, 6, "169.254.9.9") and (raw(site, 17) == (topology == "takeover"))
-    assert not site.steer(**mode, drop=["other_protocols", "link_local"])["changed"]
-    site.steer(**mode, state="bypassed")
+    assert site.steer(drop=["link_local", "other_protocols"])["changed"]
+    assert not raw(site, 47) and not raw(site, 6, "169.254.9.9")
+    assert not site.steer(drop=["other_protocols", "link_local"])["changed"]
+    site.steer(state="bypassed")
     assert raw(site, 47) and raw(site, 6, "169.254.9.9")
-    assert site.steer(**mode, drop=["link_local"])["changed"] and raw(site, 47) and not raw(site, 6, "169.254.9.9")
+    assert site.steer(drop=["link_local"])["changed"] and raw(site, 47) and not raw(site, 6, "169.254.9.9")
 
 
-def test_verification_finds_what_pings_do_not_show(site: Site, run_module: c.Callable[..., Result]) -> None:
-    """Refused, in one sentence: long packets that vanish, UDP and connections that are dropped; but not what a rule denies."""
-    site.told(default_action="deny")
-    assert site.steer()["changed"]
-    site.steer(state="absent")
-    site.told(default_action="allow")
-    # Somebody else configures dp behind our back: it denies everything.
-    with Session(site.path, 5) as session:
-        session.send(protocol.policy(protocol.CFG_ADD, protocol.ACTIONS["deny"], [MAC], []))
-    arguments = {"netns": site.name, "mode": "tag", "engine_socket": site.path, "ipv6": "bypass"}
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [
+        ("udp", "is not reached by UDP, nor by UDP packets of the full MTU any more through the dataplane nettap, so the steering was undone"),
+        ("older", "is not reached by an established TCP connection any more through the dataplane nettap, so the steering was undone"),
+        ("long-ip", "is not reached by UDP packets of the full MTU, nor by an established TCP connection any more"),
+        ("long", "The dataplane nettap forwards short frames, but none of 1514 bytes, as the containers' MTU of 1500 allows, came out within 2 s"),
+    ],
+)
+def test_verification_finds_what_pings_do_not_show(site: Site, run_module: c.Callable[..., Result], lost: str, words: str) -> None:
+    """An engine of either mode that loses what pings are not: refused, in one sentence, and undone."""
+    site.module("container_dataplane", state="absent")
+    site.module("container_dataplane", engine=[*FORWARDER, "vth0", "vth1", "--without", lost])
+    arguments = {"netns": site.name, "engine_timeout": 2}
     said = run_module("container_steering", arguments)["msg"]
-    assert "is not reached by UDP, nor by UDP packets of the full MTU, nor by an established TCP connection any more through the dataplane" in said, said
-    assert site.module("container_steering_info")["steering"] == []
-    # Or it has no room for long frames, since the link's MTU was raised.
-    with Session(site.path, 5) as session:
-        session.send([*protocol.policy(protocol.CFG_DELETE, protocol.ACTIONS["allow"], [MAC], []), protocol.delete_service_port("vth")])
-        session.send([protocol.add_service_port("vth", False)])
-    for where in (["link", "set", "vbr"], ["-n", "nettap", "link", "set", "vth"], ["-n", site.name, "link", "set", "eth0"]):
-        ip(*where, "mtu", "1969")
-    said = run_module("container_steering", {**arguments, "engine_timeout": 2})["msg"]
-    assert said.startswith("The dataplane nettap forwards short frames, but none of 1983 bytes, as the containers' MTU of 1969 allows, came out within 2 s"), said
+    assert words in said, said
+    assert site.module("container_steering_info")["steering"] == [] and site.flow(UDP, 7000, 40000).passes()
+    if lost != "long":
+        assert run_module("container_steering", {**arguments, "verify_traffic": False})["changed"]
+
+
+def test_verification_expects_what_the_policy_allows(site: Site) -> None:
+    """dp may deny the test's own traffic, and pings: that is no fault."""
+    site.told(default_action="deny", icmp_policy=True)
+    assert site.steer()["changed"] and not site.flow(UDP, 7000, 40000).passes()
+
+
+@pytest.mark.parametrize("diag", [True, False])
+def test_sockets_as_the_kernel_shows_them(
+    netns: c.Callable[..., str], veth: c.Callable[..., tuple[str, str]], monkeypatch: pytest.MonkeyPatch, diag: bool
+) -> None:
+    """By sock_diag, and where the kernel has none from /proc: without the loopback's, IPv4 in sockets of IPv6 too."""
+    name = netns()
+    veth(name, address=f"{INSIDE}/24", host_address=f"{HOST}/24")
+    if not diag:
+        monkeypatch.setattr(_sockets, "_NETLINK_SOCK_DIAG", 31)
+    with contextlib.ExitStack() as stack:
+        fd = os.open(f"/run/netns/{name}", os.O_RDONLY)
+        stack.callback(os.close, fd)
+
+        def opened(family: int, kind: int, address: str, port: int) -> socket.socket:
+            one = stack.enter_context(socket.socket(family, kind))
+            one.bind((address, port))
+            return one
+
+        with _netns.entered(fd):
+            for address, port in ((INSIDE, 80), ("::", 60000), ("127.0.0.1", 81), ("::1", 82)):
+                opened(socket.AF_INET6 if ":" in address else socket.AF_INET, TCP, address, port).listen()
+            for port in (5000, 40000):
+                opened(socket.AF_INET, UDP, "0.0.0.0", port)
+            opened(socket.AF_INET6, UDP, "::", 5001)
+            opened(socket.AF_INET, UDP, "127.0.0.11", 5002)
+            opened(socket.AF_INET, UDP, INSIDE, 5003).connect((HOST, 53))
+        servers = [opened(socket.AF_INET, TCP, HOST, port) for port in (443, 50000)]
+        with _netns.entered(fd):
+            for server, port in zip(servers, (40001, 33000), strict=True):
+                server.listen()
+                client = opened(socket.AF_INET, TCP, INSIDE, port)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.connect(server.getsockname())
+            mapped = opened(socket.AF_INET6, TCP, f"::ffff:{INSIDE}", 33001)
+            mapped.connect((f"::ffff:{HOST}", 50000))
+        found = _sockets.read(fd, True)
+        assert (found.tcp, found.udp, found.ephemeral) == ([80, 60000], [5000, 5001, 40000], (32768, 60999))
+        assert found.connections == [(INSIDE, 33000, HOST, 50000), (INSIDE, 33001, HOST, 50000)]
+        assert _sockets.read(fd, False) == found._replace(connections=[])

@@ -32,7 +32,7 @@ def interface(netlink: Netlink, name: str, mtu: int) -> str | None:
 def kernel(mode: str, ipv6: str, drop: t.Collection[str] = ()) -> str | None:
     """Return the missing kernel features, and the option that needs none of them; None when nothing is missing. This takes some 5 ms, because it is tried."""
     lacking = _u32.missing(tag=mode == "tag", drop=ipv6 == "drop" or bool(drop))
-    instead = {"act_gact": "ipv6 steer or bypass and an empty drop, or topology inplace"}
+    instead = {"act_gact": f"ipv6 steer or bypass{' and an empty drop' if drop else ''}, or topology inplace"}
     if mode == "tag":
         instead["act_pedit"] = "mode bridge, or topology inplace"
     if not lacking:
