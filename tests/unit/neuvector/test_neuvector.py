@@ -14,8 +14,10 @@ import typing as t
 import dp_peer
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._sockets import Sockets
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _policy as model
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _protocol as protocol
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _sockets as translated
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector._record import DataplaneRecord, Store
 from ansible_collections.nettap.containers.plugins.module_utils._system._process import start_time
 
@@ -286,6 +288,61 @@ def test_peers_that_cannot_be_named(networks: list[str]) -> None:
 def test_configurations_that_are_refused(options: dict[str, t.Any], words: str) -> None:
     with pytest.raises(DataplaneError, match=words):
         config(**{"policy": [], **options}) if "policy" not in options else config(*options["policy"])
+
+
+def sockets(tcp: list[int], udp: list[int], *connections: tuple[str, int, str, int]) -> Sockets:
+    return Sockets(tcp, udp, list(connections), (32768, 60999))
+
+
+def test_ports_on_which_a_workload_serves() -> None:
+    """Those that rules name come first: dp takes 150."""
+    rules: list[dict[str, t.Any]] = [
+        {"action": "deny", "port": "5000", "protocol": "udp"}, {"action": "allow", "port": 443}, {"action": "allow", "port": "40000-40010", "protocol": "udp"},
+        {"action": "allow", "port": 9, "protocol": "udp", "direction": "egress"}, {"action": "deny", "port": 7, "protocol": "udp", "workloads": [MAC2]},
+    ]  # fmt: skip
+    made = config(*rules, workloads=[workload(MAC, TAG, "10.99.0.2"), workload(MAC2, TAG2, "10.99.0.3")])
+    named = [(6, 443), (17, 443), (17, 5000)]
+    assert translated.ports(made, MAC, None) == named and translated.ports(made, MAC2, None) == [(6, 443), (17, 7), (17, 443), (17, 5000)]
+    assert translated.ports(made, MAC, sockets([22], [53, 40005, 45000])) == [*named, (6, 22), (17, 53), (17, 40005)]
+    many = translated.ports(made, MAC, sockets(list(range(1, 2000)), []))
+    assert len(many) == protocol.MAX_PORTS and many[:3] == named
+    assert translated.ports(made, protocol.BEAT_MAC, None) == [(6, 443), (17, 443), (17, 5000)]
+
+
+def test_rules_for_connections_in_mid_stream() -> None:
+    """Only where dp's guess would lead to another verdict; each with the rule that decides."""
+    allow: list[dict[str, t.Any]] = [{"action": "allow", "direction": "egress", "destination": "10.99.0.1", "port": 50000, "protocol": "tcp", "id": 9},
+             {"action": "violate", "port": 60000, "id": 8}]  # fmt: skip
+    made = config(*allow, default_action="deny")
+    own, peer = "10.99.0.2", "10.99.0.1"
+    misled = {"id": 9, "sip": peer, "dip": own, "port": 33000, "portr": 33000, "proto": 6, "action": 2, "ingress": True}
+    assert translated.rules(made, MAC, sockets([], [], (own, 33000, peer, 50000))) == [misled]
+    assert not translated.rules(made, MAC, sockets([33000], [], (own, 33000, peer, 50000))), "its server is known"
+    assert not translated.rules(made, MAC, sockets([], [], (own, 55000, peer, 50000), (own, 33000, peer, 50001))), "dp guesses right; denied either way"
+    (closed,) = translated.rules(made, MAC, sockets([], [], (own, 61000, peer, 50001), (own, 60001, peer, 33000), (own, 50000, peer, 50000)))
+    assert (closed["id"], closed["ingress"], closed["port"]) == (9, True, 50000), "of equal ports, the direction depends on the first packet"
+    assert not translated.rules(config(), MAC, sockets([], [], (own, 33000, peer, 50000))) and not translated.rules(made, MAC, None)
+    forbidden = config({"action": "deny", "direction": "egress", "port": 50000})
+    assert not translated.rules(forbidden, MAC, sockets([], [], (own, 33000, "8.8.8.8", 50000))), "one way it may pass, and nothing tells which it is"
+
+
+def test_verdicts() -> None:
+    made = config({"action": "deny", "source": "10.0.0.0/8", "port": "80-90"}, {"action": "allow", "protocol": "icmp", "id": 5}, default_action="violate")
+
+    def verdict(source: str, port: int, kind: str, direction: str = "ingress", **options: t.Any) -> tuple[int, str]:
+        return model.decide({**made, **options}, MAC, direction, source, "10.99.0.2", port, kind)
+
+    assert verdict("10.1.1.1", 85, "udp") == (1, "deny") and verdict("11.1.1.1", 85, "udp") == (model.LAST_ID, "violate") == verdict("10.1.1.1", 91, "tcp")
+    assert verdict("10.1.1.1", 85, "tcp", "egress") == (model.LAST_ID, "violate") and verdict("169.254.1.1", 85, "tcp") == (model.LAST_ID, "allow")
+    assert verdict("10.1.1.1", 0, "icmp") == (5, "allow") and verdict("10.1.1.1", 0, "icmp", policy=[]) == (model.LAST_ID, "allow")
+    assert verdict("10.1.1.1", 0, "icmp", policy=[], icmp_policy=True) == (model.LAST_ID, "violate")
+
+
+def test_record_of_an_older_release() -> None:
+    """It asked for no jumbo frames where nobody had said anything; now the link decides."""
+    old = DataplaneRecord.of({"config": {"jumbo_frames": False}, "sure": True, "macs": [MAC], "rules": [], "icmp": False})
+    assert old.config["jumbo_frames"] is None and not old.jumbo and old.sockets == {}
+    assert DataplaneRecord.of({"config": {"jumbo_frames": True}}).jumbo
 
 
 def test_records_are_of_one_process(tmp_path: pathlib.Path) -> None:

@@ -11,9 +11,9 @@ import struct
 import typing as t
 
 import pytest
+from ansible_collections.nettap.containers.plugins.module_utils._dataplane._namespace import Dataplane, ServiceLink
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import attribute
-from ansible_collections.nettap.containers.plugins.module_utils._dataplane._namespace import Dataplane, ServiceLink
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import SteeringRecord
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover import _refusal, _snapshot, _u32
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._filters import TakeoverFilters
