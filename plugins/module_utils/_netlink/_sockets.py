@@ -77,8 +77,8 @@ def _rows(fd: int, protocol: int, states: t.Sequence[int]) -> list[Row]:
 
 def _from_proc(fd: int, name: str, states: t.Collection[int]) -> list[Row]:
     found = []
-    refusals = refused_as(NamespaceError, "The sockets of the container cannot be read", "mount /proc, as root of the host itself")
     for suffix in ("", "6"):
+        refusals = refused_as(NamespaceError, "The sockets of the container cannot be read", "mount /proc, as root of the host itself")
         with _netns.entered(fd), refusals:
             try:
                 with open(f"/proc/thread-self/net/{name}{suffix}", encoding="ascii") as table:
