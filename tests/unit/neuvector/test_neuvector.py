@@ -311,8 +311,10 @@ def test_ports_on_which_a_workload_serves() -> None:
 
 def test_rules_for_connections_in_mid_stream() -> None:
     """Only where dp's guess would lead to another verdict; each with the rule that decides."""
-    allow: list[dict[str, t.Any]] = [{"action": "allow", "direction": "egress", "destination": "10.99.0.1", "port": 50000, "protocol": "tcp", "id": 9},
-             {"action": "violate", "port": 60000, "id": 8}]  # fmt: skip
+    allow: list[dict[str, t.Any]] = [
+        {"action": "allow", "direction": "egress", "destination": "10.99.0.1", "port": 50000, "protocol": "tcp", "id": 9},
+        {"action": "violate", "port": 60000, "id": 8},
+    ]
     made = config(*allow, default_action="deny")
     own, peer = "10.99.0.2", "10.99.0.1"
     misled = {"id": 9, "sip": peer, "dip": own, "port": 33000, "portr": 33000, "proto": 6, "action": 2, "ingress": True}
