@@ -48,9 +48,9 @@ options:
   internal_networks:
     description:
       - IPv4 networks of the workloads and their known peers, in CIDR notation. Without any, all addresses are internal.
-      - When O(default_action) is not V(allow), C(dp) lets peers that it does not know pass for a minute. To prevent this, the
-        module gives C(dp) the addresses of networks up to a /22 one by one. With larger networks, or without any, give O(workloads[].addresses);
-        where they are missing, there is a warning.
+      - When O(default_action) is not V(allow), C(dp) lets peers that it does not know pass for up to eleven minutes. To prevent this, the
+        module switches on C(dp)'s strict group mode. For releases of C(dp) without one, it also gives C(dp) the addresses of networks up to a /22 one
+        by one. With larger networks, or without any, give O(workloads[].addresses); where they are missing, there is a warning.
     type: list
     elements: str
   service_port:
@@ -60,12 +60,14 @@ options:
     type: str
   jumbo_frames:
     description:
-      - Whether C(dp) reserves room for frames up to 16 KiB, which takes 128 MiB of locked memory. Otherwise frames over 2 KiB take a slow path.
+      - Whether C(dp) reserves room for packets up to 16304 bytes, which takes 128 MiB of locked memory. Otherwise C(dp) loses packets of more than
+        1968 bytes, and does not count them.
+      - By default, the MTU of O(service_port) decides. The module refuses a link whose MTU is larger than what C(dp) can take.
     type: bool
   icmp_policy:
     description:
-      - Whether O(policy) and O(default_action) hold for ICMP too. Only newer releases of C(dp) know this option. Without it, C(dp) lets ICMP pass
-        unless a rule of O(policy[].protocol=icmp) forbids it, and newer releases let it pass in any case.
+      - Whether rules of O(policy[].protocol=any) and O(default_action) hold for ICMP too. Only newer releases of C(dp) know this option. Without it,
+        C(dp) lets ICMP pass unless a rule of O(policy[].protocol=icmp) forbids it.
     type: bool
   workloads:
     description:
@@ -80,6 +82,8 @@ options:
       tag_mac:
         description:
           - The address that replaces O(workloads[].mac) on the service link, V(4e:65:75:56:HH:LL), different for each. Required with O(state=present).
+          - V(4e:65:75:56:ff:ff) is for the heartbeats that the watchdog of M(nettap.containers.container_steering) sends through C(dp), of which C(dp) is
+            told with the workloads.
         type: str
       tap:
         description: Whether C(dp) only listens. It then forwards nothing on this path, so the frames must reach their destination otherwise.
@@ -92,7 +96,10 @@ options:
         default: []
   policy:
     description:
-      - Rules for connections over TCP, UDP and ICMP on IPv4. The first one that matches holds.
+      - Rules for connections over TCP, UDP and ICMP on IPv4. The first one that matches holds. C(dp) lets IPv6, other protocols and link-local
+        addresses (169.254.0.0/16) pass before any rule, so that the module refuses rules that would deny these addresses. See O(default_action).
+      - C(dp) is told the ports that ingress rules name one by one, because it takes a workload for the server of UDP only on ports that it was told.
+        M(nettap.containers.container_steering) tells it the ports of the containers' sockets (O(nettap.containers.container_steering#module:engine_socket)).
     type: list
     elements: dict
     suboptions:
@@ -108,7 +115,7 @@ options:
         default: ingress
       source:
         description:
-          - The side that opens the connection, as an address, a network in CIDR notation, a range V(FIRST-LAST) or V(any).
+          - The side that opens the connection, as an address, a network in CIDR notation, a range V(FIRST-LAST) or V(any). V(0.0.0.0) is in none of them.
           - C(dp) finds a rule by the workload's own address alone. Where the workload's side (the source of an egress rule) is
             more than one address, the module makes the rule for each of O(workloads[].addresses) in it.
         type: str
@@ -137,6 +144,8 @@ options:
   default_action:
     description:
       - Action for connections that no rule matches, in either direction. A C(dp) that has just been started lets them pass.
+      - It does not hold for IPv6, for protocols other than TCP, UDP and (with O(icmp_policy)) ICMP, and for link-local addresses. To have these denied
+        too, drop them before C(dp), with O(nettap.containers.container_steering#module:ipv6=drop) and O(nettap.containers.container_steering#module:drop).
     type: str
     choices: [allow, deny, violate]
 seealso:

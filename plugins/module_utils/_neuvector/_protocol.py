@@ -21,12 +21,19 @@ Message = dict[str, dict[str, t.Any]]
 
 MAX_MESSAGE = 8000  # bytes of a datagram; dp reads 8191 (ctrl.c BUF_SIZE) and silently treats a longer one as broken JSON
 MAX_MACS = 100  # of one policy: 20 bytes each, in every one of its messages
+MAX_PORTS = 150  # of one workload, about 46 bytes each: dp takes them in one message only, which replaces those before
+MAX_FORGOTTEN = 64  # ports that dp forgets by one message (ctrl.c MAX_APP_DELETE); the same message once more removes the next ones
 MSG_START, MSG_END = 1, 2  # defs.h: flag of the first and the last message of a list
 CFG_ADD, CFG_MODIFY, CFG_DELETE = 1, 2, 3  # defs.h
 APPLY_BOTH = 3  # defs.h DP_POLICY_APPLY_EGRESS | DP_POLICY_APPLY_INGRESS
 ACTIONS = {"allow": 2, "violate": 6, "deny": 7}  # defs.h DP_POLICY_ACTION_*
 PROTOCOLS = {"any": 0, "icmp": 1, "tcp": 6, "udp": 17}
 TAG_PREFIX = "4e:65:75:56:"  # "NeuV" (apis.h MAC_PREFIX): dp recognises a workload's frames on its service port by it
+# The workload of the heartbeats: dp returns a frame that is not IP if it knows the tag, and no policy is asked (dpi_entry.c). No link has this MAC.
+BEAT_MAC, BEAT_TAG = "4e:65:74:74:61:00", TAG_PREFIX + "ff:ff"
+# Bytes of an IP packet. dp loses longer ones, without counting them: a slot of its ring has 2048 bytes, or 16384 for jumbo frames (ring.c
+# FRAME_SIZE_V1, FRAME_SIZE_JUMBO_V1), and the kernel needs 66 of them (net/packet/af_packet.c, tpacket_rcv), the Ethernet header 14.
+MTU, JUMBO_MTU = 2048 - 66 - 14, 16384 - 66 - 14
 
 # defs.h DP_KIND_*: first byte of an answer
 SESSION_LIST, SESSION_COUNT, DEVICE_COUNTER, MAC_STATS, DEVICE_STATS, KEEP_ALIVE = 2, 3, 4, 8, 9, 10
@@ -96,9 +103,14 @@ def add_mac(interface: str, mac: str, tag: str) -> Message:
     return {"ctrl_add_mac": {"iface": interface, "mac": mac, "ucmac": tag, "bcmac": broadcast, "oldmac": "", "pmac": "", "pips": None}}
 
 
-def configure_mac(macs: list[str], tap: bool) -> list[Message]:
-    """Return the messages that switch workloads to tap mode (dp forwards nothing on the service link) or out of it."""
-    return [{"ctrl_cfg_mac": {"macs": macs[i:i + MAX_MACS], "tap": tap}} for i in range(0, len(macs), MAX_MACS)]
+def configure_mac(macs: list[str], tap: bool, ports: t.Sequence[tuple[int, int]] = ()) -> list[Message]:
+    """Return the messages that switch workloads to tap mode (dp forwards nothing on the service link) or out of it, and replace their server ports.
+
+    ports are (protocol, port). dp takes a workload for the server of a connection in mid-stream, and of any UDP, only on these (dpi_session.c).
+    """
+    apps = [{"ip_proto": protocol, "port": port, "app": 0, "server": 0} for protocol, port in ports]
+    size = 1 if ports else MAX_MACS
+    return [{"ctrl_cfg_mac": {"macs": macs[i:i + size], "tap": tap, "apps": apps}} for i in range(0, len(macs), size)]
 
 
 def delete_mac(interface: str, mac: str) -> Message:
@@ -124,6 +136,11 @@ def policy(command: int, default: int, macs: list[str], rules: list[dict[str, t.
 def icmp_policy(enabled: bool) -> Message:
     """Return the message that says whether rules hold for ICMP. Only newer releases know it; older ones skip it."""
     return {"ctrl_enable_icmp_policy": {"enable_icmp_policy": enabled}}
+
+
+def strict_group_mode(enabled: bool) -> Message:
+    """Return the message that has the default action hold at once for peers that dp does not know. Only newer releases know it; older ones skip it."""
+    return {"ctrl_strict_group_mode": {"strict_group_mode": enabled}}
 
 
 def encode(message: Message) -> bytes:

@@ -57,7 +57,7 @@ class SteeringRecord:
     peer and peer_ifindex name the host's end of the veth, where there is one. clsact says whether the peer had a clsact
     before steering (None while that is not known and nothing is changed), unqueued whether the peer's txqlen was 0. addresses are those of
     the interface, with prefix length. tag is the MAC that replaces the container's in tag mode. takeover holds the data that the topology
-    takeover needs to give everything back.
+    takeover needs to give everything back. drop names IPv4 packets that are dropped instead of steered.
     """
 
     runtime: str
@@ -85,6 +85,7 @@ class SteeringRecord:
     unqueued: bool = False
     addresses: list[str] = dataclasses.field(default_factory=list)
     takeover: TakenOver | None = None
+    drop: list[str] = dataclasses.field(default_factory=list)
 
     @classmethod
     def of(cls, stored: t.Any) -> SteeringRecord:

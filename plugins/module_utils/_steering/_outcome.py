@@ -48,6 +48,7 @@ def difference(before: SteeringRecord | None, record: SteeringRecord) -> str:
     if before.status != "steered":
         return standing(before)
     options = {name: (getattr(before, name), getattr(record, name)) for name in ("ipv6", "fail_mode")}
+    options["drop"] = (" and ".join(before.drop) or "nothing", " and ".join(record.drop) or "nothing")
     found = [f"{name} was {old}, not {new}" for name, (old, new) in options.items() if old != new]
     if before.deadline != record.deadline:
         found.append("not confirmed")

@@ -348,17 +348,17 @@ def test_neuvector(protection: Protection, site: Site, run_module: RunModule) ->
 
     done = protection.play("protect.yml", policy=policy(host, asking), **options)
     assert re.match(rf"{site.web.name} eth0: steered, [1-9]\d* packets out \(0 dropped\), [1-9]\d* in \(0 dropped\)", summary(done)[0])
-    # dp reads IPv4 alone: by default IPv6 passes it by.
-    assert site.settles(GOOD, True, True, False, True)
-    assert rules() == [(host, 1, "allow"), (asking, 2, "deny")]
+    # dp has rules for IPv4 alone, and the default is to deny: IPv6 is dropped.
+    assert site.settles(GOOD, True, False, False, False)
+    assert rules() == [(host, 1, "allow")], "dp makes no session of what it denies"
     assert changed(protection.play("protect.yml", policy=policy(host, asking), **options)) == []
     engine = protection.engine()
     assert changed(protection.play("protect.yml", policy=policy(asking, host), **options)) == ["Configure dp"]
-    assert site.settles(GOOD, False, True, True, True) and protection.engine() == engine
+    assert site.settles(GOOD, False, False, True, False) and protection.engine() == engine
     # One that is started again knows nothing; the watchdog tells it what the one before was told.
     with tools.kept_down(engine):
         assert wait_for(lambda: protection.info()["steering"][0]["status"] == "bypassed") and tools.get(site.v4) == 200
     assert wait_for(lambda: protection.info()["steering"][0]["status"] == "steered")
-    assert site.settles(GOOD, False, True, True, True) and protection.engine() != engine
+    assert site.settles(GOOD, False, False, True, False) and protection.engine() != engine
     protection.play("unprotect.yml", **options)
     assert site.settles(GOOD) and protection.left() == []

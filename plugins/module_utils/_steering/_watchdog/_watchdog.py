@@ -22,6 +22,8 @@ from ansible_collections.nettap.containers.plugins.module_utils._dataplane._name
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _socket
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _dp
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector._record import Busy as Occupied
+from ansible_collections.nettap.containers.plugins.module_utils._steering import _followed
 from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench, going_on
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._filters import Filter
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._topology import InPlace
@@ -167,12 +169,15 @@ class Watchdog:
             self._heard = heard
 
     def _ask(self) -> None:
-        """Check an engine that forwards only known traffic, and so no heartbeats, by its control socket and its processes."""
-        if self._passes_beats:
-            return
+        """Keep NeuVector's dp current. Check an engine that passes no heartbeats, because nobody told it their tag, by control socket and processes."""
         try:
             if self._control:
                 self._tell(self._control)
+                if self._healthy:
+                    with self._surviving(), contextlib.suppress(Occupied):  # in a second again
+                        _followed.follow(self._records, self._control, _ANSWER, False, 0)
+            if self._passes_beats or (self._control and _dp.returns_beats(self._control, _ANSWER)):
+                return
             if not self._processes:
                 self._processes.look()
             if not self._processes.reads():
@@ -195,6 +200,8 @@ class Watchdog:
         self._row = row
         if not self._healthy and row >= _HEARD_AGAIN:
             self._processes.look()
+            if self._control:
+                _followed.follow(self._records, self._control, _ANSWER, True, 0)  # connections go on that it has not seen
             self._healthy = True
             self._say("the engine forwards again", True)
             self._next_review = time.monotonic()
