@@ -22,8 +22,8 @@ _AT_ONCE = 64
 class Listener:
     """The socket to which a dp sends its notices, beside the dp's own (control). fd is readable when there are some. The constructor raises DataplaneError."""
 
-    def __init__(self, name: str, control: str) -> None:
-        self._log = EventLog(name)
+    def __init__(self, log: EventLog, control: str) -> None:
+        self._log = log
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         self.fd = self._socket.fileno()
         path = os.path.join(os.path.dirname(control), _notices.SOCKET)

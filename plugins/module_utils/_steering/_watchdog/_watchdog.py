@@ -22,6 +22,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._dataplane._name
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _socket
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _dp
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector._events import EventLog
 from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench, going_on
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._filters import Filter
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._topology import InPlace
@@ -114,7 +115,7 @@ class Watchdog:
         if self._control is None:
             return None
         try:
-            listener = Listener(self._bench.name, self._control)
+            listener = Listener(EventLog(self._bench.name), self._control)
         except NettapError as error:
             self._note(str(error))
             return None
