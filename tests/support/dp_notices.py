@@ -30,8 +30,9 @@ def threat(mac: str, number: int, source: str, destination: str, *, protocol: in
            message: bytes = b"", ingress: bool = True) -> bytes:
     """Return the report of a threat, with the packet in which dp has found it."""
     ethertype, first = packed(source)
-    body = struct.pack(">3I4B6sH16s16sHHBBHHH64s2048sI", number, int(time.time()), count, DROP, CRITICAL, protocol, int(ingress), bytes.fromhex(mac.replace(":", "")),
-                       ethertype, first, packed(destination)[1], *ports, 0, 8, 1001, 100, 100, message, b"p" * 100, 0)  # fmt: skip
+    body = struct.pack(
+        ">3I4B6sH16s16sHHBBHHH64s2048sI", number, int(time.time()), count, DROP, CRITICAL, protocol, int(ingress), bytes.fromhex(mac.replace(":", "")),
+        ethertype, first, packed(destination)[1], *ports, 0, 8, 1001, 100, 100, message, b"p" * 100, 0)
     return notice(THREAT, body)
 
 

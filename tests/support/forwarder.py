@@ -2,7 +2,8 @@
 
     python forwarder.py [--lingers] vth0 vth1
 
-With --lingers it ends as NeuVector's dp does: at SIGTERM it closes its sockets, and its process ends a second later. Tests of steering use it where what an engine decides is of no matter; it never ships.
+With --lingers it ends as NeuVector's dp does: at SIGTERM it closes its sockets, and its process ends a second later.
+Tests of steering use it where what an engine decides is of no matter; it never ships.
 """
 
 from __future__ import annotations

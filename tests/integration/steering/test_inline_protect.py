@@ -357,8 +357,11 @@ def test_neuvector(protection: Protection, site: Site, run_module: RunModule) ->
     assert changed(protection.play("protect.yml", policy=policy(asking, host), **options)) == ["Configure dp"]
     assert site.settles(GOOD, False, True, True, True) and protection.engine() == engine
 
-    # Another container, with a policy of its own.
+    # Another container: first what fails leaves nothing of it in dp, then it gets a policy of its own.
     web, protection.name = protection.name, str(site.client.name)
+    (known,) = run_module("neuvector_dataplane_info", {"socket": socket})["workloads"]
+    assert "does not answer pings" in protection.refused(policy=[{"action": "deny", "protocol": "icmp"}], **options)
+    assert [one["mac"] for one in run_module("neuvector_dataplane_info", {"socket": socket})["workloads"]] == [known["mac"]]
     outward = [{"action": "allow", "direction": "egress", "destination": "any", "port": 80, "protocol": "tcp"}]
     assert changed(protection.play("protect.yml", policy=outward, **options)) == ["Configure dp", "Steer the traffic through the engine", "Confirm"]
     assert site.settles(GOOD, False, True, True, True)

@@ -95,7 +95,7 @@ def test_what_is_heard_is_logged(tmp_path: pathlib.Path) -> None:
         (denied, violated, threat) = log.read(str(before)).events
         assert (denied["container"], violated["container"], threat["container"], threat["threat"]) == ("web", None, "web", "ping_of_death")
         if not again:
-            with pytest.raises(DataplaneError, match="is heard at .* by another process already"):
+            with pytest.raises(DataplaneError, match=r"is heard at .* by another process already"):
                 Listener(log, str(tmp_path / "dp.sock"))
         listener._socket.close()
 
