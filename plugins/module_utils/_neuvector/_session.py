@@ -106,7 +106,7 @@ class Session:
         elsewhere = _ELSEWHERE.fullmatch(self.path)
         root, path = elsewhere.groups() if elsewhere else ("", self.path)
         try:
-            os.stat(self.path)
+            end.connect(self.path)  # from now on the kernel drops datagrams from all others
             folder = tempfile.mkdtemp(prefix="nettap-", dir=os.path.dirname(self.path))  # beside dp's socket, where dp can see it
             self._undo.callback(shutil.rmtree, folder, ignore_errors=True)
             reply = os.path.join(os.path.dirname(path), os.path.basename(folder), "reply")
@@ -114,7 +114,6 @@ class Session:
             # dp answers to the path that was bound, so the path has to mean the same to dp.
             _bind_in(root, end, reply) if root else end.bind(reply)
             end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            end.connect(self.path)  # from now on the kernel drops datagrams from all others
         except OSError as error:
             raise self._unreachable(error) from error
         end.settimeout(self._timeout)
