@@ -145,7 +145,7 @@ def test_many_tasks_at_once(run_module: RunModule) -> None:
 
 
 def test_two_dps_on_one_host(run_module: RunModule) -> None:
-    """dp, for which tests/support/dp_peer.py stands in, has its socket at a fixed path. Each dp has a /tmp of its own, and is asked for its own dataplane only."""
+    """dp, for which tests/support/dp_peer.py stands in, has its socket at a fixed path. So each has a /tmp of its own, and serves its own dataplane."""
     names = ["nettap", "nettap2"]
     sockets = {name: f"/run/nettap/private/{name}/tmp/dp_listen.sock" for name in names}
     try:
