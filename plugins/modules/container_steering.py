@@ -208,6 +208,9 @@ steering:
     fail_mode:
       description: What happens when the engine is dead.
       type: str
+    engine_socket:
+      description: O(engine_socket), as it was given when steering started; null where it was not.
+      type: str
     status:
       description: V(steered), V(bypassed), or V(absent).
       type: str

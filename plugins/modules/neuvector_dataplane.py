@@ -27,6 +27,7 @@ extends_documentation_fragment:
 attributes:
   action_group:
     membership:
+      - nettap.containers.dataplanes
       - nettap.containers.neuvector
   check_mode:
     support: full
@@ -42,12 +43,14 @@ options:
       - V(present) brings C(dp) to the configuration.
       - V(absent) removes the O(workloads), of which only the MAC address matters, or everything if O(workloads) is left out. Where no C(dp)
         runs, there is nothing to remove.
+      - Both refuse to remove a workload that M(nettap.containers.container_steering) steers through C(dp), because all its traffic would stop.
     type: str
     choices: [present, absent]
     default: present
   internal_networks:
     description:
       - IPv4 networks of the workloads and their known peers, in CIDR notation. Without any, all addresses are internal.
+      - All O(workloads[].addresses) must be in them. C(dp) does not hold a workload outside of them to the policy.
       - When O(default_action) is not V(allow), C(dp) lets peers that it does not know pass for up to eleven minutes. To prevent this, the
         module switches on C(dp)'s strict group mode. For releases of C(dp) without one, it also gives C(dp) the addresses of networks up to a /22 one
         by one. With larger networks, or without any, give O(workloads[].addresses); where they are missing, there is a warning.
@@ -71,7 +74,7 @@ options:
     type: bool
   workloads:
     description:
-      - All containers' interfaces whose frames C(dp) gets. Others that this module configured before are removed.
+      - All containers' interfaces whose frames C(dp) gets. Others that this module configured before are removed, unless O(join=true).
     type: list
     elements: dict
     suboptions:
@@ -94,6 +97,13 @@ options:
         type: list
         elements: str
         default: []
+  join:
+    description:
+      - Whether workloads that are configured already and that O(workloads) does not name stay, with the rules for them. Rules of O(policy)
+        that name no workloads are then for O(workloads) alone, and O(internal_networks) are added to those that are there.
+      - C(dp) has one O(default_action), O(icmp_policy) and O(service_port) for all. A task that gives another value is refused while other workloads stay.
+    type: bool
+    default: false
   policy:
     description:
       - Rules for connections over TCP, UDP and ICMP on IPv4. The first one that matches holds. C(dp) lets IPv6, other protocols and link-local
@@ -134,7 +144,7 @@ options:
         type: str
         default: any
       workloads:
-        description: MAC addresses of the workloads that the rule is for; without any, the rule is for all.
+        description: MAC addresses of the workloads that the rule is for; without any, the rule is for all (with O(join=true), for all of O(workloads)).
         type: list
         elements: str
         default: []
@@ -209,8 +219,10 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._neuvector import NEUVECTOR
-from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import MissingError, NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _dp
+from ansible_collections.nettap.containers.plugins.module_utils._steering import _users
+from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
 WORKLOAD = {
     "mac": {"type": "str", "required": True},
@@ -234,10 +246,16 @@ def run(module: AnsibleModule) -> _dp.ConfigurationOutcome:
     """Bring dp to the requested state, and return the outcome. Raise NettapError."""
     params = module.params
     path, timeout = params["socket"], params["timeout"]
+    try:
+        within = _netns.inode_of(params["dataplane_netns"]) if params["dataplane_netns"] else None
+    except MissingError:
+        if params["state"] != "absent":
+            raise
+        within = None  # a dp can outlive its namespace's name
     if params["state"] == "absent":
         macs = None if params["workloads"] is None else [workload["mac"] for workload in params["workloads"]]
-        return _dp.withdraw(macs, path, timeout, module.check_mode)
-    return _dp.configure(params, path, timeout, module.check_mode)
+        return _dp.withdraw(macs, path, timeout, module.check_mode, within=within, users=_users.steered_through)
+    return _dp.configure(params, path, timeout, module.check_mode, within=within, join=params["join"], users=_users.steered_through)
 
 
 def main() -> None:
@@ -251,6 +269,7 @@ def main() -> None:
             "jumbo_frames": {"type": "bool"},
             "icmp_policy": {"type": "bool"},
             "workloads": {"type": "list", "elements": "dict", "options": WORKLOAD},
+            "join": {"type": "bool", "default": False},
             "policy": {"type": "list", "elements": "dict", "options": RULE},
             "default_action": {"type": "str", "choices": ["allow", "deny", "violate"]},
         },

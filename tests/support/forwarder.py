@@ -1,16 +1,19 @@
 """The simplest inline engine: what comes in on one link goes out on the other, or, with one link, on the same.
 
-    python forwarder.py vth0 vth1 [--without udp | older | long-ip | long]
+    python forwarder.py [--lingers] vth0 vth1 [--without udp | older | long-ip | long]
 
-Tests of steering use it where what an engine decides is of no matter; it never ships. Without something, it is an engine that loses that:
-UDP, TCP connections that are older than it, IP packets over 1000 bytes, or all frames over 1000 bytes.
+With --lingers it ends as NeuVector's dp does: at SIGTERM it closes its sockets, and its process ends a second later.
+Without something, it is an engine that loses that: UDP, TCP connections that are older than it, IP packets over 1000 bytes, or all
+frames over 1000 bytes. Tests of steering use it where what an engine decides is of no matter; it never ships.
 """
 
 from __future__ import annotations
 
 import select
+import signal
 import socket
 import sys
+import time
 
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23  # linux/if_packet.h
@@ -30,7 +33,17 @@ def lost(frame: bytes, without: str, begun: set[bytes]) -> bool:
 def main(names: list[str], without: str = "") -> None:
     """Forward until killed."""
     begun: set[bytes] = set()
-    links = []
+    links: list[socket.socket] = []
+
+    def linger(*_arguments: object) -> None:
+        for link in links:
+            link.close()
+        time.sleep(1)
+        sys.exit(0)
+
+    if names[0] == "--lingers":
+        del names[0]
+        signal.signal(signal.SIGTERM, linger)
     for name in names:
         link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         link.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)

@@ -135,7 +135,7 @@ def check(dataplane: Dataplane, fd: int, timeout: float, control: str | None, mt
                     break
             try:
                 if dataplane.mode == "tag" and not heard and processes(dataplane):
-                    if not control or not _dp.returns_beats(control, max(0.1, deadline - time.monotonic())):
+                    if not control or not _dp.returns_beats(control, max(0.1, deadline - time.monotonic()), dataplane.inode):
                         return
             except NettapError:
                 if time.monotonic() >= deadline:
@@ -153,15 +153,15 @@ def check(dataplane: Dataplane, fd: int, timeout: float, control: str | None, mt
         heartbeat.close()
 
 
-def wait_for_control(control: str, timeout: float) -> None:
-    """Return once NeuVector's dp answers at its socket. Raise DataplaneError after timeout seconds.
+def wait_for_control(control: str, timeout: float, within: int) -> None:
+    """Return once the NeuVector dp in the network namespace of that inode number answers at its socket. Raise DataplaneError after timeout seconds.
 
     dp reads the service link only when it is configured to, so that cannot be waited for.
     """
     deadline = time.monotonic() + timeout
     while True:
         try:
-            _dp.alive(control, timeout=max(0.1, deadline - time.monotonic()))
+            _dp.alive(control, max(0.1, deadline - time.monotonic()), within)
             return
         except NettapError:
             if time.monotonic() >= deadline:

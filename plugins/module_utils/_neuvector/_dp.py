@@ -17,10 +17,10 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._sockets import Sockets
-from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _link, _sockets
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _joining, _link, _refusal, _sockets
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _policy as model
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _protocol as protocol
-from ansible_collections.nettap.containers.plugins.module_utils._neuvector._record import DataplaneRecord, Store
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector._record import DataplaneRecord, Store, sweep
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector._session import SOCKET, NotRunning, Session
 
 
@@ -45,29 +45,35 @@ class ConfigurationOutcome:
         return self.reason is not None
 
 
-def alive(path: str = SOCKET, timeout: float = 10) -> int:
-    """Return the PID of the dp that answers at path within timeout seconds. Raise NotRunning when there is none, DataplaneError when it does not answer."""
-    with Session(path, timeout) as session:
+Users = t.Callable[[int], t.Mapping[str, str]]  # from a network namespace's inode number to the steered interfaces: their names, by their MACs
+
+
+def alive(path: str = SOCKET, timeout: float = 10, within: int | None = None) -> int:
+    """Return the PID of the dp that answers at path within timeout seconds. Raise NotRunning when there is none, DataplaneError when it does not answer.
+
+    Here and below, within is the inode number of the network namespace in which dp must be, None for any.
+    """
+    with Session(path, timeout, within) as session:
         return session.namespace.pid or 0
 
 
-def told(path: str = SOCKET, timeout: float = 10) -> model.Config | None:
+def told(path: str = SOCKET, timeout: float = 10, within: int | None = None) -> model.Config | None:
     """Return the recorded configuration of the dp that answers at path, None if it is empty or not sure. Raise DataplaneError."""
-    with Session(path, timeout) as session:
+    with Session(path, timeout, within) as session:
         record = _store(session).load()
         return record.config if record.sure and record.config != model.EMPTY else None
 
 
-def returns_beats(path: str = SOCKET, timeout: float = 10) -> bool:
+def returns_beats(path: str = SOCKET, timeout: float = 10, within: int | None = None) -> bool:
     """Return whether the dp that answers at path was told the workload of the heartbeats. Raise DataplaneError."""
-    with Session(path, timeout) as session:
+    with Session(path, timeout, within) as session:
         record = _store(session).load()
         return record.sure and protocol.BEAT_MAC in record.macs
 
 
-def statistics(path: str = SOCKET, timeout: float = 10, sessions: bool = False) -> dict[str, t.Any]:
+def statistics(path: str = SOCKET, timeout: float = 10, sessions: bool = False, within: int | None = None) -> dict[str, t.Any]:
     """Return dp's pid and its present figures, and with sessions also a list of all sessions (session_list). Raise DataplaneError."""
-    with Session(path, timeout) as session:
+    with Session(path, timeout, within) as session:
         told = {"pid": session.namespace.pid, **_statistics(session, _store(session).load().config)}
         if sessions:
             bodies = session.ask(protocol.list_session(), protocol.SESSION_LIST)
@@ -75,28 +81,44 @@ def statistics(path: str = SOCKET, timeout: float = 10, sessions: bool = False) 
         return told
 
 
-def configure(options: t.Mapping[str, t.Any], path: str = SOCKET, timeout: float = 10, check: bool = False) -> ConfigurationOutcome:
+def configure(options: t.Mapping[str, t.Any], path: str = SOCKET, timeout: float = 10, check: bool = False, *, within: int | None = None,
+              join: bool = False, users: Users | None = None) -> ConfigurationOutcome:
     """Bring dp to its recorded configuration with these options in place of its own. Options that are missing or None stay as they are.
 
     options are those of _policy.EMPTY. timeout is the time that dp has for each batch, in seconds. With check, dp is
-    queried but not configured. Raise DataplaneError.
+    queried but not configured. With join, workloads that the options do not name stay, with their rules. A configuration that would cut off
+    the users, whose packets go through dp, is refused. Raise DataplaneError.
     """
-    with Session(path, timeout) as session, _held(session, check) as store:
+    with Session(path, timeout, within) as session, _held(session, check) as store:
         record = store.load()
-        return Change(session, record, model.merged(record.config, options), timeout).reach(store, check)
+        config = model.merged(record.config, _joining.joined(record.config, options) if join else options)
+        _refusal.outside(config)
+        if users and not check:  # in check mode, an earlier task that undoes the steering has not done so
+            _refusal.cut_off(record.config, config, users(session.namespace.inode))
+        return Change(session, record, config, timeout).reach(store, check)
 
 
-def withdraw(macs: list[str] | None, path: str = SOCKET, timeout: float = 10, check: bool = False) -> ConfigurationOutcome:
-    """Remove these workloads (None: everything) from dp's configuration. Do nothing where no dp runs. Raise DataplaneError."""
+def withdraw(macs: list[str] | None, path: str = SOCKET, timeout: float = 10, check: bool = False, *, within: int | None = None,
+             users: Users | None = None) -> ConfigurationOutcome:
+    """Remove these workloads (None: everything) from dp's configuration, unless they are users'. Where no dp runs, remove its record. Raise DataplaneError."""
     try:
-        with Session(path, timeout) as session, _held(session, check) as store:
+        with Session(path, timeout, within) as session, _held(session, check) as store:
             record = store.load()
             config = dict(model.EMPTY) if macs is None else _without(record.config, {mac.lower() for mac in macs})
+            if users and not check:
+                _refusal.cut_off(record.config, config, _taken(users(session.namespace.inode), macs))
             # dp must forget them even if they are not in the record.
             record.macs = sorted({*record.macs, *(mac.lower() for mac in macs or [])})
             return Change(session, record, config, timeout).reach(store, check)
     except NotRunning:
+        if not check:
+            sweep()
         return ConfigurationOutcome(None, {}, {})
+
+
+def _taken(users: t.Mapping[str, str], macs: list[str] | None) -> dict[str, str]:
+    """Return those of the users whose workloads are to be removed; another one may never have been configured here."""
+    return {mac: where for mac, where in users.items() if macs is None or mac in {one.lower() for one in macs}}
 
 
 def _store(session: Session) -> Store:

@@ -15,14 +15,14 @@ from ansible_collections.nettap.containers.plugins.module_utils._neuvector._sess
 Look = t.Callable[[bool], t.Optional[Sockets]]
 
 
-def follow(looks: t.Mapping[str, Look], path: str, timeout: float, anew: bool, patience: float) -> None:
+def follow(looks: t.Mapping[str, Look], path: str, timeout: float, anew: bool, patience: float, within: int | None = None) -> None:
     """Tell dp on which ports its workloads serve now. looks return the sockets of workloads, by their MAC: with connections or without.
 
     With anew, also give dp rules for the connections that it will meet in mid-stream. Otherwise only withdraw those of connections that have
     ended: newer ones begin before its eyes. Do nothing where dp has no sure configuration. patience is for another task that configures a dp, in
-    seconds. Raise DataplaneError.
+    seconds. within is the inode number of the network namespace in which dp must be, None for any. Raise DataplaneError.
     """
-    with Session(path, timeout) as session:
+    with Session(path, timeout, within) as session:
         store = Store(session.namespace.pid, session.namespace.started)
         if _outdated(store.load(), looks, anew):
             with store.locked(patience):

@@ -11,6 +11,7 @@ one can end dp.
 from __future__ import annotations
 
 import json
+import socket
 import struct
 import typing as t
 
@@ -52,8 +53,12 @@ _STATS = (  # defs.h DPMsgStats, after Interval and Padding and up to the figure
 )
 _STATS_SIZE = 176
 _SESSION_COUNT = ("total", "tcp", "udp", "icmp", "ip")  # defs.h DPMsgSessionCount
-_SESSION = struct.Struct(">I6sH6s6s16s16sHH4B8I2BHIHHII2BH")  # defs.h DPMsgSession, up to Flags
+_SESSION_LAYOUT = "I6sH6s6s16s16sHH4B8I2BHIHHII2BH"  # defs.h DPMsgSession, up to Flags
+_SESSION = struct.Struct(">" + _SESSION_LAYOUT)
+_SESSION6 = struct.Struct("=" + _SESSION_LAYOUT)  # dp does not convert sessions of IPv6 to the network's byte order (dpi_msg.c, dpi_list_session)
+_ETHERTYPE = 10  # bytes of a session before its EtherType
 _SESSION_INGRESS, _SESSION_TAP = 1, 2  # defs.h DPSESS_FLAG_*
+_TOLD_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
 _TOLD_ACTIONS = {0: "open", 1: "learn", 2: "allow", 3: "check_vh", 4: "check_nbe", 5: "check_app", 6: "violate", 7: "deny"}
 
 
@@ -219,28 +224,41 @@ def parse_sessions(body: bytes) -> list[dict[str, t.Any]]:
     size, rest = divmod(len(body) - 4, count) if count else (0, len(body) - 4)
     if rest or (count and size < _SESSION.size):
         raise _strange("sessions", body)
-    return [_session(_SESSION.unpack_from(body, 4 + i * size)) for i in range(count)]
+    return [_session(_session_layout(body, 4 + i * size).unpack_from(body, 4 + i * size)) for i in range(count)]
+
+
+def _session_layout(body: bytes, start: int) -> struct.Struct:
+    """Return the layout of the session at an offset. Its EtherType shows the byte order."""
+    return _SESSION6 if struct.unpack_from("=H", body, start + _ETHERTYPE)[0] == ETH_P_IPV6 else _SESSION
 
 
 def _session(fields: tuple[t.Any, ...]) -> dict[str, t.Any]:
     (number, workload, ethertype, _client_mac, _server_mac, client, server, client_port, server_port, icmp_code, icmp_type, protocol,
      _padding, client_packets, server_packets, client_bytes, server_bytes, *_assembled, _client_state, _server_state, idle, age, _life,
      application, _threat, rule, action, _severity, flags) = fields
-    names = {value: name for name, value in PROTOCOLS.items() if value}
     return {
-        "id": number, "mac": workload.hex(":"), "protocol": names.get(protocol, str(protocol)),
-        "client": _address(ethertype, client), "server": _address(ethertype, server), "client_port": client_port, "server_port": server_port,
+        "id": number, "mac": workload.hex(":"), "protocol": protocol_of(protocol),
+        "client": address_of(ethertype, client), "server": address_of(ethertype, server), "client_port": client_port, "server_port": server_port,
         "icmp_type": icmp_type, "icmp_code": icmp_code, "client_packets": client_packets, "server_packets": server_packets,
         "client_bytes": client_bytes, "server_bytes": server_bytes, "idle": idle, "age": age, "application": application,
-        "rule": rule, "action": _TOLD_ACTIONS.get(action, str(action)),
+        "rule": rule, "action": action_of(action),
         "direction": "ingress" if flags & _SESSION_INGRESS else "egress", "tap": bool(flags & _SESSION_TAP),
     }
 
 
-def _address(ethertype: int, address: bytes) -> str:
-    if ethertype == ETH_P_IPV6:
-        return ":".join(address[i:i + 2].hex() for i in range(0, 16, 2))
-    return ".".join(str(byte) for byte in address[:4])
+def protocol_of(number: int) -> str:
+    """Return the name of a protocol above IP, or its number."""
+    return _TOLD_PROTOCOLS.get(number, str(number))
+
+
+def action_of(number: int) -> str:
+    """Return the name of a policy's action, or its number."""
+    return _TOLD_ACTIONS.get(number, str(number))
+
+
+def address_of(ethertype: int, address: bytes) -> str:
+    """Return the text of an address in a field of 16 bytes, of which an IPv4 address takes the first four."""
+    return socket.inet_ntop(socket.AF_INET6, address) if ethertype == ETH_P_IPV6 else socket.inet_ntop(socket.AF_INET, address[:4])
 
 
 def _unpack(layout: str, body: bytes, what: str) -> tuple[t.Any, ...]:

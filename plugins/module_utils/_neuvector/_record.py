@@ -72,7 +72,7 @@ class Store:
         """
         busy = Busy(f"Another task has been configuring a dataplane for {patience:.0f} s: wait for it.")
         with _files.held(self._root, patience, busy):
-            self._sweep()
+            sweep(self._root)
             yield
 
     def load(self) -> DataplaneRecord:
@@ -93,9 +93,10 @@ class Store:
         """Remove the record, once dp has nothing of the collection's configuration any more. Raise StorageError."""
         _files.remove(self._path)
 
-    def _sweep(self) -> None:
-        """Remove the records of processes that have ended, and the files that a killed writer left."""
-        for path in glob.glob(os.path.join(glob.escape(self._root), "neuvector-*")):
-            pid, unused, started = os.path.basename(path)[len("neuvector-"):].partition(".")[0].partition("-")
-            if not (pid.isdigit() and started.isdigit() and Process(int(pid), int(started)).alive()):
-                _files.remove(path)
+
+def sweep(root: str = ROOT) -> None:
+    """Remove the records of processes that have ended, and the files that a killed writer left. Raise StorageError."""
+    for path in glob.glob(os.path.join(glob.escape(root), "neuvector-*")):
+        pid, unused, started = os.path.basename(path)[len("neuvector-"):].partition(".")[0].partition("-")
+        if not (pid.isdigit() and started.isdigit() and Process(int(pid), int(started)).alive()):
+            _files.remove(path)

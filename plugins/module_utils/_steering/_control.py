@@ -162,13 +162,15 @@ def _put_in(bench: Bench, todo: t.Sequence[tuple[SteeringRecord, SteeringRecord 
             done.append((record, before))
             record.status = "steered" if steered else "applying"
             bench.journal.save(record)
-        _watch.start(bench.name, request.engine_socket)
+        # A task that does not name the socket does not take it from those that did.
+        control = request.engine_socket or next((one.engine_socket for one in bench.journal.records() if one.engine_socket), None)
+        _watch.start(bench.name, control)
         new = [record for record, _before, steered in todo if not steered]
-        control = request.engine_socket if request.mode == "tag" else None
-        verified = Verification(bench, new if request.verify else [], control, request.verify_traffic)
+        told = control if request.mode == "tag" else None
+        verified = Verification(bench, new if request.verify else [], told, request.verify_traffic)
         with verified:
-            if control and new:
-                _followed.follow(new, control, _CONTROL_SECONDS, True, _journal.PATIENCE)
+            if told and new:
+                _followed.follow(new, told, _CONTROL_SECONDS, True, _journal.PATIENCE, bench.inode)
             verified.before()
             for record, _before, _steered in todo:
                 with bench.topology(record) as topology:
@@ -221,7 +223,7 @@ def _wanted(target: Target, link: _links.Link, request: Request) -> SteeringReco
     return SteeringRecord(
         runtime=container.runtime, id=container.id, name=container.name, pid=namespace.pid, started=namespace.started, netns_path=namespace.path,
         inode=namespace.inode, interface=link["name"], ifindex=link["ifindex"], mac=link["mac"], mtu=link["mtu"], topology=request.topology,
-        mode=request.mode, ipv6=request.ipv6, fail_mode=request.fail_mode, drop=sorted(set(request.drop)),
+        mode=request.mode, ipv6=request.ipv6, fail_mode=request.fail_mode, drop=sorted(set(request.drop)), engine_socket=request.engine_socket,
         addresses=link["addresses"], peer=peer["name"] if peer else None, peer_ifindex=peer["ifindex"] if peer else None,
     )
 
@@ -229,7 +231,8 @@ def _wanted(target: Target, link: _links.Link, request: Request) -> SteeringReco
 def _merge(before: SteeringRecord, wanted: SteeringRecord, request: Request) -> SteeringRecord:
     """Return a steered interface's record with the wanted options. An unconfirmed one keeps its deadline, or is confirmed now."""
     deadline = before.deadline if request.confirm_timeout else None
-    return dataclasses.replace(before, ipv6=wanted.ipv6, drop=wanted.drop, fail_mode=wanted.fail_mode, deadline=deadline, status="steered")
+    return dataclasses.replace(before, ipv6=wanted.ipv6, drop=wanted.drop, fail_mode=wanted.fail_mode, deadline=deadline, status="steered",
+                               engine_socket=wanted.engine_socket or before.engine_socket)
 
 
 def _refuse(record: SteeringRecord, known: t.Sequence[SteeringRecord], request: Request) -> None:
@@ -287,6 +290,6 @@ def _describe(record: SteeringRecord, status: str) -> dict[str, t.Any]:
     return {
         "container": record.name, "id": record.id, "runtime": record.runtime, "interface": record.interface, "mac": record.mac, "tag": record.tag,
         "host_peer": record.peer, "addresses": record.addresses, "topology": record.topology, "mode": record.mode, "ipv6": record.ipv6, "drop": record.drop,
-        "fail_mode": record.fail_mode, "status": status, "since": timestamp(record.since),
+        "fail_mode": record.fail_mode, "engine_socket": record.engine_socket, "status": status, "since": timestamp(record.since),
         "confirm_before": timestamp(record.deadline) if record.deadline is not None else None, "counters": {}, "filters": [],
     }

@@ -14,11 +14,11 @@ from ansible_collections.nettap.containers.plugins.module_utils._steering import
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import SteeringRecord
 
 
-def follow(records: t.Iterable[SteeringRecord], control: str, timeout: float, anew: bool, patience: float) -> None:
-    """Tell the dp at control on which ports the records' containers serve now. For anew and patience see _follow.follow. Raise NettapError."""
+def follow(records: t.Iterable[SteeringRecord], control: str, timeout: float, anew: bool, patience: float, within: int | None) -> None:
+    """Tell the dp at control on which ports the records' containers serve now. For anew, patience and within see _follow.follow. Raise NettapError."""
     found = {record.mac: functools.partial(_read, record) for record in records if record.mode == "tag"}
     if found:
-        _follow.follow(found, control, timeout, anew, patience)
+        _follow.follow(found, control, timeout, anew, patience, within)
 
 
 def _read(record: SteeringRecord, connections: bool) -> _sockets.Sockets | None:

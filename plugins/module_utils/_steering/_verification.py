@@ -52,7 +52,7 @@ class Verification:
         kinds = (UDP, FULL_SIZE, CONNECTION)
         for address, found in self._probes.passing({probe.address: kinds for probe in self._probes.probes}, _ANSWER_SECONDS).items():
             self._wanted[address] |= found
-        policy = _dp.told(self._control) if self._control else None
+        policy = _dp.told(self._control, within=self._bench.inode) if self._control else None
         if policy is not None:
             for record in self._records:
                 for address in self._wanted.keys() & set(_addresses(record)):

@@ -30,6 +30,7 @@ import ansible_cli
 import dp_peer
 import engine as docker_engine
 import pytest
+import steering_tools as tools
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._sockets import Sockets
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _dp, _follow
@@ -553,6 +554,54 @@ def test_socket_that_another_user_put_there(folder: str) -> None:
         with pytest.raises(DataplaneError, match="has not taken or answered the keep-alive"):
             _dp.alive(path, 5)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_dp_of_another_dataplane_that_has_taken_the_socket(dp: Dp, start: Start, netns: c.Callable[..., str]) -> None:
+    """The path is dp's own choice, so that the second one is talked to in place of the first."""
+    mine, other = dp.netns, netns()
+    assert dp.told(**BASE, dataplane_netns=mine)["changed"]
+    second = start(prefix=["ip", "netns", "exec", other])
+    assert wait_for(lambda: _dp.alive(dp.path, 5) != dp.process.pid)
+    for options in ({**BASE}, {"state": "absent"}, {"name": "neuvector_dataplane_info"}):
+        said = dp.module(**options, dataplane_netns=mine)["msg"]
+        assert said.startswith(f"The dp that answers at {dp.path} (process {second.process.pid}) runs in another network namespace"), said
+        assert "private_tmp" in said
+    with pytest.raises(DataplaneError, match="another network namespace"):
+        _dp.told(dp.path, 5, os.stat(f"/run/netns/{mine}").st_ino)
+    assert second.info(dataplane_netns=other)["workloads"] == []
+    assert dp.module(**BASE, dataplane_netns="nobody")["msg"].startswith("There is no network namespace /run/netns/nobody")
+
+
+def test_what_is_steered_stays_known(dp: Dp, veth: c.Callable[..., t.Any], netns: c.Callable[..., str], run_module: c.Callable[..., Result]) -> None:
+    """All of its packets would stop, so it has to be taken out first."""
+    made = run_module("container_dataplane", {"mode": "tag", "engine": [*tools.FORWARDER, "vth"]})
+    assert made.get("changed"), made
+    inside = netns()
+    veth(inside, address="10.99.0.2/24", host_address="10.99.0.1/24")
+    try:
+        (steered,) = run_module("container_steering", {"netns": inside, "mode": "tag", "verify": False})["steering"]
+        socket_path = f"{dp.path}.steered"
+        with contextlib.ExitStack() as undo:
+            process = undo.enter_context(subprocess.Popen(["ip", "netns", "exec", "nettap", sys.executable, dp_peer.__file__, "--socket", socket_path]))
+            undo.callback(process.terminate)
+            assert wait_for(lambda: os.path.exists(socket_path))
+            workload = {"mac": steered["mac"], "tag_mac": steered["tag"], "addresses": ["10.99.0.2"]}
+
+            def module(**options: t.Any) -> Result:
+                return run_module("neuvector_dataplane", {"socket": socket_path, "dataplane_netns": "nettap", **options})
+
+            assert module(**{**BASE, "workloads": [workload, DB]})["changed"]
+            refusal = f"dp would forward no more packets for eth0 of {steered['container']}, steered through it: take them out first"
+            ways: list[Result] = [{"state": "absent"}, {"state": "absent", "workloads": [workload]}, {**BASE, "workloads": [DB]},
+                                  {"workloads": [{**workload, "tap": True}]}, {"workloads": [], "service_port": ""}]  # fmt: skip
+            for options in ways:
+                assert module(**options)["msg"].startswith(refusal), options
+            assert module(state="absent", workloads=[DB])["changed"]
+            assert run_module("container_steering", {"netns": inside, "state": "absent"})["changed"]
+            assert module(state="absent")["changed"]
+    finally:
+        run_module("container_steering", {"netns": inside, "state": "absent", "allow_missing": True})
+        assert "msg" not in run_module("container_dataplane", {"state": "absent"})
 
 
 @pytest.mark.parametrize("isolated", [["--mount"], ["--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]])

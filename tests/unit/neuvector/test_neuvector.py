@@ -143,16 +143,23 @@ def test_sessions() -> None:
         ">I6sH6s6s16s16sHH4B8I2BHIHHII2BH", 77, bytes.fromhex("02420a630002"), 0x800, b"c" * 6, b"s" * 6, bytes([10, 99, 0, 1]) + b"x" * 12,
         bytes([10, 99, 0, 2]) + b"y" * 12, 40000, 80, 1, 8, 6, 0, 11, 12, 13, 14, 0, 0, 0, 0, 1, 2, 3, 4, 5, 1001, 0, 100, 7, 0, 3,
     )  # fmt: skip
-    six = bytearray(one)
-    six[10:12], six[24:40], six[62], six[118:120] = b"\x86\xdd", bytes(15) + b"\x01", 17, b"\x00\x00"
+    # dp leaves the sessions of IPv6 in the machine's byte order, and those of IPv4 not.
+    six = struct.pack(
+        "=I6sH6s6s16s16sHH4B8I2BHIHHII2BH", 78, bytes.fromhex("02420a630002"), 0x86DD, b"c" * 6, b"s" * 6, bytes(15) + b"\x01",
+        bytes.fromhex("fd00" + "00" * 12 + "0102"), 40001, 443, 0, 0, 17, 0, 21, 22, 23, 24, 0, 0, 0, 0, 1, 2, 33, 34, 5, 1002, 0, 101, 2, 0, 2,
+    )  # fmt: skip
     told = {"id": 77, "mac": MAC, "protocol": "tcp", "client": "10.99.0.1", "server": "10.99.0.2", "client_port": 40000, "server_port": 80,
             "icmp_code": 1, "icmp_type": 8, "client_packets": 11, "server_packets": 12, "client_bytes": 13, "server_bytes": 14, "idle": 3, "age": 4,
             "application": 1001, "rule": 100, "action": "deny", "direction": "ingress", "tap": True}  # fmt: skip
     for appended in (0, 72):
-        body = b"\x00\x02\x00\x00" + one + bytes(appended) + bytes(six) + bytes(appended)
+        body = b"\x00\x02\x00\x00" + one + bytes(appended) + six + bytes(appended)
         first, second = protocol.parse_sessions(body)
         assert first == told
-        assert (second["client"], second["protocol"], second["direction"]) == ("0000:0000:0000:0000:0000:0000:0000:0001", "udp", "egress")
+        assert second == {
+            "id": 78, "mac": MAC, "protocol": "udp", "client": "::1", "server": "fd00::102", "client_port": 40001, "server_port": 443, "icmp_code": 0,
+            "icmp_type": 0, "client_packets": 21, "server_packets": 22, "client_bytes": 23, "server_bytes": 24, "idle": 33, "age": 34,
+            "application": 1002, "rule": 101, "action": "allow", "direction": "egress", "tap": True,
+        }  # fmt: skip
     assert not protocol.parse_sessions(bytes(4))
 
 
