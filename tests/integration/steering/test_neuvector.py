@@ -561,7 +561,13 @@ def test_dp_of_another_dataplane_that_has_taken_the_socket(dp: Dp, start: Start,
     mine, other = dp.netns, netns()
     assert dp.told(**BASE, dataplane_netns=mine)["changed"]
     second = start(prefix=["ip", "netns", "exec", other])
-    assert wait_for(lambda: _dp.alive(dp.path, 5) != dp.process.pid)
+
+    def taken() -> bool:
+        with contextlib.suppress(NotRunning):  # the second one has removed the socket of the first, and not yet made its own
+            return _dp.alive(dp.path, 5) != dp.process.pid
+        return False
+
+    assert wait_for(taken)
     for options in ({**BASE}, {"state": "absent"}, {"name": "neuvector_dataplane_info"}):
         said = dp.module(**options, dataplane_netns=mine)["msg"]
         assert said.startswith(f"The dp that answers at {dp.path} (process {second.process.pid}) runs in another network namespace"), said
