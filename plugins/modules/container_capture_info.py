@@ -74,6 +74,9 @@ captures:
     path:
       description: Folder of the session on the host.
       type: str
+    owner:
+      description: The run that the session belongs to, see O(nettap.containers.container_capture#module:owner); null where it was not given.
+      type: str
     started_at:
       description: Time at which every tcpdump had its socket open, UTC; null before.
       type: str

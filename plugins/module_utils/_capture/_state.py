@@ -71,12 +71,13 @@ class Segment:
 class Session:
     """A capture session: its request, its supervisor and its segments.
 
-    status is running, stopped or failed. targets are the requested containers, as runtime:ID. buffer_size is in KiB,
-    least_free in bytes. started_at and stopped_at are ISO 8601 times.
+    status is running, stopped or failed. owner is the run that started it, None where it told none. targets are the requested
+    containers, as runtime:ID. buffer_size is in KiB, least_free in bytes. started_at and stopped_at are ISO 8601 times.
     """
 
     status: str
     request: Request = dataclasses.field(default_factory=Request)
+    owner: str | None = None
     error: str | None = None
     started_at: str | None = None
     stopped_at: str | None = None
