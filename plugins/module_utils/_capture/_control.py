@@ -87,7 +87,7 @@ class Sessions(Listing):
                check: bool, owner: str | None, spare: bool = False) -> CaptureOutcome:
         """Start a session of this very name. Raise _TakenError if it is another owner's; a spare name must be free. Raise CaptureError, BusyError."""
         directory = self.storage.directory(name)
-        patience = _storage.PATIENCE if owner is None or force else 0
+        patience = None if owner is None or force else 0
         with self.storage.locked(name, create=not check, patience=patience) as there:
             try:
                 session = _storage.load(directory) if there else None
@@ -144,7 +144,7 @@ class Sessions(Listing):
                 return kept
         raise AssertionError  # count() has no end
 
-    def _launch(self, name: str, assignment: Assignment, kept: str | None, patience: float) -> dict[str, t.Any]:
+    def _launch(self, name: str, assignment: Assignment, kept: str | None, patience: float | None) -> dict[str, t.Any]:
         # After a rename there is no folder of this name any more, and so no lock: make the folder and take the lock again.
         with self.storage.locked(name, create=True, patience=patience) if kept else contextlib.nullcontext():
             if os.listdir(self.storage.directory(name)):

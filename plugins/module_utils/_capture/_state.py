@@ -77,7 +77,6 @@ class Session:
 
     status: str
     request: Request = dataclasses.field(default_factory=Request)
-    owner: str | None = None
     error: str | None = None
     started_at: str | None = None
     stopped_at: str | None = None
@@ -86,6 +85,7 @@ class Session:
     buffer_size: int = 0
     least_free: int = 0
     segments: list[Segment] = dataclasses.field(default_factory=list)
+    owner: str | None = None
 
     @classmethod
     def of(cls, stored: t.Any) -> Session:

@@ -59,15 +59,16 @@ class Storage:
         return figures.f_bavail * figures.f_frsize, figures.f_blocks * figures.f_frsize
 
     @contextlib.contextmanager
-    def locked(self, name: str, create: bool = False, patience: float = PATIENCE) -> t.Iterator[bool]:
+    def locked(self, name: str, create: bool = False, patience: float | None = None) -> t.Iterator[bool]:
         """Lock the session's folder for the block. Yield whether it exists. With create, make it (0700) where it is missing.
 
         The lock is on the folder itself, so it needs no file, and a killed task leaves none behind.
-        Raise StorageError when something unsafe is in the way, BusyError when another task holds the lock for longer than patience seconds.
+        Raise StorageError when something unsafe is in the way, BusyError when another task holds the lock for longer than patience seconds (PATIENCE by default).
         """
         directory = self.directory(name)
         if create:
             self._make()
+        patience = PATIENCE if patience is None else patience
         deadline = time.monotonic() + patience
         busy = BusyError(f"Another task has been working on session {name} for {patience:.0f} s: wait for it, or use another name.")
         while True:
@@ -103,7 +104,7 @@ class Storage:
         return next((known for known in sorted(self.names(), key=lambda known: known != name) if self._is_of(known, owner)), None)
 
     @contextlib.contextmanager
-    def held(self, name: str, owner: str | None, patience: float = PATIENCE) -> t.Iterator[str | None]:
+    def held(self, name: str, owner: str | None, patience: float | None = None) -> t.Iterator[str | None]:
         """Lock the session of this name (of this owner, where one is given) for the block. Yield the name that it has; None if there is none.
 
         Raise what locked() raises.
