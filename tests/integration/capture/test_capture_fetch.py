@@ -9,10 +9,13 @@ import hashlib
 import os
 import pathlib
 import re
+import signal
 import sys
 
 import pytest
-from capture_tools import TRAFFIC, Captures, by, capinfos, count, everything_is_private, flood, lengths, only, reach, records, send, tshark
+from capture_tools import (
+    TRAFFIC, Captures, by, capinfos, command_line, count, everything_is_private, flood, lengths, only, processes_naming, reach, records, send, tshark,
+)
 from waiting import wait_for
 
 
@@ -223,6 +226,33 @@ def test_transfer_that_breaks(captures, container, fetch):
     break_it()
     assert captures.task(state="absent")["changed"]
     assert fetch.staged() == [] and [path for path in fetch.dest.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("remove", [False, True])
+def test_two_fetches_at_the_same_time(captures, container, fetch, tmp_path, remove):
+    """The second neither takes the staged files of the first for forgotten ones, nor removes them with the session."""
+    target = container()
+    where = reach(target)
+    captures.start(target, filter=TRAFFIC)
+    flood(where, 6)
+    packets = only(captures.stop())["packets_captured"]
+    slow = fetch.start({"slow": {}}, ansible_sftp_extra_args="-l 8000")  # 1 MB a second
+    assert wait_for(lambda: any(path.stat().st_size for path in fetch.dest.rglob(".*.part/*")), 120)
+    transfers = [pid for pid in processes_naming(fetch.sshd.folder) if command_line(pid).startswith("sftp ")]
+    for pid in transfers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        [second] = fetch(second={"dest": str(tmp_path / "there"), "remove": remove})
+        assert list(fetch.dest.rglob(".*.part/*")) and transfers, "the first had ended before"
+    finally:
+        for pid in transfers:
+            os.kill(pid, signal.SIGCONT)
+    done = slow.wait()
+    first = done.results[-1]["result"]
+    assert done.rc == 0, done.output
+    for result in (first, second):
+        assert intact(result["files"][0]) and result["files"][0]["packets"] == packets
+    assert fetch.staged() == [] and (captures.find() is None) is remove
 
 
 def test_destination_that_cannot_be_written(captures, container, fetch):
