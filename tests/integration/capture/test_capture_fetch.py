@@ -228,31 +228,30 @@ def test_transfer_that_breaks(captures, container, fetch):
     assert fetch.staged() == [] and [path for path in fetch.dest.rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize("remove", [False, True])
-def test_two_fetches_at_the_same_time(captures, container, fetch, tmp_path, remove):
+def test_two_fetches_at_the_same_time(captures, container, fetch, tmp_path):
     """The second neither takes the staged files of the first for forgotten ones, nor removes them with the session."""
-    target = container()
-    where = reach(target)
-    captures.start(target, filter=TRAFFIC)
-    flood(where, 6)
-    packets = only(captures.stop())["packets_captured"]
-    slow = fetch.start({"slow": {}}, ansible_sftp_extra_args="-l 8000")  # 1 MB a second
+    targets = [container(), container()]
+    captures.start(*targets, filter=TRAFFIC)
+    for target in targets:
+        flood(reach(target), 4)
+    packets = [segment["packets_captured"] for segment in captures.stop()["segments"]]
+    slow = fetch.start({"slow": {"merge": "segment"}}, ansible_sftp_extra_args="-l 8000")  # 1 MB a second
     assert wait_for(lambda: any(path.stat().st_size for path in fetch.dest.rglob(".*.part/*")), 120)
     transfers = [pid for pid in processes_naming(fetch.sshd.folder) if command_line(pid).startswith("sftp ")]
     for pid in transfers:
         os.kill(pid, signal.SIGSTOP)
     try:
-        [second] = fetch(second={"dest": str(tmp_path / "there"), "remove": remove})
-        assert list(fetch.dest.rglob(".*.part/*")) and transfers, "the first had ended before"
+        [second] = fetch(second={"dest": str(tmp_path / "there"), "merge": "segment", "remove": True})
+        assert len(list(fetch.dest.rglob(".*.part/*"))) == len(transfers) == 1, "the first had ended before"
     finally:
         for pid in transfers:
             os.kill(pid, signal.SIGCONT)
     done = slow.wait()
-    first = done.results[-1]["result"]
     assert done.rc == 0, done.output
+    first = done.results[-1]["result"]
     for result in (first, second):
-        assert intact(result["files"][0]) and result["files"][0]["packets"] == packets
-    assert fetch.staged() == [] and (captures.find() is None) is remove
+        assert all(intact(file) for file in result["files"]) and [file["packets"] for file in result["files"]] == packets
+    assert fetch.staged() == [] and captures.find() is None
 
 
 def test_destination_that_cannot_be_written(captures, container, fetch):
