@@ -48,7 +48,6 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.lookup import LookupBase
 
-
 _ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
 
 
@@ -82,5 +81,6 @@ def _defaults(role: str) -> dict[str, t.Any]:
     try:
         options = yaml_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
     except OSError as error:
-        raise AnsibleError(f"The variables of the role {role} cannot be read from {path} ({error.strerror}): give the name of a role of this collection.") from None
+        words = f"The variables of the role {role} cannot be read from {path} ({error.strerror}): give the name of a role of this collection."
+        raise AnsibleError(words) from None
     return {name: option.get("default") for name, option in options.items()}

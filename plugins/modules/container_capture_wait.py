@@ -86,7 +86,8 @@ options:
         default: false
       dest_lasts:
         description:
-          - Whether the files in O(fetch_on_interrupt.dest) outlive the run of Ansible. V(false) keeps the session on the host in spite of O(fetch_on_interrupt.remove); a message says so.
+          - Whether the files in O(fetch_on_interrupt.dest) outlive the run of Ansible. V(false) keeps the session on the host in spite of
+            O(fetch_on_interrupt.remove); a message says so.
           - By default it is V(false) for a folder that is known to go with the job, in AWX and Automation Controller the private data folder
             (E(AWX_PRIVATE_DATA_DIR)), which the project's folder is in, and what is in the job's container only. Set it to V(true) where a later task
             brings the files to another place.

@@ -92,7 +92,8 @@ class Sessions(Listing):
             try:
                 session = _storage.load(directory) if there else None
                 before = _session.tell(directory, session)["status"] if session else "absent"
-                if owner is not None and not force and (session and before == "running" and session.owner != owner or spare and there and os.listdir(directory)):
+                others = session and before == "running" and session.owner != owner or spare and there and os.listdir(directory)
+                if owner is not None and not force and others:
                     raise _TakenError
                 reason = reason_to_start(name, before, session, request, targets, force)
                 if reason is None:

@@ -41,5 +41,6 @@ class Listing:
         try:
             session = _storage.load(directory)
         except StorageError as error:
-            return {"name": name, "status": "failed", "path": directory, "owner": None, "started_at": None, "stopped_at": None, "error": str(error), "segments": []}
+            unknown = dict.fromkeys(("owner", "started_at", "stopped_at"))
+            return {"name": name, "status": "failed", "path": directory, **unknown, "error": str(error), "segments": []}
         return _session.tell(directory, session) if session else {}

@@ -63,7 +63,8 @@ class Storage:
         """Lock the session's folder for the block. Yield whether it exists. With create, make it (0700) where it is missing.
 
         The lock is on the folder itself, so it needs no file, and a killed task leaves none behind.
-        Raise StorageError when something unsafe is in the way, BusyError when another task holds the lock for longer than patience seconds (PATIENCE by default).
+        Raise StorageError when something unsafe is in the way, BusyError when another task holds the lock for longer than patience seconds
+        (PATIENCE by default).
         """
         directory = self.directory(name)
         if create:

@@ -14,7 +14,21 @@ import sys
 
 import pytest
 from capture_tools import (
-    TRAFFIC, Captures, by, capinfos, command_line, count, everything_is_private, flood, lengths, only, processes_naming, reach, records, send, tshark,
+    TRAFFIC,
+    Captures,
+    by,
+    capinfos,
+    command_line,
+    count,
+    everything_is_private,
+    flood,
+    lengths,
+    only,
+    processes_naming,
+    reach,
+    records,
+    send,
+    tshark,
 )
 from waiting import wait_for
 

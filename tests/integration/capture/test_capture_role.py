@@ -149,7 +149,8 @@ def test_session_of_somebody_else_is_left_alone(play, captures, container, tmp_p
     """The run has a session of its own beside it, also where the other one captures the same."""
     target = container()
     where = reach(target)
-    theirs = [captures.start(target, filter="udp")["capture"], captures.start(target, name="same", filter=TRAFFIC, packet_count=2, duration=600)["capture"]]
+    theirs = captures.start(target, filter="udp")["capture"]
+    captures.start(target, name="same", filter=TRAFFIC, packet_count=2, duration=600)
     done = {}
     for number, name in enumerate(("default", "same"), start=1):
         running = play(target, name=name, packet_count=1, duration=600)
@@ -164,7 +165,7 @@ def test_session_of_somebody_else_is_left_alone(play, captures, container, tmp_p
         assert said[-1] == f"session: {name}-2, for {name} is the session of another run"
     assert sorted(os.listdir(captures.path)) == ["default", "same"] and len(fetched(tmp_path / "here")) == 2
     capture = captures.info()
-    assert (capture["status"], only(capture)["pid"]) == ("running", only(theirs[0])["pid"])
+    assert (capture["status"], only(capture)["pid"]) == ("running", only(theirs)["pid"])
     assert lengths(*only(captures.stop())["files"]) == lengths(*only(captures.info("same"))["files"]) == [1, 2]
 
 
@@ -203,7 +204,8 @@ def test_session_that_a_run_waits_for(play, captures, container, tmp_path):
     send(where, [1])
     for state in ("stopped", "absent"):
         refused = captures.task(state=state)
-        assert refused["failed"] and f"Session default cannot be {state.replace('absent', 'removed')}, for another run of Ansible waits for it" in refused["msg"]
+        words = f"Session default cannot be {state.replace('absent', 'removed')}, for another run of Ansible waits for it"
+        assert refused["failed"] and words in refused["msg"]
     assert captures.task(state="stopped", force=True)["changed"]
     done = running.wait()
     assert done.rc == 0, done.output
@@ -237,7 +239,8 @@ def test_destination_that_goes_with_the_job(play, captures, container, tmp_path)
     done = play(target, duration=0.2, dest=folder, env=job).wait()
     assert done.rc == 0, done.output
     said = done.result("Show what was captured")["msg"][-1]
-    assert said.startswith(f"Session default stays on local, because {folder} is in the private data folder of the job and is deleted with it: fetch it by ansible ")
+    words = f"Session default stays on local, because {folder} is in the private data folder of the job and is deleted with it: fetch it by ansible "
+    assert said.startswith(words)
     assert len(fetched(tmp_path / "job")) == 1 and captures.info()["status"] == "stopped" and not done.result("Fetch the captures")["removed"]
     assert captures.task(state="absent")["changed"]
 

@@ -72,7 +72,8 @@ def test_host_does_not_choose_where_its_captures_go(monkeypatch: pytest.MonkeyPa
     staged = {"staged": [{"dest": name, "path": "/tmp/folder/1.staged", "size": 1, "sha256": "x"}], "capture": {"status": "stopped"}}
     action = bare(fetch, _task=types.SimpleNamespace(check_mode=False), _connection=types.SimpleNamespace(fetch_file=None))
     monkeypatch.setattr(fetch.ActionBase, "run", lambda *_arguments: {})
-    answers = {"validate_argument_spec": (None, arguments), "_make_tmp_path": "/tmp/folder", "_remove_tmp_path": None, "_execute_module": staged, "_low_level_execute_command": {"stdout": "1\n"}}
+    answers = {"validate_argument_spec": (None, arguments), "_make_tmp_path": "/tmp/folder", "_remove_tmp_path": None, "_execute_module": staged,
+               "_low_level_execute_command": {"stdout": "1\n"}}
     for method, value in answers.items():
         monkeypatch.setattr(action, method, lambda *_arguments, _value=value, **_more: _value)
     with pytest.raises(AnsibleActionFail, match=r"node gives a capture the name .*, which leads out of \S+/node, so it was not fetched"):

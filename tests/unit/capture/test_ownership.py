@@ -90,7 +90,8 @@ def test_session_that_another_run_waits_for(sessions: _control.Sessions, runner:
 def test_force_ends_what_another_run_waits_for(sessions: _control.Sessions) -> None:
     directory = sessions.storage.directory("z")
     _waiting.note(directory, OWN, None, 0)
-    with pytest.raises(CaptureError, match=rf"Session z cannot be removed, .* \(process {os.getpid()} on {os.uname().nodename}\): let it end, or set force: true"):
+    words = rf"Session z cannot be removed, .* \(process {os.getpid()} on {os.uname().nodename}\): let it end, or set force: true"
+    with pytest.raises(CaptureError, match=words):
         sessions.remove("z")
     assert sessions.remove("z", force=True).changed
 
@@ -127,7 +128,10 @@ def staged(directory: str, folder: pathlib.Path, fetch: _staging.Fetch | None) -
 
 @pytest.mark.parametrize(
     ("runner", "carried", "kept"),
-    [(OWN, None, True), (DEAD, True, False), (OWN, False, True), (ELSEWHERE, None, True), (ELSEWHERE, True, True), (ELSEWHERE, False, False), (UNKNOWN, False, False)],
+    [
+        (OWN, None, True), (DEAD, True, False), (OWN, False, True), (ELSEWHERE, None, True), (ELSEWHERE, True, True), (ELSEWHERE, False, False),
+        (UNKNOWN, False, False),
+    ],
 )
 def test_staged_files_are_kept_for_a_fetch_that_goes_on(tmp_path: pathlib.Path, runner: Runner, carried: bool | None, kept: bool) -> None:
     """Where the host does not see the fetch's process, the one that carries its connection tells; where there is none, nothing does."""

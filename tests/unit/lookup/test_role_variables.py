@@ -76,5 +76,5 @@ def test_defaults_of_a_play() -> None:
 
 
 def test_no_role_of_ours() -> None:
-    with pytest.raises(AnsibleError, match="The variables of the role geerlingguy cannot be read from .* give the name of a role of this collection"):
+    with pytest.raises(AnsibleError, match=r"The variables of the role geerlingguy cannot be read from .* give the name of a role of this collection"):
         given("geerlingguy", {})
