@@ -36,6 +36,9 @@ class ActionModule(ActionBase):
         args = checked(self, SPEC)
         host = (task_vars or {}).get("inventory_hostname", "localhost")
         check = self._task.check_mode
+        here = absolute(args["dest"])
+        # Asked now, because the processes that tell may be gone when the files have arrived.
+        vanishing = reason_to_vanish(here, args["dest_lasts"])
         runner = {"runner": dataclasses.asdict(Runner.of(os.getpid())), "carrier": None if check else self._carrier()}
         folder = None if check else self._make_tmp_path()
         try:
@@ -49,7 +52,6 @@ class ActionModule(ActionBase):
             if args["remove"] and staged["capture"]["status"] == "running":
                 raise AnsibleActionFail(f"Session {args['name']} is still running: stop it before you fetch it with remove: true, "
                                         "or packets to come would be lost.")
-            here = absolute(args["dest"])
             for file in staged["staged"]:  # a host says what its files are called, not where they go
                 base = folder_of(host, here, make=False)
                 if not _place(base, file).startswith(base + os.sep):
@@ -72,7 +74,7 @@ class ActionModule(ActionBase):
                 with contextlib.suppress(AnsibleError):  # the host is gone: the next fetch or state: absent clears the folder
                     self._remove_tmp_path(folder)
         warnings = [f"{host}: {warning}" for file in staged["staged"] for warning in file["warnings"]]
-        stays = self._reason_to_stay(args, host, here, staged["capture"]["name"])
+        stays = _stay(args, host, staged["capture"]["name"], vanishing) if args["remove"] and vanishing else None
         removed = args["remove"] and not stays
         if removed:
             names = {key: args[key] for key in ("name", "owner", "path")}
@@ -94,15 +96,6 @@ class ActionModule(ActionBase):
             return int(self._low_level_execute_command("echo $PPID", sudoable=False)["stdout"].split()[-1])
         return None
 
-    @staticmethod
-    def _reason_to_stay(args: dict[str, t.Any], host: str, here: str, name: str) -> str | None:
-        """Return why the session is not deleted, and how to fetch it later, as a sentence; None if it is, or was not to be."""
-        why = reason_to_vanish(here, args["dest_lasts"]) if args["remove"] else None
-        if why is None:
-            return None
-        words = f"name={name} path={args['path']} dest=FOLDER remove=true"
-        return f"Session {name} stays on {host}, because {why}: fetch it by ansible {host} -b -m nettap.containers.container_capture_fetch -a '{words}'."
-
     def _let_go(self, dest: str, origin: str) -> None:
         """Refuse to replace another capture's file; warn where nothing tells whose it is."""
         known = origin_of(dest)
@@ -117,6 +110,12 @@ class ActionModule(ActionBase):
             return None if found == file["sha256"] else f"SHA-256 {found}, on the host {file['sha256']}"
 
         bring(self._connection.fetch_file, file["path"], dest, complaint, origin)
+
+
+def _stay(args: dict[str, t.Any], host: str, name: str, why: str) -> str:
+    """Return the sentence that a session was not deleted, and how to fetch it later."""
+    words = f"name={name} path={args['path']} dest=FOLDER remove=true"
+    return f"Session {name} stays on {host}, because {why}: fetch it by ansible {host} -b -m nettap.containers.container_capture_fetch -a '{words}'."
 
 
 def _place(base: str, file: dict[str, t.Any]) -> str:

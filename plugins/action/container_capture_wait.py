@@ -29,6 +29,7 @@ class ActionModule(ActionBase):
     _requires_connection = True
     _supports_async = False
     _supports_check_mode = True
+    _vanishing: str | None = None  # why what would be fetched vanishes
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Run the action. Raise AnsibleActionFail."""
@@ -36,6 +37,9 @@ class ActionModule(ActionBase):
         args = checked(self, SPEC)
         if self._task.check_mode:
             return {**result, "changed": False, "capture": None}
+        fetch = args["fetch_on_interrupt"]
+        # Asked now, because the processes that tell may be gone when the play is interrupted.
+        self._vanishing = reason_to_vanish(absolute(fetch["dest"]), fetch["dest_lasts"]) if fetch else None
         with Interruption() as interruption:
             capture = self._wait(args, task_vars or {}, interruption)
             if interruption.happened:
@@ -90,15 +94,16 @@ class ActionModule(ActionBase):
         stopped = self._module("container_capture", args, task_vars, state="stopped")
         if stopped.get("failed"):
             return f"not stopped: {stopped.get('msg')}"
-        fetch = args["fetch_on_interrupt"]
         stays = f"stopped; its captures are on the host under {stopped['capture']['path']}"
-        if fetch and interruption.abandoned and (why := reason_to_vanish(absolute(fetch["dest"]), fetch["dest_lasts"])):
-            return f"{stays}, because {why}"
-        return self._fetch(args, task_vars) if fetch else stays
+        if self._vanishing and interruption.abandoned:
+            return f"{stays}, because {self._vanishing}"
+        return self._fetch(args, task_vars) if args["fetch_on_interrupt"] else stays
 
     def _fetch(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> str:
         task = self._task.copy()
         given = {key: value for key, value in args["fetch_on_interrupt"].items() if value is not None}
+        if self._vanishing:
+            given["dest_lasts"] = False
         task.args = {**_names(args), **given}
         action = self._shared_loader_obj.action_loader.get(
             "nettap.containers.container_capture_fetch", task=task, connection=self._connection, play_context=self._play_context,

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 
-# AWX, Automation Controller and ansible-runner name a job's private data folder here. They delete it when the job ends.
+# AWX and Automation Controller name a job's private data folder here, and delete it when the job ends.
 _JOB = "AWX_PRIVATE_DATA_DIR"
+# ansible-runner names a folder artifacts/IDENT here, which is in its private data folder. Not every one deletes it.
+_ARTIFACTS = "AWX_ISOLATED_DATA_DIR"
 _RUNNERS = {"ansible-playbook", "ansible-runner", "ansible"}
 
 
@@ -25,7 +27,7 @@ def reason_to_vanish(dest: str, lasts: bool | None) -> str | None:
     """Return why the files in an absolute path vanish, as a clause; None if nothing is known of it. lasts is the user's word, None for none."""
     if lasts is not None:
         return None if lasts else "dest_lasts is false"
-    job = os.environ.get(_JOB)
+    job = os.environ.get(_JOB) or _folder_of_runner()
     if not job:
         return None
     place, folder = os.path.realpath(dest), os.path.realpath(job)
@@ -36,14 +38,44 @@ def reason_to_vanish(dest: str, lasts: bool | None) -> str | None:
     return None
 
 
+def _folder_of_runner() -> str | None:
+    """Return the private data folder of the ansible-runner that runs this, unless this ansible-runner is known to keep it; None if there is none."""
+    artifacts = os.environ.get(_ARTIFACTS)
+    if not artifacts:
+        return None
+    pid = os.getpid()
+    while pid > 1:
+        words = _words(pid)
+        if any(os.path.basename(word) in ("ansible-runner", "ansible_runner") for word in words):
+            named = any(word.startswith("--private-data-dir") for word in words)
+            if "worker" not in words or named and "--delete" not in words:
+                return None
+            break
+        pid = _parent(pid)
+    return os.path.dirname(os.path.dirname(artifacts))
+
+
 def _in_container_of_job() -> bool:
     """Return whether the first process here is the job: the container was made for it."""
+    return any(os.path.basename(word) in _RUNNERS for word in _words(1))
+
+
+def _words(pid: int) -> list[str]:
+    """Return the command line of a process; [] where it cannot be read."""
     try:
-        with open("/proc/1/cmdline", "rb") as stream:
-            words = stream.read().decode(errors="replace").split("\0")
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+            return stream.read().decode(errors="replace").split("\0")
     except OSError:
-        return False
-    return any(os.path.basename(word) in _RUNNERS for word in words)
+        return []
+
+
+def _parent(pid: int) -> int:
+    """Return the PID of a process's parent (field 4 of proc(5) stat); 0 where it cannot be read."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+            return int(stream.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def _device(path: str) -> int:

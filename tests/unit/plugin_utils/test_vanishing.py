@@ -41,6 +41,24 @@ def test_no_job(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None
         assert _vanishing.reason_to_vanish(str(tmp_path), None) is None
 
 
+@pytest.mark.parametrize(
+    ("command", "vanishes"),
+    [
+        ("/usr/bin/python3 /usr/bin/ansible-runner worker --private-data-dir /srv/job --delete", True),
+        ("ansible-runner worker", True),
+        ("python3 -m ansible_runner worker --private-data-dir=/srv/job", False),
+        ("ansible-runner run /srv/job -p play.yml", False),
+        ("bash", True),  # it was killed, or it is outside of this container
+    ],
+)
+def test_folder_of_ansible_runner(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, command: str, vanishes: bool) -> None:
+    """By itself, it sets no AWX_PRIVATE_DATA_DIR."""
+    monkeypatch.delenv("AWX_PRIVATE_DATA_DIR", raising=False)
+    monkeypatch.setenv("AWX_ISOLATED_DATA_DIR", str(tmp_path / "artifacts" / "1"))
+    monkeypatch.setattr(_vanishing, "_words", lambda pid: command.split() if pid == os.getppid() else ["ansible-playbook"])
+    assert bool(_vanishing.reason_to_vanish(str(tmp_path / "project" / "captures"), None)) is vanishes
+
+
 @pytest.mark.parametrize("inside", [True, False])
 def test_container_of_the_job(job: pathlib.Path, monkeypatch: pytest.MonkeyPatch, inside: bool) -> None:
     """What is on no volume goes with the container. Its first process tells whether it was made for the job."""
