@@ -115,7 +115,8 @@ class Storage:
             if found is None:
                 yield None
                 return
-            with self.locked(found, patience=patience) as there:
+            with contextlib.ExitStack() as stack:
+                there = stack.enter_context(self.locked(found, patience=patience))
                 if owner is None or self._is_of(found, owner):  # else it was renamed or removed before the lock was ours
                     yield found if there else None
                     return
