@@ -143,9 +143,19 @@ options:
         session has failed.
     type: bool
     default: false
+  owner:
+    description:
+      - The run of Ansible that the session belongs to, as any text of its own, such as C(job 42). The session records it.
+      - With V(started), a session that runs for another owner, or for none, is never joined. The new session then takes the next of the names
+        C(NAME-2), C(NAME-3) that is free; RV(capture) has the name. O(force=true) restarts the session that has O(name), whoever it belongs to.
+      - With V(stopped) and V(absent), only a session of this owner is ended, also where another session has taken its name since.
+    type: str
+    version_added: 0.2.0
   force:
     description:
-      - Whether to restart a running session that has other arguments. Otherwise such a session is an error. Its earlier captures are kept.
+      - With V(started), whether to restart a running session that has other arguments. Otherwise such a session is an error. Its earlier captures are kept.
+      - With V(stopped) and V(absent), whether to end a session although another run of Ansible waits for it, in M(nettap.containers.container_capture_wait)
+        or with O(wait=true). Otherwise this is an error.
     type: bool
     default: false
   allow_host_network:
@@ -204,6 +214,19 @@ EXAMPLES = r"""
     name: shop
     state: stopped
 
+- name: Capture for this job alone, whatever other jobs capture at the same time
+  nettap.containers.container_capture:
+    name: shop
+    container: web
+    owner: job 42
+  register: started
+
+- name: Stop that session
+  nettap.containers.container_capture:
+    name: "{{ started.capture.name }}"
+    owner: job 42
+    state: stopped
+
 - name: Delete the session with its captures
   nettap.containers.container_capture:
     name: shop
@@ -232,7 +255,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._packets import PACKETS
-from ansible_collections.nettap.containers.plugins.module_utils._arguments._session import SESSION
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._session import OWNER, SESSION
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._target import EXCLUSIVE, KINDS, TARGET
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _control, _words
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, start_instant
@@ -243,6 +266,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets import 
 ARGUMENTS = {
     **TARGET,
     **SESSION,
+    **OWNER,
     **PACKETS,
     "state": {"type": "str", "choices": ["started", "stopped", "absent"], "default": "started"},
     "interface": {"type": "list", "elements": "str", "default": ["any"]},
@@ -275,7 +299,8 @@ def start(sessions: _control.Sessions, module: AnsibleModule) -> _control.Captur
     with _target.resolved(params, module.warn) as targets:
         if not targets:  # allow_missing
             return _control.CaptureOutcome(None, "absent", None)
-        return sessions.start(params["name"], request, targets, start_at, params["force"], params["allow_host_network"], module.check_mode, clock)
+        return sessions.start(params["name"], request, targets, start_at, params["force"], params["allow_host_network"], module.check_mode,
+                              params["owner"], clock)
 
 
 def main() -> None:
@@ -292,14 +317,14 @@ def main() -> None:
         if params["state"] == "started":
             outcome = start(sessions, module)
         elif params["state"] == "stopped":
-            outcome = sessions.stop(params["name"], module.check_mode)
+            outcome = sessions.stop(params["name"], module.check_mode, params["owner"], params["force"])
         else:
-            outcome = sessions.remove(params["name"], module.check_mode)
+            outcome = sessions.remove(params["name"], module.check_mode, params["owner"], params["force"])
         capture, failed, notes = outcome.capture, None, []
         if capture and params["state"] == "started":
             notes += _words.start_warnings(capture)
         if capture and params["wait"] and not module.check_mode:
-            capture = sessions.wait(params["name"])
+            capture = sessions.wait(capture["name"], params["owner"])
         if capture and capture["status"] != "running":
             failed = _words.exceeded(capture, params["max_drop_percent"], params["max_overwritten_percent"])
             notes += _words.losses(capture, params["max_overwritten_percent"] is None)
