@@ -105,7 +105,7 @@ class ActionModule(ActionBase):
 def progress(capture: dict[str, t.Any]) -> list[str]:
     """Return one line for each segment."""
     return [
-        f"{segment['container']} {segment['interface']}" + (f" ({segment['device']})" if segment["vantage"] == "host" else "")
+        f"{'+'.join(segment['containers'])} {segment['interface']}" + (f" ({segment['device']})" if segment["vantage"] == "host" else "")
         + f": {segment['packets_received'] or 0} packets, {_amount(segment['bytes'])}, {segment['packets_dropped'] or 0} dropped"
         + (f", {segment['status']} ({segment['error'] or segment['stop_reason']})" if segment["stop_reason"] else "")
         for segment in capture["segments"]

@@ -12,6 +12,8 @@ short_description: Capture the packets of running containers
 description:
   - Starts, stops and removes capture sessions. A session runs one C(tcpdump) of the host for each container, interface
     and vantage, in the container's network namespace; nothing is needed in the container's image.
+  - Containers that share a network namespace (C(network_mode=service:...), those of a pod) are captured once, by one C(tcpdump) that is named after all of
+    them. It runs as long as one of them does.
   - A detached supervisor ends the session on time, also when no packet comes or the connection is lost. It guards the
     disk and follows a restarted container into its new namespace.
   - The filter expression is checked before anything is started.
@@ -134,6 +136,16 @@ options:
       - Whether to capture from a container that shares the host's network. Such a capture holds all of the host's traffic.
     type: bool
     default: false
+  exclude_own_connection:
+    description:
+      - Whether to leave the play's own connection out of what is captured, where the host, or a bastion or VPN in a container, carries it. Otherwise a
+        capture that is followed live captures what it sends, again and again.
+      - This is SSH between the controller (or the last host before this one) and this host, and in a helper pod, the port of kubelet and those of the
+        container runtime's streams. RV(capture.left_out) tells what was left out.
+      - A container that carries the connection inside another one (VPN, bastion) cannot be captured with O(live=true) unless O(filter) is set.
+    type: bool
+    default: true
+    version_added: 0.2.0
 seealso:
   - module: nettap.containers.container_capture_info
   - module: nettap.containers.container_capture_fetch
@@ -223,6 +235,7 @@ ARGUMENTS = {
     "wait": {"type": "bool", "default": False},
     "force": {"type": "bool", "default": False},
     "allow_host_network": {"type": "bool", "default": False},
+    "exclude_own_connection": {"type": "bool", "default": True},
 }
 
 
@@ -257,6 +270,8 @@ def main() -> None:
         else:
             outcome = sessions.remove(params["name"], module.check_mode)
         capture, drops = outcome.capture, None
+        for sentence in capture["left_out"] if capture and outcome.changed and params["state"] == "started" else ():
+            module.warn(sentence)
         if capture and params["wait"] and not module.check_mode:
             capture = sessions.wait(params["name"])
         if capture and capture["status"] != "running":

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Session
@@ -19,8 +20,8 @@ class Watched:
 
     fd is its open namespace, pidfd its first process (None where no process was named). host is whether the namespace is
     the host's. cgroup and record are paths, None where there is none; record exists as long as the runtime knows the
-    container. gone_at is set (monotonic seconds) while the container does not run. seen is the PID that the last look
-    for its return has found. returns counts its returns.
+    container. left_out is a filter of packets not to capture from it. gone_at is set (monotonic seconds) while the container
+    does not run. seen is the PID that the last look for its return has found. returns counts its returns.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Watched:
     identity: Identity | None = None
     cgroup: str | None = None
     record: str | None = None
+    left_out: str = ""
     gone_at: float | None = None
     seen: int | None = None
     returns: int = 0
@@ -45,6 +47,15 @@ class Watched:
     def ended(self) -> bool:
         """Return whether its first process has ended."""
         return self.gone_at is not None or self.pidfd is not None and _process.has_ended(self.pidfd)
+
+    @property
+    def namespace(self) -> int:
+        """Return the inode number of its network namespace, which containers can share."""
+        return os.fstat(self.fd).st_ino
+
+    def lives_in(self, namespace: int) -> bool:
+        """Return whether its first process runs, and in that network namespace."""
+        return self.pidfd is not None and not _process.has_ended(self.pidfd) and self.namespace == namespace
 
     def processes(self) -> list[int]:
         """Return the PIDs that may be the container's now: those in its cgroup or, where it has none, the one in its runtime's PID file."""

@@ -15,7 +15,7 @@ import signal
 import time
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _launch, _plan, _session, _stage, _storage, _tcpdump
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _launch, _plan, _session, _stage, _storage, _tcpdump, _transport
 from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Assignment, Watched
 from ansible_collections.nettap.containers.plugins.module_utils._capture._listing import Listing
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, check_new_name
@@ -75,8 +75,10 @@ class Sessions(Listing):
                 if reason is None:
                     return CaptureOutcome(None, before, _session.tell(directory, session) if session else None)
                 tcpdump = _tcpdump.program()
-                taps = _plan.check(targets, request, tcpdump, allow_host_network)
+                notes: list[str] = []
+                taps = _plan.check(targets, request, tcpdump, allow_host_network, notes.append)
                 assignment = self._assignment(directory, request, targets, taps, tcpdump, start_at)
+                assignment.session.left_out = notes + assignment.session.left_out
                 if check:
                     return CaptureOutcome(reason, before, _preview(directory, assignment.session), self._name_to_keep(name) if there else None)
                 if before == "running" and session:
@@ -99,13 +101,21 @@ class Sessions(Listing):
             raise StorageError(f"Only {free >> 20} MiB are free for {self.storage.path}, and min_free keeps {least_free >> 20} MiB: "
                                "make room, set path to another file system, or lower min_free.")
         buffer_size = request.buffer(sum(map(len, taps)))
-        containers = [_watched(target) for target in targets]
+        transport = _transport.found() if request.exclude_own_connection else None
+        containers: list[Watched] = []
         segments: list[Segment] = []
-        for container, places in zip(containers, taps):
+        notes: list[str] = []
+        for sharing, places in zip(_plan.by_namespace(targets), taps):
+            names = [target.container.name for target in sharing]
+            left_out, note = _transport.left_out(transport, names[0], sharing[0].namespace, request.live and not request.filter)
+            notes += [note] if note else []
+            containers += [_watched(target, left_out) for target in sharing]
+            container = containers[-len(sharing)]
             for tap in places:
-                argv_of = functools.partial(_tcpdump.command, tcpdump, request, buffer_size=buffer_size, link_type=tap.link_type)
-                segments.append(_plan.segment(len(segments), container, tap, argv_of, directory))
-        session = Session("running", request, targets=_identities(targets), buffer_size=buffer_size, least_free=least_free, segments=segments)
+                argv_of = functools.partial(_tcpdump.command, tcpdump, request, buffer_size=buffer_size, link_type=tap.link_type, left_out=left_out)
+                segments.append(_plan.segment(len(segments), container, tap, argv_of, directory, names))
+        session = Session("running", request, targets=_identities(targets), buffer_size=buffer_size, least_free=least_free, segments=segments,
+                          left_out=notes)
         return Assignment(directory, tcpdump, start_at, containers, session)
 
     def _name_to_keep(self, name: str) -> str | None:
@@ -218,7 +228,7 @@ def reason_to_start(name: str, status: str, session: Session | None, request: Re
         return _orphaned(name)
     differences = request.differences(session.request)
     if session.targets != _identities(targets):
-        theirs = ", ".join(sorted({segment.container for segment in session.segments}))
+        theirs = ", ".join(sorted({name for segment in session.segments for name in segment.containers}))
         ours = ", ".join(sorted(target.container.name for target in targets))
         differences.append(f"containers: {theirs}, not {ours}" + (" made anew since" if theirs == ours else ""))
     if not differences:
@@ -243,10 +253,10 @@ def _identities(targets: t.Sequence[Target]) -> list[str]:
     return sorted(f"{target.container.runtime}:{target.container.id}" for target in targets)
 
 
-def _watched(target: Target) -> Watched:
+def _watched(target: Target, left_out: str) -> Watched:
     container, namespace, identity = target.container, target.namespace, target.container.identity
     return Watched(container.id, container.name, container.image, namespace.fd, namespace.pidfd, namespace.host, identity,
-                   _cgroup.directory(namespace.cgroups, identity.id) if identity else None, container.record)
+                   _cgroup.directory(namespace.cgroups, identity.id) if identity else None, container.record, left_out)
 
 
 def excessive_drops(capture: dict[str, t.Any], limit: float | None) -> str | None:
@@ -257,5 +267,5 @@ def excessive_drops(capture: dict[str, t.Any], limit: float | None) -> str | Non
     for segment in capture["segments"]:
         dropped, received = segment["packets_dropped"] or 0, segment["packets_received"] or 0
         if dropped and 100 * dropped > limit * received:  # "received by filter" includes the dropped
-            found.append(f"{segment['container']} {segment['device']} {dropped} of {received}")
+            found.append(f"{'+'.join(segment['containers'])} {segment['device']} {dropped} of {received}")
     return f"More than {limit:g} % of the packets were dropped ({', '.join(found)}): raise buffer_size, lower snaplen or narrow the filter." if found else None

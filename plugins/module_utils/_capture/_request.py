@@ -46,6 +46,7 @@ class Request:
     on_restart: str = "follow"
     min_free: str | None = None
     max_drop_percent: float | None = None
+    exclude_own_connection: bool = True
 
     @classmethod
     def of(cls, options: t.Mapping[str, t.Any]) -> Request:

@@ -125,6 +125,7 @@ def tell(directory: str, session: Session) -> dict[str, t.Any]:
         "duration": session.request.duration,
         "live": session.request.live,
         "buffer_size": session.buffer_size,
+        "left_out": session.left_out,
         "segments": segments,
     }
 
@@ -141,6 +142,7 @@ def _tell_segment(directory: str, segment: Segment, counts: Counts, killed: bool
         segment = dataclasses.replace(segment, status="failed", stop_reason="error", error=_KILLED)
     return {
         "container": segment.container,
+        "containers": segment.containers,
         "id": segment.id,
         "interface": segment.interface,
         "vantage": segment.vantage,

@@ -20,9 +20,10 @@ VERSION = 1  # release 0.1.0 wrote no version, and wrote the counts of a segment
 class Segment:
     """One tcpdump: what it captures, where it listens and writes, and how it ended.
 
-    interface is the container's, device the link that tcpdump opens. file is the name that tcpdump gets, in the session's
-    folder; a ring adds digits to it. pid and started (clock ticks since boot) name the process. status is running, stopped or
-    failed. links are the names of the namespace's links, by index. first_packet and last_packet are ISO 8601 times.
+    container is the one whose namespace it is, containers the names of all of the session's containers in it. interface is the
+    container's, device the link that tcpdump opens. file is the name that tcpdump gets, in the session's folder; a ring adds digits to it.
+    pid and started (clock ticks since boot) name the process. status is running, stopped or failed. links are the names of
+    the namespace's links, by index. first_packet and last_packet are ISO 8601 times.
     """
 
     container: str
@@ -43,6 +44,10 @@ class Segment:
     counts: Counts = dataclasses.field(default_factory=Counts)
     first_packet: str | None = None
     last_packet: str | None = None
+    containers: list[str] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.containers = self.containers or [self.container]
 
     @classmethod
     def of(cls, stored: t.Any) -> Segment:
@@ -53,9 +58,14 @@ class Segment:
         return cls(**values)
 
     @property
+    def named(self) -> str:
+        """Return the names of its containers in one word."""
+        return "+".join(self.containers)
+
+    @property
     def where(self) -> str:
         """Return where tcpdump listens, as messages name it."""
-        return f"{self.container} {self.interface}" + (f" ({self.device})" if self.vantage == "host" else "")
+        return f"{self.named} {self.interface}" + (f" ({self.device})" if self.vantage == "host" else "")
 
     @property
     def filter(self) -> str:
@@ -72,7 +82,7 @@ class Session:
     """A capture session: its request, its supervisor and its segments.
 
     status is running, stopped or failed. targets are the requested containers, as runtime:ID. buffer_size is in KiB,
-    least_free in bytes. started_at and stopped_at are ISO 8601 times.
+    least_free in bytes. left_out are sentences about what is not captured. started_at and stopped_at are ISO 8601 times.
     """
 
     status: str
@@ -85,6 +95,7 @@ class Session:
     buffer_size: int = 0
     least_free: int = 0
     segments: list[Segment] = dataclasses.field(default_factory=list)
+    left_out: list[str] = dataclasses.field(default_factory=list)
 
     @classmethod
     def of(cls, stored: t.Any) -> Session:

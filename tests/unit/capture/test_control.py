@@ -74,7 +74,7 @@ def test_another_session_of_that_name_runs(state: Session, wanted: list[tuple[st
 
 
 def segment(received: int | None, dropped: int | None, container: str = "web") -> dict[str, t.Any]:
-    return {"container": container, "device": "eth0", "packets_received": received, "packets_dropped": dropped}
+    return {"container": container, "containers": [container], "device": "eth0", "packets_received": received, "packets_dropped": dropped}
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ class Restarts:
                 self._loop.after(RETURN_INTERVAL, lambda: self._resume(container, namespace, deadline))
                 return
             # Take the places of before, so that tcpdump reports in each segment what is wrong with it.
-            old = [segment for segment in self._session.segments if segment.id == container.id]
+            old = [segment for segment in self._session.segments if segment.id == container.id or container.name in segment.containers]
             places = list(dict.fromkeys(_plan.Tap(segment.interface, segment.vantage, segment.device) for segment in old))
         container.gone_at = None
         self.watch(container)

@@ -149,7 +149,7 @@ class Supervisor:
 
     def _fail(self, segment: Segment, words: str) -> None:
         """End the session because one segment could not start: a session starts whole or not at all."""
-        place = f"{segment.container} ({segment.device}, vantage {segment.vantage})"
+        place = f"{segment.named} ({segment.device}, vantage {segment.vantage})"
         self.session.error = f"The capture of {place} could not start: {words.rstrip('.')}."
         segment.fail(words)
         self._end("error")
@@ -197,13 +197,20 @@ class Supervisor:
         self._save()
 
     def _gone(self, container: Watched) -> None:
-        """Stop the tcpdumps of a container that has ended."""
+        """Stop the tcpdumps of a container that has ended, unless others of the session still use its network namespace: then those are theirs."""
+        heir = next((one for one in self.containers.values() if one.lives_in(container.namespace)), None)
         for running in self.running:
-            if running.container is container:
+            if running.container is container and heir:
+                running.container = heir
+            elif running.container is container:
                 running.stop("container_gone")
 
     def _returned(self, container: Watched, places: t.Sequence[_plan.Tap]) -> None:
-        """Capture a container that is back: each place becomes a new segment."""
+        """Capture a container that is back: each place becomes a new segment. Where it shares a namespace that is captured already, name it there."""
+        there = [running.segment for running in self.running if running.reason is None and running.container.namespace == container.namespace]
+        for segment in there:
+            segment.containers = list(dict.fromkeys([*segment.containers, container.name]))
+        places = [] if there else places
         for tap in places:
             segment = self._segment(container, tap)
             try:
@@ -213,7 +220,8 @@ class Supervisor:
         self._save()
 
     def _segment(self, container: Watched, tap: _plan.Tap) -> Segment:
-        argv_of = functools.partial(_tcpdump.command, self.program, self.request, buffer_size=self.session.buffer_size, link_type=tap.link_type)
+        argv_of = functools.partial(_tcpdump.command, self.program, self.request, buffer_size=self.session.buffer_size, link_type=tap.link_type,
+                                    left_out=container.left_out)
         segment = _plan.segment(len(self.session.segments), container, tap, argv_of, self.directory)
         self.session.segments.append(segment)
         return segment
