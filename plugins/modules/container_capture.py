@@ -141,7 +141,7 @@ options:
       - Whether to leave the play's own connection out of what is captured, where the host, or a bastion or VPN in a container, carries it. Otherwise a
         capture that is followed live captures what it sends, again and again.
       - This is SSH between the controller (or the last host before this one) and this host, and in a helper pod, the port of kubelet and those of the
-        container runtime's streams. RV(capture.left_out) tells what was left out.
+        container runtime's streams. RV(nettap.containers.container_capture_info#module:captures[].left_out) tells what was left out.
       - A container that carries the connection inside another one (VPN, bastion) cannot be captured with O(live=true) unless O(filter) is set.
     type: bool
     default: true

@@ -79,7 +79,7 @@ def _elsewhere(link: _links.Link) -> str:
     where = link["peer_netns"]
     if not where.startswith("/"):
         return f"its other end is in a network namespace that no process and no path of this host leads to ({where})"
-    return f"its other end is in the network namespace {where}, as that of an overlay network; netns: {where} captures there"
+    return f"its other end is in the network namespace {where}, as of an overlay network or a rootless engine; netns: {where} captures there"
 
 
 def _missing(name: str, interface: str, known: t.Iterable[str]) -> str:

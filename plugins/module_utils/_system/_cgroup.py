@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import typing as t
@@ -41,6 +42,11 @@ def _naming(container_id: str) -> t.Pattern[str]:
     return re.compile((_ANYWHERE if _HEXADECIMAL.fullmatch(container_id) else _WHOLE).format(re.escape(container_id)))
 
 
+def members(container_id: str) -> list[int]:
+    """Return the PIDs of all processes in the cgroup of a container, or below it, as far as this process sees them, lowest number first."""
+    return [pid for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))) if names(paths(pid), container_id)]
+
+
 def directory(found: Paths, container_id: str) -> str | None:
     """Return the folder of the container's own cgroup, which lists its processes; None where it cannot be seen.
 
@@ -59,12 +65,12 @@ def directory(found: Paths, container_id: str) -> str | None:
 
 
 def processes(folder: str) -> list[int]:
-    """Return the PIDs in a cgroup, lowest number first; [] while it does not exist."""
-    try:
-        with open(os.path.join(folder, "cgroup.procs"), encoding="ascii") as stream:
-            return sorted(int(line) for line in stream)
-    except OSError:
-        return []
+    """Return the PIDs in a cgroup and below it, where an init system puts them, lowest number first; [] while it does not exist."""
+    found: set[int] = set()
+    for top, _folders, _files in os.walk(folder):
+        with contextlib.suppress(OSError), open(os.path.join(top, "cgroup.procs"), encoding="ascii") as stream:
+            found.update(int(line) for line in stream)
+    return sorted(found)
 
 
 def _mounts() -> dict[str, str]:

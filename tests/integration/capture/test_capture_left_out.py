@@ -80,14 +80,13 @@ def test_interface_whose_other_end_is_in_a_third_namespace(captures, container, 
     assert {name: (bool(link["host_peer"]), link["peer_netns"]) for name, link in links.items()} == {
         "lo": (False, None), "eth0": (True, None), "eth1": (False, path)}  # fmt: skip
     done = captures.start(target, vantage="host", filter=TRAFFIC)
-    sentence = (f"eth1 of {target.name} is left out at the vantage host: its other end is in the network namespace {path}, as that of an overlay network; "
-                f"netns: {path} captures there.")  # fmt: skip
+    where = f"its other end is in the network namespace {path}, as of an overlay network or a rootless engine; netns: {path} captures there"
+    sentence = f"eth1 of {target.name} is left out at the vantage host: {where}."
     assert done["capture"]["left_out"] == [sentence] and sentence in str(done["warnings"])
     assert only(done["capture"])["interface"] == "eth0"
     send(reach(target), [5])
     assert lengths(*only(captures.stop_here())["files"]) == [5]
     words = captures.task(container=[target.name], vantage="host", interface=["eth1"])["msg"]
-    assert words == (f"Interface eth1 of {target.name} (veth) has no peer on the host (its other end is in the network namespace {path}, as that of an overlay "
-                     f"network; netns: {path} captures there): use vantage: container.")  # fmt: skip
+    assert words == f"Interface eth1 of {target.name} (veth) has no peer on the host ({where}): use vantage: container."
     # And there it can be captured, as the sentence says.
     succeeded(captures.task(name="overlay", netns=path, interface=["veth0"]))
