@@ -104,7 +104,8 @@ captures:
     left_out:
       description:
         - What the session does not capture although the target options name it, one sentence each. This is the play's own connection to the host, and
-          with O(nettap.containers.container_capture#module:vantage=host) interfaces whose other end is not on the host.
+          with O(nettap.containers.container_capture#module:vantage=host) interfaces whose other end is not on the host, and what programs of a network
+          plugin there (tcx, netkit) redirect.
       type: list
       elements: str
       version_added: 0.2.0

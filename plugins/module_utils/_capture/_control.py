@@ -15,7 +15,7 @@ import signal
 import time
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _launch, _plan, _session, _stage, _storage, _tcpdump, _transport
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _launch, _plan, _programs, _session, _stage, _storage, _tcpdump, _transport
 from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Assignment, Watched
 from ansible_collections.nettap.containers.plugins.module_utils._capture._listing import Listing
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, check_new_name
@@ -108,7 +108,7 @@ class Sessions(Listing):
         for sharing, places in zip(_plan.by_namespace(targets), taps):
             names = [target.container.name for target in sharing]
             left_out, note = _transport.left_out(transport, names[0], sharing[0].namespace, request.live and not request.filter)
-            notes += [note] if note else []
+            notes += [*([note] if note else []), *_programs.notes(names[0], places)]
             containers += [_watched(target, left_out) for target in sharing]
             container = containers[-len(sharing)]
             for tap in places:

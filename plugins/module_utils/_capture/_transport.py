@@ -11,8 +11,9 @@ import ipaddress
 import os
 import socket
 
-from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError
-from ansible_collections.nettap.containers.plugins.module_utils._netlink._socket import Netlink, NetlinkError
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _session
+from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Session
+from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NamespaceError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
 KUBELET_PORT = 10250  # its default, which kubeadm and the distributions keep: KubeletConfiguration, port
@@ -105,10 +106,25 @@ def left_out(transport: Transport | None, name: str, namespace: _netns.Namespace
                         "from others there.")
 
 
+def check_to_follow(name: str, session: Session) -> None:
+    """Raise CaptureError if the session, which another play or nobody's has started, captures all of the connection over which this task follows it."""
+    transport = found() if session.request.exclude_own_connection and not session.request.filter else None
+    for segment in session.segments if transport else ():
+        process = _session.tcpdump(segment)
+        with contextlib.suppress(NamespaceError), _netns.host() as host:
+            places = [os.fstat(host).st_ino, os.stat("/proc/self/ns/net").st_ino]
+            here = process is not None and any(_netns.leads_to(f"/proc/{process.pid}/ns/net", place) for place in places)
+            if transport and here and segment.device == "any" and transport.expression not in segment.filter:
+                raise CaptureError(f"Session {name} captures {transport.words}, and would capture what it sends to you, again and again: start it from here, "
+                                   f"or with the filter 'not ({transport.expression})'.")
+
+
 def _carries(client: str, namespace: _netns.Namespace) -> bool:
     """Return whether the client's address, or the next hop on the way to it, is the namespace's. Raise NamespaceError."""
     if ipaddress.ip_address(client).is_loopback:
         return False
+    from ansible_collections.nettap.containers.plugins.module_utils._netlink._socket import Netlink, NetlinkError  # costs time that local tasks need not spend
+
     with _netns.host() as host, contextlib.suppress(NetlinkError), Netlink(host) as netlink:
         hops = [client, netlink.next_hop(client)]
         return any(_has(hop, namespace) for hop in hops if hop)

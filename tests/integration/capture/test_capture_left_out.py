@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import struct
 import subprocess
 
 import pytest
+from ansible_collections.nettap.containers.plugins.module_utils._bpf import _assembler, _calls
 from capture_tools import TRAFFIC, by, lengths, only, reach, send, succeeded, tcpdump
 from engine import address, ip
 
@@ -33,6 +37,22 @@ def test_own_ssh_connection(captures, container, cli, sshd):
     assert done["capture"]["left_out"] == [] and sentence not in done.get("warnings", [])
     captures.until(lambda capture: capture["segments"][0]["packets_captured"])
     assert tcpdump(only(captures.stop())["files"][0], f"port {sshd.port}")
+
+
+def test_session_that_another_has_started_is_not_followed_over_what_it_captures(captures, container, cli, sshd, tmp_path):
+    """It knows nothing of the connection that comes later."""
+    target = container(network="host")
+    stream = {"path": str(captures.path), "dest": str(tmp_path / "live.pcapng")}
+    hosts = {"node": sshd.host_vars}
+    captures.start(target, allow_host_network=True, live=True, exclude_own_connection=True, env={"SSH_CONNECTION": "192.0.2.7 1 192.0.2.1 22"})
+    words = f"tcp port {sshd.port} and host 127.0.0.1 and host 127.0.0.1"
+    assert cli.ansible("container_capture_stream", stream, hosts=hosts).result()["msg"] == (
+        "Session default captures this play's SSH connection from 127.0.0.1, and would capture what it sends to you, again and again: start it from here, or "
+        f"with the filter 'not ({words})'.")  # fmt: skip
+    assert not (tmp_path / "live.pcapng").exists()
+    captures.start(target, allow_host_network=True, live=True, packet_count=1, filter=f"not ({words})", force=True)
+    send("127.0.0.1", [7])
+    assert cli.ansible("container_capture_stream", stream, hosts=hosts).result()["packets"] == 1
 
 
 @pytest.mark.parametrize("way", ["bastion", "vpn", "local"])
@@ -90,3 +110,24 @@ def test_interface_whose_other_end_is_in_a_third_namespace(captures, container, 
     assert words == f"Interface eth1 of {target.name} (veth) has no peer on the host ({where}): use vantage: container."
     # And there it can be captured, as the sentence says.
     succeeded(captures.task(name="overlay", netns=path, interface=["veth0"]))
+
+
+@pytest.mark.parametrize("place", [_calls.TCX_INGRESS, _calls.TCX_EGRESS])
+def test_programs_of_a_network_plugin_at_the_host_s_end(captures, container, place):
+    """A stand-in for Cilium's: what such a program redirects does not pass the host's end. Netkit: netkit_lab.py, on a kernel that has it."""
+    target = container()
+    link = only(captures.start(target, vantage="host", interface=["eth0"])["capture"])["device"]
+    code = _assembler.Assembler()
+    code.leave(-1)  # TCX_NEXT
+    program = _calls.load(code.code(), "theirs")
+    # union bpf_attr of BPF_PROG_ATTACH (8) and of BPF_PROG_DETACH (9): target, program, type, flags, replaced program, relative, revision
+    request = struct.pack("=IIIIIIQ", socket.if_nametoindex(link), program, place, 0, 0, 0, 0)
+    _calls.bpf(8, request)
+    try:
+        sentence = (f"eth0 of {target.name}: at {link}, the host's end, are tcx programs of a network plugin. Packets that these redirect (as Cilium's do) do "
+                    "not pass there and are left out: vantage: container sees all.")  # fmt: skip
+        assert captures.start(target, name="theirs", vantage="both", interface=["eth0"])["capture"]["left_out"] == [sentence]
+    finally:
+        _calls.bpf(9, request)
+        os.close(program)
+    assert captures.start(target, name="gone", vantage="both", interface=["eth0"])["capture"]["left_out"] == []

@@ -61,6 +61,9 @@ class Lxc:
 
     def inspect(self, container: Container) -> Container | None:
         """See Runtime."""
+        # To look for it again takes a look at every process.
+        if container.identity and _bundle.state(container.pid, container.identity) == "running":
+            return container
         return next((one for one in self.containers() if one.id == container.id), None)
 
     def _container(self, key: str, name: str, folder: str, running: _Running | None = None) -> Container:

@@ -37,6 +37,9 @@ class Nspawn:
 
     def inspect(self, container: Container) -> Container | None:
         """See Runtime."""
+        # To look for it again takes a look at every process.
+        if container.identity and _bundle.state(container.pid, container.identity) == "running":
+            return container
         return self._found().get(container.id)
 
     def _found(self) -> dict[str, Container]:
