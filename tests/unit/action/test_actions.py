@@ -38,7 +38,8 @@ def test_file_is_the_same_only_by_its_content(tmp_path: pathlib.Path) -> None:
 
 
 def segment(**fields: t.Any) -> dict[str, t.Any]:
-    return {"container": "web", "interface": "eth0", "device": "eth0", "vantage": "container", "packets_received": 1200, "packets_dropped": 3,
+    return {"container": "web", "containers": ["web"], "interface": "eth0", "device": "eth0", "vantage": "container", "packets_received": 1200,
+            "packets_dropped": 3,
             "bytes": 1_234_567, "status": "running", "stop_reason": None, "error": None, **fields}
 
 
@@ -62,8 +63,8 @@ def test_progress(fields: dict[str, t.Any], line: str) -> None:
 
 def test_progress_of_several() -> None:
     assert wait.progress({"segments": []}) == []
-    lines = wait.progress({"segments": [segment(container="db"), segment(), segment(interface="eth1")]})
-    assert [line.partition(":")[0] for line in lines] == ["db eth0", "web eth0", "web eth1"]
+    lines = wait.progress({"segments": [segment(containers=["db", "vpn"]), segment(), segment(interface="eth1")]})
+    assert [line.partition(":")[0] for line in lines] == ["db+vpn eth0", "web eth0", "web eth1"]
 
 
 @pytest.mark.parametrize("name", ["/etc/cron.d/mine", "../other/default.pcapng", "a/../../b", "", "."])
