@@ -9,10 +9,12 @@ import contextlib
 import socket
 import typing as t
 
+from ansible_collections.nettap.containers.plugins.module_utils._bpf import _calls
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _plan
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
+_KINDS = {"tcx": (_calls.TCX_INGRESS, _calls.TCX_EGRESS), "netkit": (_calls.NETKIT_PEER,)}
 
 def notes(name: str, taps: t.Sequence[_plan.Tap]) -> list[str]:
     """Return a sentence about each of a container's taps at the host's end where there are such programs. What cannot be asked has no sentence."""
@@ -28,11 +30,8 @@ def notes(name: str, taps: t.Sequence[_plan.Tap]) -> list[str]:
 
 def _kinds(device: str) -> list[str]:
     """Return the kinds of programs at a link of the host's, and at the container's end of it, that are before any filter of tc."""
-    from ansible_collections.nettap.containers.plugins.module_utils._bpf import _calls  # costs time that other captures need not spend
-
-    kinds = {"tcx": (_calls.TCX_INGRESS, _calls.TCX_EGRESS), "netkit": (_calls.NETKIT_PEER,)}
     with contextlib.suppress(NettapError, OSError), _netns.host() as host, _netns.entered(host):
         index = socket.if_nametoindex(device)
         # None: the second end of a netkit pair does not tell, and only a network plugin makes a pair that way.
-        return [kind for kind, places in kinds.items() if any(_calls.attached(index, place) != [] for place in places)]
+        return [kind for kind, places in _KINDS.items() if any(_calls.attached(index, place) != [] for place in places)]
     return []

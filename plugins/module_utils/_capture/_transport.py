@@ -14,6 +14,7 @@ import socket
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _session
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Session
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NamespaceError
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._socket import Netlink, NetlinkError
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
 KUBELET_PORT = 10250  # its default, which kubeadm and the distributions keep: KubeletConfiguration, port
@@ -123,8 +124,6 @@ def _carries(client: str, namespace: _netns.Namespace) -> bool:
     """Return whether the client's address, or the next hop on the way to it, is the namespace's. Raise NamespaceError."""
     if ipaddress.ip_address(client).is_loopback:
         return False
-    from ansible_collections.nettap.containers.plugins.module_utils._netlink._socket import Netlink, NetlinkError  # costs time that local tasks need not spend
-
     with _netns.host() as host, contextlib.suppress(NetlinkError), Netlink(host) as netlink:
         hops = [client, netlink.next_hop(client)]
         return any(_has(hop, namespace) for hop in hops if hop)
