@@ -181,6 +181,7 @@ class Nspawn(Lab):
         """Start a machine with a link to the host; give also its supervisor."""
         root = self.root(name)
         wire = Wire(number)
+        self.undo.callback(remove_cgroups, "payload", "supervisor")
         process = self.start("systemd-nspawn", "--register=no", "--keep-unit", "--private-network", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
                              "--directory", str(root), *options, "sleep", "600")  # fmt: skip
 
@@ -220,6 +221,7 @@ class Lxc(Lab):
             command("lxc-stop", *where, "--kill")
             begin()
 
+        self.undo.callback(remove_cgroups, "lxc.pivot", f"lxc.monitor.{name}", f"lxc.payload.{name}")
         self.undo.callback(subprocess.run, ["lxc-stop", *where, "--kill"], check=False, capture_output=True)
         self.undo.callback(wire.remove)
         begin()
@@ -229,6 +231,14 @@ class Lxc(Lab):
 def children(pid: int) -> list[int]:
     """The PIDs of the children of a process."""
     return [int(word) for word in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def remove_cgroups(*names: str) -> None:
+    """Remove cgroups that a program leaves when it ends, in every hierarchy, unless another run uses them."""
+    for place in [pathlib.Path("/sys/fs/cgroup"), *pathlib.Path("/sys/fs/cgroup").iterdir()]:
+        for name in names:
+            with contextlib.suppress(OSError):
+                (place / name).rmdir()
 
 
 def register(name: str, leader: int, unit: str) -> pathlib.Path:
