@@ -16,6 +16,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 
 _KINDS = {"tcx": (_calls.TCX_INGRESS, _calls.TCX_EGRESS), "netkit": (_calls.NETKIT_PEER,)}
 
+
 def notes(name: str, taps: t.Sequence[_plan.Tap]) -> list[str]:
     """Return a sentence about each of a container's taps at the host's end where there are such programs. What cannot be asked has no sentence."""
     found = []
