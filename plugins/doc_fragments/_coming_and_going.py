@@ -40,7 +40,7 @@ options:
       - What to do with containers that match O(container), O(labels) or O(pod) and are made or started while the session runs. V(follow) takes
         them in, each from its start. The session may then start with no container at all.
       - The runtimes tell of new containers. Docker is listened to on its UNIX socket, or over TCP without TLS.
-      - Containers that share the host's network are not taken in.
+      - Containers that share the host's network are not taken in, nor are those of a user's rootless Docker, unless O(docker_host) names it.
     type: str
     choices: [ignore, follow]
     default: ignore

@@ -61,13 +61,19 @@ options:
       - V(podman) means root's Podman and that of every user who has processes. A user's Podman is read as that user, and asked last, so that
         the module does not take a user's container for another one of that name.
       - V(containerd) includes the containerd of k3s, RKE2, k0s and MicroK8s, and any other that runs a container, wherever it keeps its state.
-      - V(podman), V(containerd) and V(crio) were added in nettap.containers 0.2.0.
+      - V(docker) includes the rootless Docker of every user whose socket is C(/run/user/UID/docker.sock), unless O(docker_host) is given. It is asked as
+        that user.
+      - V(lxc) means the containers in C(/var/lib/lxc), and those of other folders and users while they run. V(incus) means those of Incus and LXD, which
+        call a container of a project other than C(default) PROJECT/NAME.
+      - V(nspawn) means the containers that C(systemd-machined) has registered, and those of any other C(systemd-nspawn) of root's, by the name or folder
+        that it was given.
+      - V(podman), V(containerd), V(crio), V(lxc), V(incus) and V(nspawn) were added in nettap.containers 0.2.0.
     type: str
-    choices: [auto, containerd, crio, docker, podman]
+    choices: [auto, containerd, crio, docker, incus, lxc, nspawn, podman]
     default: auto
   docker_host:
     description:
-      - Address of the Docker daemon. The daemon must run on the host that the task runs on.
+      - Address of the Docker daemon. The daemon must run on the host that the task runs on. It may run in a container there (Docker in Docker, kind).
       - If it is not set, the environment variable E(DOCKER_HOST) of the task is used, or if that is not set either, V(unix:///var/run/docker.sock).
     type: str
   allow_missing:

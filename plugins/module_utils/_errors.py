@@ -33,6 +33,10 @@ class MissingError(NamespaceError):
     """A process or namespace that does not exist (any more)."""
 
 
+class IdentityError(NamespaceError):
+    """A process that is not the requested container's."""
+
+
 class StorageError(NettapError):
     """A storage path that is unsafe, full or not writable."""
 

@@ -12,6 +12,8 @@ short_description: Capture the packets of running containers
 description:
   - Starts, stops and removes capture sessions. A session runs one C(tcpdump) of the host for each container, interface
     and vantage, in the container's network namespace; nothing is needed in the container's image.
+  - Containers that share a network namespace (C(network_mode=service:...), those of a pod) are captured once, by one C(tcpdump) that is named after all of
+    them. It runs as long as one of them does.
   - A detached supervisor ends the session on time, also when no packet comes or the connection is lost. It guards the
     disk and follows a restarted container into its new namespace.
   - The filter expression is checked before anything is started.
@@ -152,15 +154,23 @@ options:
     version_added: 0.2.0
     suboptions:
       offset:
-        description:
-          - The seconds, negative if the host's clock is behind.
+        description: The seconds, negative if the host's clock is behind.
         type: float
         required: true
       bound:
-        description:
-          - The seconds by which O(clock.offset) may be wrong.
+        description: The seconds by which O(clock.offset) may be wrong.
         type: float
         required: true
+  exclude_own_connection:
+    description:
+      - Whether to leave the play's own connection out of what is captured, where the host, or a bastion or VPN in a container, carries it. Otherwise a
+        capture that is followed live captures what it sends, again and again.
+      - This is SSH between the controller (or the last host before this one) and this host, and in a helper pod, the port of kubelet and those of the
+        container runtime's streams. RV(nettap.containers.container_capture_info#module:captures[].left_out) tells what was left out.
+      - A container that carries the connection inside another one (VPN, bastion) cannot be captured with O(live=true) unless O(filter) is set.
+    type: bool
+    default: true
+    version_added: 0.2.0
 seealso:
   - module: nettap.containers.container_capture_info
   - module: nettap.containers.container_capture_fetch
@@ -269,6 +279,7 @@ ARGUMENTS = {
     "force": {"type": "bool", "default": False},
     "allow_host_network": {"type": "bool", "default": False},
     "clock": {"type": "dict", "options": {"offset": {"type": "float", "required": True}, "bound": {"type": "float", "required": True}}},
+    "exclude_own_connection": {"type": "bool", "default": True},
 }
 
 
@@ -280,9 +291,7 @@ def start(sessions: _control.Sessions, module: AnsibleModule) -> _control.Captur
         raise CaptureError("wait needs an end to wait for: give duration or packet_count.")
     start_at = start_instant(params["start_at"]) if params["start_at"] else None
     clock = Clock(**params["clock"]) if params["clock"] else None
-    arrivals = None
-    if request.new_containers == "follow":
-        arrivals = _target.selection(params)
+    arrivals = _target.selection(params) if request.new_containers == "follow" else None
     coming: list[Container] | None = [] if request.on_restart == "follow" else None
     with _target.resolved({**params, "allow_missing": params["allow_missing"] or arrivals is not None}, module.warn, coming) as targets:
         if not targets and not coming and arrivals is None:  # allow_missing
@@ -293,12 +302,7 @@ def start(sessions: _control.Sessions, module: AnsibleModule) -> _control.Captur
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec=ARGUMENTS,
-        mutually_exclusive=EXCLUSIVE,
-        required_if=[("state", "started", KINDS, True)],
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=ARGUMENTS, mutually_exclusive=EXCLUSIVE, required_if=[("state", "started", KINDS, True)], supports_check_mode=True)
     params = module.params
     try:
         sessions = _control.Sessions(params["path"])
@@ -310,7 +314,7 @@ def main() -> None:
             outcome = sessions.remove(params["name"], module.check_mode, params["owner"], params["force"])
         capture, failed, notes = outcome.capture, None, []
         if capture and params["state"] == "started":
-            notes += _words.start_warnings(capture)
+            notes += [*(capture["left_out"] if outcome.changed else ()), *_words.start_warnings(capture)]
         if capture and params["wait"] and not module.check_mode:
             capture = sessions.wait(capture["name"], params["owner"])
         if capture and capture["status"] != "running":

@@ -133,14 +133,27 @@ captures:
       type: list
       elements: str
       sample: ["web waits for its interface eth0 (it has lo)"]
+    left_out:
+      description:
+        - What the session does not capture although the target options name it, one sentence each. This is the play's own connection to the host, and
+          with O(nettap.containers.container_capture#module:vantage=host) interfaces whose other end is not on the host, and what programs of a network
+          plugin there (tcx, netkit) redirect.
+      type: list
+      elements: str
+      version_added: 0.2.0
     segments:
-      description: One entry for each container, interface and vantage; a container or an interface that came back has further entries.
+      description: One entry for each network namespace, interface and vantage; a container or an interface that came back has further entries.
       type: list
       elements: dict
       contains:
         container:
-          description: Name of the container.
+          description: Name of the container; where several share a network namespace, of the one that made it, or of the first.
           type: str
+        containers:
+          description: Names of all the session's containers in this network namespace, whose packets are captured once for all of them.
+          type: list
+          elements: str
+          version_added: 0.2.0
         id:
           description: ID of the container.
           type: str

@@ -13,6 +13,8 @@ description:
   - Brings the packets of a session to the controller while they are captured, as one stream that Wireshark, tshark and C(tcpdump -r -) read.
     The task ends when the capture ends or the reader closes its end; the latter is no error.
   - A session that has ended is streamed as far as it is on the disk.
+  - A session that captures all of the host's network, and with it the connection over which it would be followed, is refused, unless it was started
+    with O(nettap.containers.container_capture#module:exclude_own_connection=false).
   - Packets are at most 2 seconds behind when the session was started with O(nettap.containers.container_capture#module:live=true), of which up to one
     second is the kernel's, which hands packets to C(tcpdump) in blocks.
   - Works over any connection and under C(become). The host is asked for the next packets again and again; a connection that breaks
@@ -173,7 +175,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_stream import SPEC
 from ansible_collections.nettap.containers.plugins.module_utils._background import _archive
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _follow, _stage
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _follow, _stage, _storage, _transport
 from ansible_collections.nettap.containers.plugins.module_utils._capture._listing import Listing
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, NettapError
 
@@ -190,6 +192,9 @@ def main() -> None:
         if not found:
             known = ", ".join(sessions.storage.names()) or "none"
             raise CaptureError(f"There is no capture session {params['name']!r} under {params['path']} (there are: {known}).")
+        session = _storage.load(sessions.storage.directory(params["name"]))
+        if session:
+            _transport.check_to_follow(params["name"], session)
         program = _stage.write(params["stage_in"], "follow.zip", _archive.build(_follow, compiled=True))
     except NettapError as error:
         module.fail_json(msg=str(error))

@@ -151,6 +151,12 @@ containers:
               description: The bridge or other device that the link is a port of, if any.
               type: str
               sample: docker0
+        peer_netns:
+          description:
+            - A path to the network namespace that a veth's or netkit's other end is in, if that is neither the host's nor this one, as for an overlay
+              network of Docker Swarm. If no path leads there, its number as the container's namespace knows it.
+          type: str
+          version_added: 0.2.0
 """
 
 from ansible.module_utils.basic import AnsibleModule

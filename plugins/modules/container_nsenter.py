@@ -11,7 +11,8 @@ module: container_nsenter
 short_description: Run a program of the host in a container's namespaces
 description:
   - Runs a program of the host, such as C(ss), C(ip), C(ethtool) or C(conntrack), in namespaces of a running container.
-    By default it enters the network namespace alone. The program then has the host's files and tools, and the container's network.
+    By default it enters the network namespace alone. The program then has the host's files and tools, and the container's network;
+    it finds names as the container does (see O(container_files)).
   - The program is run as it is given, without a shell.
 version_added: 0.1.0
 author:
@@ -63,6 +64,17 @@ options:
     elements: str
     choices: [net, mnt, uts, ipc, pid, user, cgroup]
     default: [net]
+  container_files:
+    description:
+      - Whether the program sees the container's C(/etc/resolv.conf), C(/etc/hosts) and C(/etc/nsswitch.conf) in place of the host's, and the links
+        of the container's network namespace in C(/sys), as C(ip netns exec) shows them. Otherwise it asks the host's resolvers for names.
+      - The files are copies in a mount namespace of the program's own, so the host's files do not change, and what the program mounts is gone
+        with it. The host's C(nscd), C(systemd-resolved) and Avahi cannot be asked there.
+      - With O(netns), the files are those in C(/etc/netns/NAME), where there are any.
+      - Has no effect unless V(net) is in O(namespaces) and V(mnt) is not.
+    type: bool
+    default: true
+    version_added: 0.2.0
   chdir:
     description:
       - Folder to run the program in; with V(mnt) in O(namespaces), a folder of the container.
@@ -150,7 +162,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._target import EXCLUSIVE, KINDS, TARGET
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, TargetError
-from ansible_collections.nettap.containers.plugins.module_utils._system import _nsenter
+from ansible_collections.nettap.containers.plugins.module_utils._system import _nsenter, _view
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
 
 
@@ -162,7 +174,11 @@ def run(module: AnsibleModule, argv: list[str]) -> dict[str, object]:
             names = ", ".join(target.container.name for target in targets) or "none"
             raise TargetError(f"Exactly one container is needed, and the target options match {len(targets)} ({names}).")
         stdin = params["stdin"] + "\n" if params["stdin"] is not None and params["stdin_add_newline"] else params["stdin"]
-        done = _nsenter.run(targets[0].namespace, params["namespaces"], argv, params["chdir"], stdin, params["timeout"] or None, params["env"])
+        namespace, kinds = targets[0].namespace, params["namespaces"]
+        view = _view.of(namespace) if params["container_files"] and "net" in kinds and "mnt" not in kinds else None
+        for path in view.missing if view else ():
+            module.warn(f"The host has no {path}, so {argv[0]} does not see that of {targets[0].container.name}.")
+        done = _nsenter.run(namespace, kinds, argv, params["chdir"], stdin, params["timeout"] or None, params["env"], view)
     ends = "\r\n" if params["strip_empty_ends"] else ""
     return {"rc": done.returncode, "stdout": done.stdout.rstrip(ends), "stderr": done.stderr.rstrip(ends)}
 
@@ -176,6 +192,7 @@ def main() -> None:
             "command": {"type": "str"},
             "env": {"type": "dict"},
             "namespaces": {"type": "list", "elements": "str", "choices": list(_nsenter.OPTIONS), "default": ["net"]},
+            "container_files": {"type": "bool", "default": True},
             "chdir": {"type": "str"},
             "stdin": {"type": "str"},
             "stdin_add_newline": {"type": "bool", "default": True},

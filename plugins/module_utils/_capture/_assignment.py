@@ -27,7 +27,7 @@ class Watched:
     the namespace is the host's. cgroup and record are paths, None where there is none; cgroup exists while the container runs,
     record as long as the runtime knows it. final is whether this very container never runs again once it has ended. away is
     whether its start, or its successor, is waited for; gone_since is when it has ended (ISO 8601). seen is the PID that the last
-    look has found. returns counts its starts.
+    look has found. returns counts its starts. left_out is a filter of packets not to capture from it.
 
     bound is the path to which its runtime has bound its namespace, where no process stands for the container. pod is the name
     under which its runtime (for Docker, at the address docker_host) finds its successor: NAMESPACE/NAME for a whole pod,
@@ -52,14 +52,16 @@ class Watched:
     docker_host: str | None = None
     pod: str | None = None
     gone_since: str = ""
+    left_out: str = ""
 
     @classmethod
-    def of_target(cls, target: Target) -> Watched:
+    def of_target(cls, target: Target, left_out: str = "") -> Watched:
         """Return the container of a target, with the target's descriptors."""
         container, namespace, identity = target.container, target.namespace, target.container.identity
         return cls(container.id, container.name, container.image, namespace.fd, namespace.pidfd, namespace.host, identity,
                    _cgroup.directory(namespace.cgroups, identity.id) if identity else None, container.record, container.final, bound=container.bound,
-                   runtime=container.runtime, docker_host=container.docker_host, pod=None if container.told_by_user else container.pod_name)  # fmt: skip
+                   runtime=container.runtime, docker_host=container.docker_host, pod=None if container.told_by_user else container.pod_name,
+                   left_out=left_out)  # fmt: skip
 
     @classmethod
     def of(cls, stored: dict[str, t.Any]) -> Watched:
@@ -83,6 +85,15 @@ class Watched:
                 return not _netns.leads_to(self.bound, os.fstat(self.fd).st_ino)
             return False
         return self.pidfd is not None and _process.has_ended(self.pidfd)
+
+    @property
+    def namespace(self) -> int:
+        """Return the inode number of its network namespace, which containers can share; 0 where none was opened yet."""
+        return os.fstat(self.fd).st_ino if self.fd >= 0 else 0
+
+    def lives_in(self, namespace: int) -> bool:
+        """Return whether it runs in that network namespace."""
+        return self.fd >= 0 and self.namespace == namespace and not self.ended()
 
     def processes(self) -> list[int]:
         """Return the PIDs that may be the container's now: those in its cgroup or, where it has none, the one in its runtime's PID file."""

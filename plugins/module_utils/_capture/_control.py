@@ -17,7 +17,17 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._arrivals import _watch
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _launch, _plan, _session, _staging, _storage, _tcpdump, _waiting
+from ansible_collections.nettap.containers.plugins.module_utils._capture import (
+    _launch,
+    _plan,
+    _programs,
+    _session,
+    _staging,
+    _storage,
+    _tcpdump,
+    _transport,
+    _waiting,
+)
 from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Assignment, Watched
 from ansible_collections.nettap.containers.plugins.module_utils._capture._listing import Listing
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, check_new_name
@@ -109,9 +119,11 @@ class Sessions(Listing):
                 if arrivals is not None:
                     _watch.check(arrivals)
                 tcpdump = _tcpdump.program()
-                taps = _plan.check(targets, request, tcpdump, allow_host_network)
+                notes: list[str] = []
+                taps = _plan.check(targets, request, tcpdump, allow_host_network, notes.append)
                 assignment = self._assignment(directory, request, targets, taps, tcpdump, start_at, coming, arrivals)
                 assignment.session.owner, assignment.session.clock = owner, clock
+                assignment.session.left_out = notes + assignment.session.left_out
                 if check:
                     return CaptureOutcome(reason, before, _preview(directory, assignment.session), self._name_to_keep(name) if there else None)
                 if before == "running" and session:
@@ -134,15 +146,22 @@ class Sessions(Listing):
             raise StorageError(f"Only {free >> 20} MiB are free for {self.storage.path}, and min_free keeps {least_free >> 20} MiB: "
                                "make room, set path to another file system, or lower min_free.")
         buffer_size = request.buffer(sum(map(len, taps)))
-        containers = [Watched.of_target(target) for target in targets]
+        transport = _transport.found() if request.exclude_own_connection else None
+        containers: list[Watched] = []
         segments: list[Segment] = []
-        for container, places in zip(containers, taps):
+        notes: list[str] = []
+        for sharing, places in zip(_plan.by_namespace(targets), taps):
+            names = [target.container.name for target in sharing]
+            left_out, note = _transport.left_out(transport, names[0], sharing[0].namespace, request.live and not request.filter)
+            notes += [*([note] if note else []), *_programs.notes(names[0], places)]
+            containers += [Watched.of_target(target, left_out) for target in sharing]
+            container = containers[-len(sharing)]
             for tap in places:
-                argv_of = functools.partial(_tcpdump.command, tcpdump, request, buffer_size=buffer_size, link_type=tap.link_type)
-                segments.append(_plan.segment(len(segments), container, tap, argv_of, directory))
+                argv_of = functools.partial(_tcpdump.command, tcpdump, request, buffer_size=buffer_size, link_type=tap.link_type, left_out=left_out)
+                segments.append(_plan.segment(len(segments), container, tap, argv_of, directory, names))
         known = [*(target.container for target in targets), *coming]
         session = Session("running", request, targets=_identities(known, arrivals), buffer_size=buffer_size, least_free=least_free, segments=segments,
-                          start_at=None if start_at is None else timestamp(start_at))
+                          start_at=None if start_at is None else timestamp(start_at), left_out=notes)
         order = None if arrivals is None else {"options": arrivals, "known": [one.id for one in known], "environment": _watch.environment()}
         return Assignment(directory, tcpdump, start_at, [*containers, *map(_awaited, coming)], session, arrivals=order)
 
@@ -270,7 +289,7 @@ def reason_to_start(name: str, status: str, session: Session | None, request: Re
         return _orphaned(name)
     differences = request.differences(session.request)
     if session.targets != _identities(containers, arrivals):
-        theirs = ", ".join(sorted({segment.container for segment in session.segments}))
+        theirs = ", ".join(sorted({name for segment in session.segments for name in segment.containers}))
         ours = ", ".join(sorted(container.name for container in containers))
         differences.append(f"containers: {theirs}, not {ours}" + (" made anew since" if theirs == ours else ""))
     if not differences:

@@ -23,6 +23,8 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets import 
 if t.TYPE_CHECKING:
     from ansible_collections.nettap.containers.plugins.module_utils._targets._target import Target
 
+_INSTEAD = "use vantage: container (of the role capture: capture_vantage)"
+
 
 @dataclasses.dataclass(frozen=True)
 class Tap:
@@ -35,8 +37,11 @@ class Tap:
     link_type: str | None = None
 
 
-def taps(name: str, namespace: _netns.Namespace, request: Request) -> list[Tap]:
-    """Return the places to listen at for one container. Raise CaptureError when an interface or its host peer is missing."""
+def taps(name: str, namespace: _netns.Namespace, request: Request, note: t.Callable[[str], None] = lambda _text: None) -> list[Tap]:
+    """Return the places to listen at for one container. note takes a sentence about an interface that is left out.
+
+    Raise CaptureError when an interface or its host peer is missing.
+    """
     found = []
     if request.vantage in ("container", "both"):
         indices = link_names(namespace.fd)
@@ -45,29 +50,39 @@ def taps(name: str, namespace: _netns.Namespace, request: Request) -> list[Tap]:
                 raise CaptureError(_missing(name, interface, indices.values()))
             found.append(Tap(interface, "container", interface))
     if request.vantage in ("host", "both"):
-        found += _host_taps(name, _links.interfaces([namespace])[0], request)
+        found += _host_taps(name, _links.interfaces([namespace])[0], request, note)
     return [
         dataclasses.replace(tap, link_type=_tcpdump.link_type(_hardware(namespace.fd, tap))) if _tcpdump.looks_like_any(tap.device) else tap
         for tap in found
     ]
 
 
-def _host_taps(name: str, links: list[_links.Link], request: Request) -> list[Tap]:
+def _host_taps(name: str, links: list[_links.Link], request: Request, note: t.Callable[[str], None]) -> list[Tap]:
+    kinds = {link["name"]: link["kind"] for link in links}
+    elsewhere = {link["name"]: _elsewhere(link) for link in links if link["peer_netns"]}
     peers = {link["name"]: link["host_peer"]["name"] for link in links if link["host_peer"]}
     if "any" in request.interface and not peers:
-        raise CaptureError(f"No interface of {name} has a peer on the host (only veth and netkit have one): "
-                           "use vantage: container (of the role capture: capture_vantage).")
+        raise CaptureError(f"No interface of {name} has a peer on the host (only veth and netkit have one): {_INSTEAD}."
+                           + "".join(f" {interface}: {words}." for interface, words in elsewhere.items()))
     wanted: list[str] = []
     for interface in request.interface:
         wanted += peers if interface == "any" else [interface]
+        for other, words in elsewhere.items() if interface == "any" else ():
+            note(f"{other} of {name} is left out at the vantage host: {words}.")
     for interface in wanted:
         if interface not in peers:
-            kinds = {link["name"]: link["kind"] for link in links}
             if interface not in kinds:
                 raise CaptureError(_missing(name, interface, kinds))
-            raise CaptureError(f"Interface {interface} of {name} ({kinds[interface]}) has no peer on the host (only veth and netkit have one): "
-                               "use vantage: container (of the role capture: capture_vantage).")
+            why = elsewhere.get(interface, "only veth and netkit have one")
+            raise CaptureError(f"Interface {interface} of {name} ({kinds[interface]}) has no peer on the host ({why}): {_INSTEAD}.")
     return [Tap(interface, "host", peers[interface]) for interface in dict.fromkeys(wanted)]
+
+
+def _elsewhere(link: _links.Link) -> str:
+    where = link["peer_netns"]
+    if not where.startswith("/"):
+        return f"its other end is in a network namespace that no process and no path of this host leads to ({where})"
+    return f"its other end is in the network namespace {where}, as of an overlay network or a rootless engine; netns: {where} captures there"
 
 
 def _missing(name: str, interface: str, known: t.Iterable[str]) -> str:
@@ -122,17 +137,29 @@ def link_names(fd: int) -> dict[int, str]:
         return dict(socket.if_nameindex())
 
 
-def check(targets: t.Sequence[Target], request: Request, tcpdump: str, allow_host_network: bool) -> list[list[Tap]]:
-    """Return the taps of each target. Raise everything that can be known to be wrong before a capture starts."""
+def by_namespace(targets: t.Sequence[Target]) -> list[list[Target]]:
+    """Return the targets of each network namespace, so that no packet is captured once for each container. The first has made the namespace, if any has."""
+    found: dict[int, list[Target]] = {}
+    for target in sorted(targets, key=lambda target: not target.container.sandbox and not (target.container.identity and target.container.identity.isolated)):
+        found.setdefault(target.namespace.inode, []).append(target)
+    return sorted(found.values(), key=lambda targets: targets[0].container.name)
+
+
+def check(targets: t.Sequence[Target], request: Request, tcpdump: str, allow_host_network: bool,
+          note: t.Callable[[str], None] = lambda _text: None) -> list[list[Tap]]:
+    """Return the taps of each namespace, as by_namespace() orders them. note takes a sentence about an interface that is left out.
+
+    Raise everything that can be known to be wrong before a capture starts.
+    """
     shared = [target.container.name for target in targets if target.host_network]
     if shared and not allow_host_network:
         raise CaptureError(f"{', '.join(shared)} shares the host's network: a capture would hold the host's whole traffic; "
                            "set allow_host_network: true (of the role capture: capture_allow_host_network) if that is what you want.")
     found = []
     types: dict[tuple[bool, int | None], str] = {}
-    for target in targets:
+    for target in [sharing[0] for sharing in by_namespace(targets)]:
         try:
-            places = taps(target.container.name, target.namespace, request)
+            places = taps(target.container.name, target.namespace, request, note)
             for tap in places if request.filter else []:
                 hardware = None if tap.device == "any" else _hardware(target.namespace.fd, tap)
                 types.setdefault((tap.device == "any", hardware), tap.device)
@@ -158,10 +185,14 @@ def _hardware(fd: int, tap: Tap) -> int:
         return int(packet.getsockname()[3])
 
 
-def segment(number: int, container: Watched, tap: Tap, argv_of: t.Callable[[str, str], list[str]], directory: str) -> Segment:
-    """Return the segment of a tap that is about to start. argv_of(device, path) returns the command line of its tcpdump."""
+def segment(number: int, container: Watched, tap: Tap, argv_of: t.Callable[[str, str], list[str]], directory: str,
+            sharing: t.Sequence[str] = ()) -> Segment:
+    """Return the segment of a tap that is about to start.
+
+    argv_of(device, path) returns the command line of its tcpdump. sharing are the names of all containers in the namespace, this one included.
+    """
     # The AppArmor profile of tcpdump lets it write *.pcap only.
-    readable = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{container.name}-{tap.interface}")[:100]
+    readable = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{'+'.join(sharing) or container.name}-{tap.interface}")[:100]
     file = f"{number:03d}-{readable}-{tap.vantage}.pcap"
     return Segment(container=container.name, id=container.id, image=container.image, interface=tap.interface, vantage=tap.vantage, device=tap.device,
-                   file=file, argv=argv_of(tap.device, f"{directory}/{file}"))
+                   file=file, argv=argv_of(tap.device, f"{directory}/{file}"), containers=list(sharing))

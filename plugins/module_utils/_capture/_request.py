@@ -49,6 +49,7 @@ class Request:
     min_free: str | None = None
     max_drop_percent: float | None = None
     max_overwritten_percent: float | None = None
+    exclude_own_connection: bool = True
 
     @classmethod
     def of(cls, options: t.Mapping[str, t.Any]) -> Request:

@@ -180,6 +180,7 @@ def tell(directory: str, session: Session) -> dict[str, t.Any]:
         "max_overwritten_percent": session.request.max_overwritten_percent,
         "clock": dataclasses.asdict(session.clock) if session.clock else None,
         "waiting": session.waiting if status == "running" and alive else [],
+        "left_out": session.left_out,
         "segments": segments,
     }
     return {**told, "summary": _words.summary(told)}
@@ -202,6 +203,7 @@ def _tell_segment(directory: str, segment: Segment, counts: Counts, killed: bool
         segment = dataclasses.replace(segment, status="failed", stop_reason="error", error=_KILLED)
     return {
         "container": segment.container,
+        "containers": segment.containers,
         "id": segment.id,
         "interface": segment.interface,
         "vantage": segment.vantage,

@@ -99,7 +99,7 @@ def stage(storage: _storage.Storage, name: str, folder: str | None, host: str, k
                 records.append({
                     "path": os.path.join(folder, file) if folder else None, "dest": dest, "size": sink.size, "sha256": sink.close(), "packets": written.packets,
                     "damage": list(written.damages), "in_order": written.in_order, "warnings": [f"{dest}: {note}" for note in _notes(written)],
-                    "host": host, "containers": sorted({segment.container for segment in segments}),
+                    "host": host, "containers": sorted({name for segment in segments for name in segment.containers}),
                 })
         for segment, figures in zip(session.segments, told["segments"]):
             _correct(figures, kept.get(segment.file), bool(session.request.file_size))
@@ -162,6 +162,8 @@ def segment_input(directory: str, session: Session, segment: Segment, host: str)
     links = ", ".join(f"{index}={link}" for index, link in sorted(segment.links.items()))
     comments = [f"container: {segment.container}", f"id: {segment.id}", f"image: {segment.image or ''}", f"filter: {segment.filter}",
                 f"vantage: {segment.vantage}", f"stop_reason: {segment.stop_reason or 'running'}"]
+    if len(segment.containers) > 1:
+        comments.append(f"containers: {', '.join(segment.containers)}")
     if segment.device == "any":
         # A packet of LINUX_SLL2 names its interface by index only, and the names are gone with the namespace.
         comments.append(f"interfaces: {links}")
@@ -172,8 +174,8 @@ def segment_input(directory: str, session: Session, segment: Segment, host: str)
     if session.clock:
         comments.append(f"clock: {session.clock.offset:+.6f} s against the controller's (± {session.clock.bound:.6f} s)")
     return SegmentInput(
-        files=_session.files(directory, segment), if_name=f"{host}/{segment.container}/{place}",
-        description=f"{segment.vantage} vantage of {segment.container}, device {segment.device}", filter=segment.filter or None, comments=comments,
+        files=_session.files(directory, segment), if_name=f"{host}/{segment.named}/{place}",
+        description=f"{segment.vantage} vantage of {segment.named}, device {segment.device}", filter=segment.filter or None, comments=comments,
         linktype=link_type(segment) or LINKTYPE_ETHERNET, received=segment.counts.packets_received, dropped=segment.counts.packets_dropped,
         captured=segment.counts.packets_captured,
     )

@@ -20,9 +20,10 @@ VERSION = 1  # release 0.1.0 wrote no version, and wrote the counts of a segment
 class Segment:
     """One tcpdump: what it captures, where it listens and writes, and how it ended.
 
-    interface is the container's, device the link that tcpdump opens. file is the name that tcpdump gets, in the session's
-    folder; a ring adds digits to it. pid and started (clock ticks since boot) name the process. status is running, stopped or
-    failed. links are the names of the namespace's links, by index. first_packet and last_packet are ISO 8601 times.
+    container is the one whose namespace it is, containers the names of all of the session's containers in it. interface is the
+    container's, device the link that tcpdump opens. file is the name that tcpdump gets, in the session's folder; a ring adds digits to it.
+    pid and started (clock ticks since boot) name the process. status is running, stopped or failed. links are the names of
+    the namespace's links, by index. first_packet and last_packet are ISO 8601 times.
 
     packets_kept is how many packets are in the files, known once the segment has ended. packets_overwritten is how many its ring has
     removed; None where they were not counted. packets_unread is how many the kernel took in and tcpdump had not read when its
@@ -50,6 +51,10 @@ class Segment:
     packets_kept: int | None = None
     packets_overwritten: int | None = None
     packets_unread: int | None = None
+    containers: list[str] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.containers = self.containers or [self.container]
 
     @classmethod
     def of(cls, stored: t.Any) -> Segment:
@@ -60,9 +65,14 @@ class Segment:
         return cls(**values)
 
     @property
+    def named(self) -> str:
+        """Return the names of its containers in one word."""
+        return "+".join(self.containers)
+
+    @property
     def where(self) -> str:
         """Return where tcpdump listens, as messages name it."""
-        return f"{self.container} {self.interface}" + (f" ({self.device})" if self.vantage == "host" else "")
+        return f"{self.named} {self.interface}" + (f" ({self.device})" if self.vantage == "host" else "")
 
     @property
     def filter(self) -> str:
@@ -94,7 +104,7 @@ class Session:
     status is running, stopped or failed. owner is the run that started it, None where it told none. targets are the requested
     containers, as runtime:ID. buffer_size is in KiB, least_free in bytes. start_at (the instant to wait for), started_at and
     stopped_at are ISO 8601 times. clock was measured when the session was started; None where it was not. waiting says what
-    the supervisor waits for, in words.
+    the supervisor waits for, in words. left_out are sentences about what is not captured.
     """
 
     status: str
@@ -111,6 +121,7 @@ class Session:
     clock: Clock | None = None
     waiting: list[str] = dataclasses.field(default_factory=list)
     owner: str | None = None
+    left_out: list[str] = dataclasses.field(default_factory=list)
 
     @classmethod
     def of(cls, stored: t.Any) -> Session:

@@ -51,8 +51,11 @@ def link_type(hardware: int | None) -> str | None:
     return _LINK_TYPES.get(hardware or 0)
 
 
-def command(tcpdump: str, request: Request, device: str, output: str, buffer_size: int, link_type: str | None = None) -> list[str]:
-    """Return the argument list for one segment. buffer_size is in KiB; link_type is that of link_type(), for a device that looks like any."""
+def command(tcpdump: str, request: Request, device: str, output: str, buffer_size: int, link_type: str | None = None, left_out: str = "") -> list[str]:
+    """Return the argument list for one segment.
+
+    buffer_size is in KiB; link_type is that of link_type(), for a device that looks like any. left_out is a filter of packets not to capture.
+    """
     # -Z root: Debian's build drops privileges before it opens the first file of a ring, and then could not write into our folder.
     argv = [tcpdump, "-n", "-i", device, "-s", str(request.snaplen), "-B", str(buffer_size), "-Z", "root"]
     if link_type:
@@ -66,8 +69,11 @@ def command(tcpdump: str, request: Request, device: str, output: str, buffer_siz
     if request.file_size:
         argv += ["-C", str(request.file_size), "-W", str(request.file_count + SPARE)]
     argv += ["-w", output]
+    expression = request.filter
+    if left_out:
+        expression = f"({expression}) and not ({left_out})" if expression else f"not ({left_out})"
     # After -- tcpdump takes nothing as an option, whatever the filter holds.
-    return [*argv, "--", request.filter] if request.filter else argv
+    return [*argv, "--", expression] if expression else argv
 
 
 def check_filter(tcpdump: str, expression: str, device: str, hardware: int | None) -> None:

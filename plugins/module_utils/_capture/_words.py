@@ -15,9 +15,14 @@ from ansible_collections.nettap.containers.plugins.module_utils._system._clock i
 _TOLERANCE = 0.05  # seconds by which a host's clock may differ from the controller's, or a start be late, before anybody is told
 
 
+def named(segment: dict[str, t.Any]) -> str:
+    """Return the names of a segment's containers, as Segment.named."""
+    return "+".join(segment.get("containers") or [segment["container"]])  # a host may still have the module of an older release
+
+
 def where(segment: dict[str, t.Any]) -> str:
     """Return where tcpdump listens, as Segment.where."""
-    return f"{segment['container']} {segment['interface']}" + (f" ({segment['device']})" if segment["vantage"] == "host" else "")
+    return f"{named(segment)} {segment['interface']}" + (f" ({segment['device']})" if segment["vantage"] == "host" else "")
 
 
 def packets(segment: dict[str, t.Any]) -> str:
@@ -47,7 +52,7 @@ def summary(capture: dict[str, t.Any]) -> list[str]:
     for segment in capture["segments"]:
         ending = f"ended by {segment['stop_reason']}" if segment["stop_reason"] else segment["status"]
         error = f": {segment['error']}" if segment["error"] else ""
-        lines.append(f"{segment['container']} {segment['interface']} ({segment['vantage']}): {packets(segment)}, {drops(segment)}, {ending}{error}")
+        lines.append(f"{named(segment)} {segment['interface']} ({segment['vantage']}): {packets(segment)}, {drops(segment)}, {ending}{error}")
     off = clock_off(capture["clock"])
     return lines + ([f"clock: {off}"] if off else [])
 
@@ -94,7 +99,7 @@ def exceeded(capture: dict[str, t.Any], max_drop_percent: float | None, max_over
          "raise file_count or file_size, lower snaplen or narrow the filter"),
     ):
         shares = [(segment, segment[lost] or 0, segment[of] or 0) for segment in capture["segments"]]
-        over = [f"{segment['container']} {segment['device']} {part} of {whole}"
+        over = [f"{named(segment)} {segment['device']} {part} of {whole}"
                 for segment, part, whole in shares if limit is not None and part and 100 * part > limit * whole]
         if over:
             found.append(f"More than {limit:g} % of the packets {how} ({', '.join(over)}): {remedy}.")

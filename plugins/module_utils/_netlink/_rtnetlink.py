@@ -33,7 +33,7 @@ RTM_GETNSID, NETNSA_NSID, NETNSA_FD, NETNSA_NSID_NOT_ASSIGNED = 90, 1, 3, -1  # 
 RTM_GETNEXTHOP = 106
 RTMGRP_LINK = 0x1
 RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
-RTA_DST, RTA_OIF, RTA_PREFSRC, RTA_MULTIPATH, RTA_CACHEINFO, RTA_EXPIRES = 1, 4, 7, 9, 12, 23
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_MULTIPATH, RTA_CACHEINFO, RTA_EXPIRES = 1, 4, 5, 7, 9, 12, 23
 RTNEXTHOP = struct.Struct("=HBBi")  # len, flags, hops, ifindex
 RTNH_F_ONLINK = 4  # the flag that is a setting; dead, linkdown and offload are states
 RTPROT_KERNEL, RT_TABLE_LOCAL = 2, 255

@@ -94,6 +94,15 @@ class Netlink:
         found = int(next(struct.unpack("=i", attributes_of(answer, 4)[rt.NETNSA_NSID])[0] for answer in list(self._answers())))
         return None if found == rt.NETNSA_NSID_NOT_ASSIGNED else found
 
+    def next_hop(self, address: str) -> str | None:
+        """Return the address of the router on the way to an IP address, None when it is on a link of the namespace's. Raise NetlinkError."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        packed = socket.inet_pton(family, address)
+        route = rt.RTMSG.pack(family, 8 * len(packed), 0, 0, 0, 0, 0, 0, 0) + attribute(rt.RTA_DST, packed)
+        self._send(rt.RTM_GETROUTE, route, rt.NLM_F_REQUEST | rt.NLM_F_ACK)
+        found = next((attributes_of(answer, rt.RTMSG.size).get(rt.RTA_GATEWAY) for answer in list(self._answers())), None)
+        return socket.inet_ntop(family, found) if found else None
+
     def set_link(self, index: int, *attributes: bytes, flags: int = 0, change: int = 0) -> None:
         """Change a link: set the attributes, packed by attribute(), and those of the flags (IFF_…) that are in change. Raise NetlinkError."""
         self.request(rt.RTM_SETLINK, rt.IFINFOMSG.pack(0, 0, index, flags, change) + b"".join(attributes))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import typing as t
@@ -39,6 +40,11 @@ def names(found: Paths, container_id: str) -> bool:
 
 def _naming(container_id: str) -> t.Pattern[str]:
     return re.compile((_ANYWHERE if _HEXADECIMAL.fullmatch(container_id) else _WHOLE).format(re.escape(container_id)))
+
+
+def members(container_id: str) -> list[int]:
+    """Return the PIDs of all processes in the cgroup of a container, or below it, as far as this process sees them, lowest number first."""
+    return [pid for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))) if names(paths(pid), container_id)]
 
 
 def directory(found: Paths, container_id: str) -> str | None:
@@ -76,12 +82,12 @@ def slice_path(name: str) -> str:
 
 
 def processes(folder: str) -> list[int]:
-    """Return the PIDs in a cgroup, lowest number first; [] while it does not exist."""
-    try:
-        with open(os.path.join(folder, "cgroup.procs"), encoding="ascii") as stream:
-            return sorted(int(line) for line in stream)
-    except OSError:
-        return []
+    """Return the PIDs in a cgroup and below it, where an init system puts them, lowest number first; [] while it does not exist."""
+    found: set[int] = set()
+    for top, _folders, _files in os.walk(folder):
+        with contextlib.suppress(OSError), open(os.path.join(top, "cgroup.procs"), encoding="ascii") as stream:
+            found.update(int(line) for line in stream)
+    return sorted(found)
 
 
 def _mounts() -> dict[str, str]:

@@ -25,7 +25,8 @@ class Identity:
     for containers that have no cgroup of their own (rootless ones without delegation). owner is the UID of the user who must
     own the process's user namespace, for a container that only that user's own files describe. isolated is whether it has a
     network namespace of its own: then a process in the host's is not the container's (a runtime's monitor carries the
-    container's ID, too). pid_file is the file into which its runtime writes the PID at each start.
+    container's ID, too). pid_file is the file into which its runtime writes the PID at each start. process is PID and start
+    time of a container that has neither cgroup nor record, as its supervisor's only child.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Identity:
     owner: int | None = None
     isolated: bool = False
     pid_file: str | None = None
+    process: tuple[int, int] | None = None
 
     def doubt(self, pid: int, started: int, cgroups: _cgroup.Paths, host: bool) -> str | None:
         """Return why this process cannot be the container's; None when it is. host is whether it is in the host's network namespace."""
@@ -45,7 +47,7 @@ class Identity:
         return None
 
     def _recorded(self) -> set[tuple[int, int]]:
-        found = set()
+        found = {(self.process[0], self.process[1])} if self.process else set()
         for path in self.records:
             names = _RECORDED[os.path.basename(path)]
             content = _untrusted.json_object(path, self.owner)

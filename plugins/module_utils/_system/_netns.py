@@ -11,7 +11,7 @@ import fcntl
 import os
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._errors import MissingError, NamespaceError, refused_as
+from ansible_collections.nettap.containers.plugins.module_utils._errors import IdentityError, MissingError, NamespaceError, refused_as
 from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _process
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
 
@@ -75,15 +75,23 @@ class Namespace:
         if self.pid is None or self.pidfd is None:
             raise NamespaceError(f"{self.path} names a network namespace only: it has no {kind} namespace to enter. "
                                  "If it is a pod's, name one of its containers (pod: NAMESPACE/NAME/CONTAINER).")
+        return self._opened(f"ns/{kind}", f"{kind} namespace", os.O_RDONLY)
+
+    def root(self) -> int | None:
+        """Return a descriptor (O_PATH) of the root folder of the process, which the caller closes; None for a bare path. Raise NamespaceError."""
+        return None if self.pid is None or self.pidfd is None else self._opened("root", "root folder", os.O_PATH | os.O_DIRECTORY)
+
+    def _opened(self, name: str, what: str, flags: int) -> int:
         fd = None
-        refusals = refused_as(NamespaceError, f"The {kind} namespace of process {self.pid} cannot be opened", _ROOT)
+        refusals = refused_as(NamespaceError, f"The {what} of process {self.pid} cannot be opened", _ROOT)
         with refusals, contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            fd = os.open(f"/proc/{self.pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
-        if fd is not None and not _process.has_ended(self.pidfd):  # else we may have opened that of another process with the same PID
+            fd = os.open(f"/proc/{self.pid}/{name}", flags | os.O_CLOEXEC)
+        # Once the process has ended, we may have opened that of another process with the same PID.
+        if fd is not None and self.pidfd is not None and not _process.has_ended(self.pidfd):
             return fd
         if fd is not None:
             os.close(fd)
-        raise MissingError(f"Process {self.pid} ended while its {kind} namespace was opened.")
+        raise MissingError(f"Process {self.pid} ended while its {what} was opened.")
 
 
 def open_process(pid: int, identity: Identity | None = None) -> Namespace:
@@ -112,8 +120,8 @@ def open_process(pid: int, identity: Identity | None = None) -> Namespace:
         namespace = Namespace(fd, f"/proc/{pid}/ns/net", pid, started, pidfd, cgroups)
         doubt = identity.doubt(pid, started, cgroups, namespace.host) if identity else None
         if identity and doubt:
-            raise NamespaceError(f"Process {pid} does not belong to container {identity.id[:12]} ({doubt}): "
-                                 "the PID was reused, or the engine runs on another host; run the task again.")
+            raise IdentityError(f"Process {pid} does not belong to container {identity.id[:12]} ({doubt}): "
+                                "the PID was reused, or the engine runs on another host; run the task again.")
         undo.pop_all()
     return namespace
 

@@ -13,7 +13,7 @@ import subprocess
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, NamespaceError, refused_as
-from ansible_collections.nettap.containers.plugins.module_utils._system import _program
+from ansible_collections.nettap.containers.plugins.module_utils._system import _program, _view
 from ansible_collections.nettap.containers.plugins.module_utils._system._netns import Namespace
 
 # Names of namespaces under /proc/PID/ns, to the options of nsenter(1).
@@ -22,12 +22,12 @@ _SEARCH = "/usr/bin:/bin:/usr/sbin:/sbin"
 
 
 def run(namespace: Namespace, kinds: t.Sequence[str], argv: t.Sequence[str], chdir: str | None = None, stdin: str | None = None,
-        timeout: float | None = None, env: t.Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        timeout: float | None = None, env: t.Mapping[str, str] | None = None, view: _view.View | None = None) -> subprocess.CompletedProcess[str]:
     """Run argv in the namespaces of kinds (keys of OPTIONS). Return its code and output (text).
 
     nsenter gets open, verified namespaces and no PID, so that it cannot enter those of another process. With mnt, the
     program and chdir are looked up in the container's file system. env is added to the environment of this process.
-    timeout is in seconds. Raise NamespaceError, DependencyError.
+    timeout is in seconds. With a view, the program sees that instead of the host's files (not together with mnt). Raise NamespaceError, DependencyError.
     """
     nsenter = shutil.which("nsenter", path=_SEARCH) or shutil.which("nsenter")  # NixOS has it only in PATH
     if nsenter is None:
@@ -50,12 +50,16 @@ def run(namespace: Namespace, kinds: t.Sequence[str], argv: t.Sequence[str], chd
                 command = ["sh", "-c", 'cd -- "$0" && exec "$@"', chdir, *argv]
         elif chdir and not os.path.isdir(chdir):
             raise NamespaceError(f"The folder {chdir} to change to does not exist on the host.")
+        prepare = _view.Preparation(view, namespace.fd) if view else None
         try:
-            process = stack.enter_context(subprocess.Popen(  # pylint: disable=ansible-bad-function
+            process = stack.enter_context(subprocess.Popen(  # pylint: disable=ansible-bad-function,subprocess-popen-preexec-fn
                 [nsenter, *entries, "--", *command], stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=descriptors, start_new_session=True,
-                cwd=chdir if chdir and "mnt" not in kinds else None, env={**os.environ, **(env or {})},
+                cwd=chdir if chdir and "mnt" not in kinds else None, env={**os.environ, **(env or {})}, preexec_fn=prepare,
             ))
+        except subprocess.SubprocessError as error:
+            raise NamespaceError(f"{argv[0]} cannot be shown the container's files and links ({prepare.problem() if prepare else error}): "
+                                 "set container_files: false to run it with the host's.") from error
         except (OSError, ValueError) as error:  # an argument is too long, or holds a null byte
             raise NamespaceError(f"{argv[0]!r} could not be started with its arguments: {error}.") from error
         try:

@@ -28,6 +28,27 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
+def numbers(pid: int) -> list[int]:
+    """Return the PIDs of a process in its PID namespaces, ours first and its own last (NSpid of proc(5) status); [] when it is gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as stream:
+        return next((list(map(int, line.split()[1:])) for line in stream if line.startswith("NSpid:")), [pid])
+    return []
+
+
+def parent(pid: int) -> int:
+    """Return the PID of a process's parent (field 4 of proc(5) stat); 0 when it has none or is gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+        return int(stream.read().rpartition(")")[2].split()[1])
+    return 0
+
+
+def name(pid: int) -> str:
+    """Return the name of a process, of at most 15 characters (proc(5) comm); "" when it is gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
+        return stream.read().rstrip("\n")
+    return ""
+
+
 def pidfd_open(pid: int) -> int:
     """Return a pidfd, which is readable once the process has ended, see pidfd_open(2).
 
@@ -65,15 +86,6 @@ def killed(pid: int) -> bool:
             return stream.read().rpartition(")")[2].split()[49] != "0"
     except (FileNotFoundError, ProcessLookupError):
         return True
-
-
-def name(pid: int) -> str:
-    """Return the name of a process, of at most 15 characters (proc(5) comm); "" when it is gone."""
-    try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
-            return stream.read().rstrip("\n")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
 
 
 def asleep(pid: int) -> bool:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -18,13 +19,49 @@ import typing as t
 _LARGEST = 16 << 20  # bytes; the config.json of a large OCI bundle has some 100 KiB
 LARGEST_PID = 1 << 22  # PID_MAX_LIMIT, linux/threads.h
 _MEMORY = 1 << 30  # bytes of address space that a process that reads for us may take more than we have, which it inherits
+_MOST_LINKS = 40  # as the kernel follows (MAXSYMLINKS, linux/namei.h)
 _SECONDS = 10  # seconds for such a process
 
 
 def content(path: str, owner: int | None = None) -> bytes:
     """Return the content of a regular file. Raise OSError, also when it is no regular file, too large, or not that owner's if one is given."""
     # Look at the file before opening it: opening a device can be enough to start it.
-    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    return _content(os.open(path, os.O_PATH | os.O_CLOEXEC), path, owner)
+
+
+def content_inside(root: int, path: str) -> bytes | None:
+    """Return the content of a regular file below an open folder, as a process that has this root would find it; None where it would find none.
+
+    No link and no ".." leads out of the folder: each is followed here, by name, and not by the kernel. Raise OSError.
+    """
+    way = [os.dup(root)]
+    left, links = path.split("/")[::-1], 0
+    try:
+        while left:
+            name = left.pop()
+            if name == "..":
+                if len(way) > 1:
+                    os.close(way.pop())
+            elif name not in ("", "."):
+                way.append(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=way[-1]))
+                if stat.S_ISLNK(os.fstat(way[-1]).st_mode):
+                    target, links = os.readlink("", dir_fd=way[-1]), links + 1
+                    if links > _MOST_LINKS:
+                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                    os.close(way.pop())
+                    while target.startswith("/") and len(way) > 1:
+                        os.close(way.pop())
+                    left += target.split("/")[::-1]
+        return _content(way.pop(), path, None)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    finally:
+        for fd in way:
+            os.close(fd)
+
+
+def _content(place: int, path: str, owner: int | None) -> bytes:
+    """Return the content of the file behind an O_PATH descriptor, which is closed."""
     try:
         figures = os.fstat(place)
         if not stat.S_ISREG(figures.st_mode) or figures.st_size > _LARGEST or owner not in (None, figures.st_uid):

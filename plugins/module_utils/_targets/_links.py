@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import typing as t
 
@@ -16,13 +17,16 @@ Link = dict[str, t.Any]
 # Kinds of links that exist in pairs: IFLA_LINK of one end is the ifindex of the other. netkit came with Linux 6.7.
 PAIRS = ("veth", "netkit")
 _RTM_GETNSID = 90  # linux/rtnetlink.h
+# Paths to network namespaces: Docker's (those of overlay networks have no process), named ones, and those of processes.
+_PLACES = ("/run/docker/netns/*", "/run/netns/*", "/proc/[0-9]*/ns/net")
 
 
 def interfaces(namespaces: t.Sequence[_netns.Namespace]) -> list[list[Link]]:
     """Return the interfaces of each namespace, as container_network_info returns them.
 
     host_peer comes from IFLA_LINK and IFLA_LINK_NETNSID (linux/if_link.h). The peer's ifindex is valid only in the
-    namespace that the netnsid names, and only for PAIRS (macvlan and ipvlan show their parent there).
+    namespace that the netnsid names, and only for PAIRS (macvlan and ipvlan show their parent there). peer_netns is a path to the
+    namespace of a peer that is neither on the host nor beside it, or words where no path is known.
     Raise DependencyError, NamespaceError.
     """
     with _Host() as host:
@@ -37,15 +41,37 @@ def _interfaces(namespace: _netns.Namespace, host: _Host) -> list[Link]:
             address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
             addresses.setdefault(message["index"], []).append(f"{address}/{message['prefixlen']}")
         found = []
+        others: dict[int, str] | None = None
         for message in netlink.get_links():
             link = _describe(message)
             link["addresses"] = addresses.get(link["ifindex"], [])
-            link["host_peer"] = None
+            link["host_peer"] = link["peer_netns"] = None
             netnsid = message.get_attr("IFLA_LINK_NETNSID")
             if link["kind"] in PAIRS and netnsid is not None and not namespace.host:
                 if _netnsid(netlink, host.fd) == netnsid:
                     link["host_peer"] = host.peer(link)
+                else:
+                    others = _others(netlink) if others is None else others
+                    link["peer_netns"] = others.get(netnsid, f"number {netnsid} in the container's")
             found.append(link)
+    return found
+
+
+def _others(netlink: t.Any) -> dict[int, str]:
+    """Return paths to the network namespaces of this host, by the numbers by which the namespace of the socket knows them."""
+    found: dict[int, str] = {}
+    seen = set()
+    kind = os.stat("/proc/self/ns/net").st_dev
+    for path in (path for pattern in _PLACES for path in sorted(glob.glob(pattern))):
+        with contextlib.suppress(OSError):  # the process has ended, or the name leads to nothing
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                figures = os.fstat(fd)
+                if figures.st_dev == kind and figures.st_ino not in seen:
+                    seen.add(figures.st_ino)
+                    found.setdefault(_netnsid(netlink, fd), path)
+            finally:
+                os.close(fd)
     return found
 
 

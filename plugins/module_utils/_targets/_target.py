@@ -16,6 +16,7 @@ import typing as t
 from ansible_collections.nettap.containers.plugins.module_utils._errors import (
     DependencyError,
     EngineError,
+    IdentityError,
     MissingError,
     NamespaceError,
     NettapError,
@@ -23,8 +24,9 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import (
 )
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 from ansible_collections.nettap.containers.plugins.module_utils._system._names import names
-from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import RUNTIMES
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import RUNTIMES, _rootless
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container, Runtime, abbreviates, shows_processes
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._docker import Docker
 
 _GLOB = "*?["
 _TRIES = 5  # looks at a container that keeps restarting
@@ -108,6 +110,8 @@ def _open_unknown(options: t.Mapping[str, t.Any]) -> Target:
 def _open_containers(options: t.Mapping[str, t.Any], warn: Warn, coming: list[Container] | None) -> t.Iterator[Target]:
     wanted = options["runtime"]
     engines = [RUNTIMES[name](options.get("docker_host")) for name in RUNTIMES if wanted in ("auto", name)]
+    if wanted in ("auto", "docker") and not options.get("docker_host"):
+        engines += [Docker(found=address) for address in _rootless.addresses()]
     present = [engine for engine in engines if engine.present() or wanted != "auto"]
     if not present and not options["allow_missing"]:
         looked = ", ".join(f"{engine.name} at {engine.address}" for engine in engines)
@@ -195,11 +199,20 @@ def _open_container(engine: Runtime, container: Container, named: bool, coming: 
                 break
             # The container runs, and yet cannot be entered. The user must learn of that, unless only another user's files claim the container.
             if found is not None and again.pid == found.pid and again.bound == found.bound and (named or not container.told_by_user):
+                if problem is error and isinstance(error, (MissingError, IdentityError)) and not found.bound:
+                    problem = _elsewhere(engine, found, error)
                 raise problem from None
     if named:
         raise TargetError(f"Container {container.name} ({engine.name}) stopped between look-up and entry ({problem}): "
                           "start it, then run the task again.") from problem
     return None
+
+
+def _elsewhere(engine: Runtime, container: Container, error: NamespaceError) -> NamespaceError:
+    """Return the error for a container of which its engine names a process that is not there, or another's."""
+    return NamespaceError(f"Container {container.name} runs, as {engine.name} tells, but process {container.pid} of this host is not the container's "
+                          f"({str(error).partition(':')[0].rstrip('.')}): the engine runs on another host, or in a PID namespace of its own (Docker in Docker, "
+                          "kind). Run the task where the engine runs, or name a process of the container's on this host with pid.")
 
 
 def select(containers: t.Sequence[Container], options: t.Mapping[str, t.Any], coming: t.Collection[str] = ()) -> dict[tuple[str, str], bool]:

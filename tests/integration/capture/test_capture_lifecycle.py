@@ -312,6 +312,35 @@ def test_one_supervisor_for_ten_containers_is_small(captures, container):
     assert [lengths(*segments[target.name]["files"]) for target in targets] == [[n] for n in range(1, 11)]
 
 
+def test_containers_that_share_a_namespace(captures, container):
+    """As with network_mode: service:NAME. Each packet once, for as long as one of them lives, and again once for those that come back."""
+    vpn = container()
+    app, job = (container(["sleep", "600"], network=f"container:{vpn.id}") for _number in range(2))
+    other = container()
+    capture = captures.start(app, job, vpn, other, filter=TRAFFIC)["capture"]
+    assert [(one["container"], one["containers"]) for one in sorted(capture["segments"], key=lambda one: len(one["containers"]))] == [
+        (other.name, [other.name]), (vpn.name, [vpn.name, *sorted([app.name, job.name])])]  # fmt: skip
+    assert not captures.start(app, job, vpn, other, filter=TRAFFIC)["changed"]
+    send(reach(vpn), [1])
+    app.restart()  # into the same namespace
+    vpn.restart()  # into a new one; the others stay where they were
+    vpn.reload()
+    where = reach(vpn)
+
+    def back(found):
+        send(where, [2])
+        return any(one["containers"] == [vpn.name] and one["packets_received"] for one in found["segments"])
+
+    captures.until(back)
+    job.restart()  # into the new one
+    captures.until(lambda found: any(one["containers"] == [vpn.name, job.name] for one in found["segments"]))
+    send(where, [3])
+    shared = [one for one in captures.stop_here()["segments"] if vpn.name in one["containers"]]
+    assert [(one["containers"], {*lengths(*one["files"])}, one["stop_reason"]) for one in shared] == [
+        ([vpn.name, *sorted([app.name, job.name])], {1}, "user"), ([vpn.name, job.name], {2, 3}, "user")]  # fmt: skip
+    assert [length for one in shared for length in lengths(*one["files"]) if length != 2] == [1, 3]
+
+
 @pytest.mark.parametrize("expression", [TRAFFIC, ""])
 def test_interfaces_whose_names_begin_with_any(captures, netns, veth, expression):
     """tcpdump compares three letters and would ask for the link type of any; a tun has another one than Ethernet."""

@@ -132,7 +132,7 @@ def test_module(container: c.Callable[..., Running], run_module: c.Callable[...,
             assert_as_shown(found, shown_inside(one))
             assert_peer(found["eth0"], found["eth0"]["host_peer"]["name"])
             assert set(each) == {"runtime", "id", "name", "image", "pod", "labels", "pid", "host_network", "netns", "interfaces"}
-            assert set(found["eth0"]) == {"name", "ifindex", "kind", "mac", "mtu", "state", "addresses", "iflink", "host_peer"}
+            assert set(found["eth0"]) == {"name", "ifindex", "kind", "mac", "mtu", "state", "addresses", "iflink", "host_peer", "peer_netns"}
     assert run_module("container_network_info", {"container": "no-such-one", "allow_missing": True})["containers"] == []
 
 

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import typing as t
@@ -17,7 +18,7 @@ import uuid
 
 import ansible_cli
 import pytest
-from engine import address
+from engine import address, execute
 from waiting import wait_for
 
 Running = t.Any  # a docker.models.containers.Container, of which the SDK's types say that it may have no name
@@ -78,7 +79,8 @@ def test_tools_of_the_host_see_the_containers_network(container: c.Callable[...,
     links = {link["ifname"]: link for link in json.loads(printed(nsenter(one, "ip", "-j", "address")))}
     assert address(one) in [each["local"] for each in links["eth0"]["addr_info"]]
     # All else is the host's: its files, its processes, its names.
-    told = printed(nsenter(one, "sh", "-c", "for kind in net mnt uts ipc pid user cgroup; do readlink /proc/self/ns/$kind; done")).splitlines()
+    look = ("sh", "-c", "for kind in net mnt uts ipc pid user cgroup; do readlink /proc/self/ns/$kind; done")
+    told = printed(nsenter(one, *look, container_files=False)).splitlines()
     assert told == [namespace(pid_of(one), "net"), *(namespace("self", kind) for kind in ("mnt", "uts", "ipc", "pid", "user", "cgroup"))]
 
 
@@ -92,8 +94,68 @@ def test_namespaces(container: c.Callable[..., Running], kinds: list[str]) -> No
     With mnt goes pid: the container's /proc would else know nothing of us."""
     one = container(IDLE, network="none")
     names = ["net", "mnt", "uts", "ipc", "pid", "user"]
-    told = printed(nsenter(one, "sh", "-c", f"for kind in {' '.join(names)}; do readlink /proc/self/ns/$kind; done", namespaces=kinds)).splitlines()
+    look = ("sh", "-c", f"for kind in {' '.join(names)}; do readlink /proc/self/ns/$kind; done")
+    told = printed(nsenter(one, *look, namespaces=kinds, container_files=False)).splitlines()
     assert told == [namespace(pid_of(one) if name in kinds else "self", name) for name in names]
+
+
+# --- names and /sys, as the container sees them
+
+def test_names_are_the_container_s(container: c.Callable[..., Running], network: c.Callable[..., t.Any]) -> None:
+    """By its hosts file, and by the resolver that Docker gives it; the host's files and mounts stay as they were."""
+    net = network()
+    one, db = container(IDLE, network=net.name, extra_hosts={"cache": "192.0.2.7"}), container(IDLE, network=net.name, name=f"db{os.getpid()}")
+    before = [pathlib.Path(path).read_text() for path in ("/proc/self/mountinfo", "/etc/hosts")]
+    assert printed(nsenter(one, "getent", "ahostsv4", "cache")).startswith("192.0.2.7 ")
+    assert printed(nsenter(one, "getent", "ahostsv4", db.name)).startswith(f"{address(db)} "), "Docker's DNS, which only the container reaches"
+    assert printed(nsenter(one, "cat", "/etc/resolv.conf")) == execute(one, "cat", "/etc/resolv.conf")[1].rstrip("\n")
+    assert printed(nsenter(one, "cat", "/etc/nsswitch.conf")) == "hosts: files dns", "it has none; the host's may ask the host's resolver"
+    assert printed(nsenter(one, "ls", "/sys/class/net")).split() == ["eth0", "lo"]
+    # What is mounted below /sys is the host's as before.
+    assert printed(nsenter(one, "sh", "-c", "ls /sys/fs/cgroup")).split() == sorted(os.listdir("/sys/fs/cgroup"))
+    assert nsenter(one, "getent", "ahostsv4", "cache", container_files=False)["rc"] == 2
+    assert printed(nsenter(one, "ls", "/sys/class/net", container_files=False)).split() == sorted(os.listdir("/sys/class/net"))
+    assert before == [pathlib.Path(path).read_text() for path in ("/proc/self/mountinfo", "/etc/hosts")]
+
+
+def test_files_of_a_named_namespace(netns: c.Callable[..., str]) -> None:
+    """As ip netns exec takes them from /etc/netns; those that are not there are the host's."""
+    name = netns()
+    folder = pathlib.Path(f"/etc/netns/{name}")
+    assert printed(nsenter(None, "cat", "/etc/hosts", netns=name)) == pathlib.Path("/etc/hosts").read_text().rstrip("\n")
+    assert printed(nsenter(None, "ls", "/sys/class/net", netns=name)) == "lo"
+    folder.mkdir(parents=True)
+    try:
+        (folder / "hosts").write_text("192.0.2.8 far\n")
+        assert printed(nsenter(None, "getent", "hosts", "far", netns=name)).split() == ["192.0.2.8", "far"]
+        assert printed(nsenter(None, "ls", "/sys/class/net", netns=f"/run/netns/{name}")) == "lo"
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_links_in_the_container_lead_nowhere_else(container: c.Callable[..., Running], tmp_path: pathlib.Path) -> None:
+    """The container's files are its own to write. What would lead out of its root leads into it, and what is no file is an error."""
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    root = tmp_path / "root"
+    for folder in ("etc", "bin", "inside"):
+        (root / folder).mkdir(parents=True)
+    shutil.copy("/bin/busybox", root / "bin/busybox")
+    (root / "inside/hosts").write_text("192.0.2.9 near\n")
+    (root / "etc/hosts").symlink_to("/../inside/./../../inside/hosts")
+    (root / "etc/resolv.conf").symlink_to(f"../../../../../..{secret}")
+    with subprocess.Popen(["unshare", "--net", "--mount", "chroot", str(root), "/bin/busybox", "sleep", "600"]) as process:
+        try:
+            assert wait_for(lambda: os.readlink(f"/proc/{process.pid}/root") == str(root))
+            assert printed(nsenter(None, "getent", "hosts", "near", pid=process.pid)).split() == ["192.0.2.9", "near"]
+            assert printed(nsenter(None, "cat", "/etc/resolv.conf", pid=process.pid)) == ""
+            (root / "etc/resolv.conf").unlink()
+            os.mkfifo(root / "etc/resolv.conf")
+            text = nsenter(None, "true", pid=process.pid)["msg"]
+            assert text.startswith(f"/etc/resolv.conf of process {process.pid} cannot be read: ") and text.endswith("set container_files: false to do without.")
+            assert printed(nsenter(None, "echo", "x", pid=process.pid, container_files=False)) == "x"
+        finally:
+            process.kill()
 
 
 def test_processes_and_files_of_the_container(container: c.Callable[..., Running]) -> None:

@@ -38,9 +38,9 @@ def test_file_is_the_same_only_by_its_content(tmp_path: pathlib.Path) -> None:
 
 
 def segment(**fields: t.Any) -> dict[str, t.Any]:
-    return {"container": "web", "interface": "eth0", "device": "eth0", "vantage": "container", "packets_received": 1600, "packets_captured": 1200,
-            "packets_kept": 1200, "packets_overwritten": 0, "packets_dropped": 3, "packets_unread": None, "bytes": 1_234_567, "status": "running",
-            "stop_reason": None, "error": None, "pid": 7, **fields}
+    return {"container": "web", "containers": ["web"], "interface": "eth0", "device": "eth0", "vantage": "container", "packets_received": 1600,
+            "packets_captured": 1200, "packets_kept": 1200, "packets_overwritten": 0, "packets_dropped": 3, "packets_unread": None, "bytes": 1_234_567,
+            "status": "running", "stop_reason": None, "error": None, "pid": 7, **fields}
 
 
 def session(*segments: dict[str, t.Any], **fields: t.Any) -> dict[str, t.Any]:
@@ -70,8 +70,8 @@ def test_progress(fields: dict[str, t.Any], line: str) -> None:
 def test_progress_of_several() -> None:
     assert wait.progress(session()) == []
     assert wait.progress({**session(), "waiting": ["pod shop/web is waited for"]}) == ["pod shop/web is waited for"]
-    lines = wait.progress(session(segment(container="db"), segment(), segment(interface="eth1")))
-    assert [line.partition(":")[0] for line in lines] == ["db eth0", "web eth0", "web eth1"]
+    lines = wait.progress(session(segment(containers=["db", "vpn"]), segment(), segment(interface="eth1")))
+    assert [line.partition(":")[0] for line in lines] == ["db+vpn eth0", "web eth0", "web eth1"]
 
 
 def test_waiting_for_an_instant_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:

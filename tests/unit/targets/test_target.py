@@ -442,7 +442,7 @@ def test_address_of_docker(monkeypatch: pytest.MonkeyPatch, argument: str | None
         monkeypatch.setattr(os.path, "exists", lambda path, there=there: {"/var/run/docker.sock": there}[path])
         monkeypatch.setattr(os.path, "realpath", lambda path: path)
         assert engine.present() is (there if present is None else present)
-    assert set(RUNTIMES) == {"docker", "podman", "containerd", "crio"}
+    assert set(RUNTIMES) == {"docker", "podman", "containerd", "crio", "lxc", "incus", "nspawn"}
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,17 @@ class Places:
             self._taken[container.id].discard(key)
             self.look(container)
 
+    def serve(self, container: Watched) -> bool:
+        """Return whether the places of a container are looked after."""
+        return container.id in self._taken
+
+    def hand_over(self, container: Watched, heir: Watched) -> None:
+        """Look after the places of a container that has ended for another one that runs in its namespace."""
+        if container.id in self._taken:
+            self._taken[heir.id] = self._taken[container.id]
+            self.forget(container)
+            self.look(heir)
+
     def forget(self, container: Watched) -> None:
         """Give up a container that has ended."""
         self._taken.pop(container.id, None)

@@ -70,7 +70,7 @@ class Pods:
             return None
         os.close(container.fd)
         kept = {"fd": namespace.fd, "pidfd": namespace.pidfd, "away": container.away, "gone_since": container.gone_since,
-                "returns": container.returns + 1}  # fmt: skip
+                "returns": container.returns + 1, "left_out": container.left_out}  # fmt: skip
         for field in dataclasses.fields(Watched):
             setattr(container, field.name, kept.get(field.name, getattr(new, field.name)))
         return namespace

@@ -128,7 +128,7 @@ class Supervisor:
     def _went_away(self) -> str | None:
         """Return the error of a session at whose end pods are gone; None if none is. A container may end: that is what it was captured for."""
         gone = [container for container in self.containers.values() if container.whole_pod and container.away]
-        last = {(segment.container, segment.interface, segment.vantage): segment.stop_reason for segment in self.session.segments}
+        last = {(name, segment.interface, segment.vantage): segment.stop_reason for segment in self.session.segments for name in segment.containers}
         ended = {name for (name, _interface, _vantage), reason in last.items() if reason in ("container_gone", "interface_gone")}
         pods = [f"{container.pod} (at {container.gone_since})" for container in gone if container.name in ended]
         return (f"These pods went away, and did not come back to this host until the capture ended: {', '.join(sorted(pods))}. What was captured until then "
@@ -166,9 +166,9 @@ class Supervisor:
             except (NettapError, OSError) as error:
                 self._fail(segment, str(error))
                 return
-        for container in self.containers.values():
+        for container in sorted(self.containers.values(), key=lambda one: one.id not in planned):
             if container.fd >= 0 and not container.away:
-                self.places.begin(container, [(segment.interface, segment.vantage) for segment in planned.get(container.id, [])])
+                self._take_up(container, planned.get(container.id, []))
         self._await_ready()
 
     def _await_ready(self, pause: float = 0.005) -> None:
@@ -198,7 +198,7 @@ class Supervisor:
 
     def _fail(self, segment: Segment, words: str) -> None:
         """End the session because one segment could not start: a session starts whole or not at all."""
-        place = f"{segment.container} ({segment.device}, vantage {segment.vantage})"
+        place = f"{segment.named} ({segment.device}, vantage {segment.vantage})"
         self.session.error = f"The capture of {place} could not start: {words.rstrip('.')}."
         segment.fail(words)
         self._end("error")
@@ -260,12 +260,17 @@ class Supervisor:
         return False
 
     def _gone(self, container: Watched) -> None:
-        """Stop the tcpdumps of a container that has ended."""
+        """Stop the tcpdumps of a container that has ended, unless others of the session still use its network namespace: then those are theirs."""
+        heir = next(iter(self._sharing(container)), None)
+        if heir:
+            self.places.hand_over(container, heir)
         self.places.forget(container)
         if not container.away:
             self.ended.add(container.id)
         for running in self.running:
-            if running.container is container:
+            if running.container is container and heir:
+                running.container = heir
+            elif running.container is container:
                 running.stop("container_gone")
         if self.begun:
             self._save()
@@ -273,8 +278,21 @@ class Supervisor:
     def _returned(self, container: Watched) -> None:
         """Capture a container that runs again, where its interfaces are there; the others are waited for."""
         if self.begun:
-            self.places.begin(container, [])
+            self._take_up(container, [])
             self._save()
+
+    def _take_up(self, container: Watched, segments: t.Sequence[Segment]) -> None:
+        """Look after the places of a container, of which segments are being captured. Where they are another's of the same namespace, join that one."""
+        holder = next((one for one in self._sharing(container) if self.places.serve(one)), None)
+        if holder is None:
+            self.places.begin(container, [(segment.interface, segment.vantage) for segment in segments])
+            return
+        for segment in [running.segment for running in self.running if running.container is holder and running.reason is None]:
+            segment.containers = list(dict.fromkeys([*segment.containers, container.name]))
+
+    def _sharing(self, container: Watched) -> list[Watched]:
+        """Return the other containers of the session that run in the network namespace of this one."""
+        return [one for one in self.containers.values() if one is not container and one.id not in self.ended and one.lives_in(container.namespace)]
 
     def _come(self) -> None:
         """Take in containers that have come."""
@@ -294,7 +312,7 @@ class Supervisor:
     def _tell_absent(self) -> None:
         """Record the containers that were waited for to the end, and of which nothing was captured."""
         for container in [one for one in self.containers.values() if one.away]:
-            if all(segment.id != container.id for segment in self.session.segments):
+            if all(segment.id != container.id and container.name not in segment.containers for segment in self.session.segments):
                 for interface in self.request.interface:
                     segment = self._segment(container, _plan.Tap(interface, "host" if self.request.vantage == "host" else "container", interface))
                     _session.finish(self.directory, segment, self.ending or "container_gone", "it was not started meanwhile")
@@ -313,7 +331,9 @@ class Supervisor:
     def _segment(self, container: Watched, tap: _plan.Tap) -> Segment:
         # With each that comes, less of the memory is left.
         buffer_size = min(self.session.buffer_size, self.request.buffer(len(self.running) + 1))
-        argv_of = functools.partial(_tcpdump.command, self.program, self.request, buffer_size=buffer_size, link_type=tap.link_type)
-        segment = _plan.segment(next(self.numbers), container, tap, argv_of, self.directory)
+        argv_of = functools.partial(_tcpdump.command, self.program, self.request, buffer_size=buffer_size, link_type=tap.link_type,
+                                    left_out=container.left_out)
+        names = [container.name, *(one.name for one in self._sharing(container))]
+        segment = _plan.segment(next(self.numbers), container, tap, argv_of, self.directory, names)
         self.session.segments.append(segment)
         return segment

@@ -11,6 +11,8 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets._runtim
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._containerd import Containerd
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._crio import Crio
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._docker import Docker
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._lxc import Incus, Lxc
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._nspawn import Nspawn
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._podman import Podman
 
 # Each is called with the address of Docker, None where none is given.
@@ -19,4 +21,7 @@ RUNTIMES: dict[str, t.Callable[[str | None], Runtime]] = {
     "podman": lambda _docker_host: Podman(),
     "containerd": lambda _docker_host: Containerd(),
     "crio": lambda _docker_host: Crio(),
+    "lxc": lambda _docker_host: Lxc(),
+    "incus": lambda _docker_host: Incus(),
+    "nspawn": lambda _docker_host: Nspawn(),
 }

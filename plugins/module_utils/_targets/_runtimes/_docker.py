@@ -1,18 +1,19 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Docker, asked through its SDK, over the socket of its daemon."""
+"""Docker, asked through its SDK, over the socket of its daemon: root's, and that of each user who runs one of their own."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DependencyError, EngineError
-from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup
+from ansible_collections.nettap.containers.plugins.module_utils._system import _cgroup, _process, _untrusted
 from ansible_collections.nettap.containers.plugins.module_utils._system._identity import Identity
-from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import _pod
+from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes import _pod, _rootless
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._docker_socket import DockerSocket
 
@@ -21,16 +22,20 @@ TIMEOUT = 20  # seconds for one answer: a hung Docker must not hang the play
 
 
 class Docker:
-    """One Docker. address is its socket. DOCKER_HOST is honoured, with its TLS variables for tcp://."""
+    """One Docker. address is its socket. DOCKER_HOST is honoured, with its TLS variables for tcp://.
+
+    A user can make their own (rootless) Docker answer anything. So it is asked as that user, and their containers are told by a user.
+    """
 
     name = "docker"
 
-    def __init__(self, docker_host: str | None = None, plain: bool = False) -> None:
-        """With plain, ask without the SDK."""
-        self.explicit = docker_host or os.environ.get("DOCKER_HOST")
-        self.address = self.explicit or DEFAULT_SOCKET
+    def __init__(self, docker_host: str | None = None, plain: bool = False, found: str | None = None) -> None:
+        """With plain, ask without the SDK. found is the address of a user's Docker that nobody has named."""
+        self.explicit = None if found else docker_host or os.environ.get("DOCKER_HOST")
+        self.address = found or self.explicit or DEFAULT_SOCKET
         self._plain = plain
         self._connected: t.Any = None
+        self._user = _rootless.owner(self.address)  # 0 for root's
 
     def present(self) -> bool:
         """See Runtime. Treat a Docker whose address was given as present, so that its absence is an error and not an empty result."""
@@ -42,7 +47,10 @@ class Docker:
 
     def containers(self) -> list[Container]:
         """See Runtime."""
-        return list(map(self._listed, self._ask(lambda client: client.containers(all=True))))
+        # A user's Docker that is damaged, or made to look so, must not keep the task from all other containers.
+        with contextlib.suppress(*([EngineError] if self._user and not self.explicit else [])):
+            return list(map(self._listed, self._ask(lambda client: client.containers(all=True))))
+        return []
 
     def found(self, identifier: str) -> Container | None:
         """Return the container with that ID as containers() returns it; None when it is gone. Raise EngineError, DependencyError."""
@@ -59,6 +67,7 @@ class Docker:
             **_pod.of(item["Labels"] or {}),
             labels=item["Labels"] or {},
             state=item["State"],
+            identity=self._identity(item["Id"]) if self._user else None,
             docker_host=self.address,
         )
 
@@ -80,7 +89,8 @@ class Docker:
         # Docker keeps these files in the container's own folder, from its creation to its removal; it names them once the container was started.
         folder = os.path.dirname(answer.get("HostnamePath") or answer.get("ResolvConfPath") or "")
         cgroup, mode = None, answer["HostConfig"]["NetworkMode"]
-        if answer["State"]["Status"] not in ("running", "paused"):
+        identity = dataclasses.replace(self._identity(answer["Id"]), isolated=mode != "host" and not mode.startswith("container:"))
+        if answer["State"]["Status"] not in ("running", "paused") and not self._user:  # a user's are in a cgroup of that user's
             told = self._ask(lambda client: client.info())
             folder = folder or os.path.join(told.get("DockerRootDir") or "", "containers", answer["Id"])
             cgroup = None if mode == "host" else _place(answer, told.get("CgroupDriver") == "systemd")
@@ -88,17 +98,20 @@ class Docker:
             container,
             id=answer["Id"],
             state=answer["State"]["Status"],
-            pid=answer["State"]["Pid"],
+            pid=_pid_here(answer["State"]["Pid"], identity),
             record=folder if folder and os.path.isdir(folder) else None,
-            identity=Identity(answer["Id"], isolated=mode != "host" and not mode.startswith("container:")),
+            identity=identity,
             handler=answer["HostConfig"].get("Runtime") or None,
             cgroup=cgroup,
         )
 
-    def _ask(self, question: t.Callable[[t.Any], t.Any], missing: t.Any = ...) -> t.Any:
+    def _identity(self, name: str) -> Identity:
+        return _rootless.identity(name, self.address, self._user) if self._user else Identity(name)
+
+    def _ask(self, question: t.Callable[[t.Any], t.Any], missing: t.Any = ..., own: bool = False) -> t.Any:
         """Ask Docker one question. Raise EngineError for every failure, DependencyError when the SDK is missing or does not work.
 
-        Where missing is given, return it when Docker does not know the object of the question.
+        own is whether this process is the user's whose Docker it is. Where missing is given, return it when Docker does not know the object of the question.
         """
         if self._plain:
             return question(self.socket())
@@ -109,6 +122,11 @@ class Docker:
             import requests
         except ImportError as error:
             raise DependencyError(f"The Docker SDK for Python (python3-docker, or pip install docker) is missing on the host: {error}.") from error
+        if self._user and not own:
+            try:
+                return _untrusted.asked_as(self._user, lambda: self._ask(question, missing, own=True))
+            except OSError as error:
+                raise EngineError(f"Docker at {self.address}, of the user with UID {self._user}, does not answer: start it, or look at its log.") from error
         try:
             if self._connected is None:
                 # from_env reads the TLS variables that belong to a tcp:// DOCKER_HOST.
@@ -158,3 +176,14 @@ def _place(answer: dict[str, t.Any], systemd: bool) -> str | None:
     if systemd:
         return _cgroup.place(_cgroup.slice_path(parent or "system.slice"), f"docker-{answer['Id']}.scope")
     return _cgroup.place(parent or "docker", answer["Id"])
+
+
+def _pid_here(pid: int, identity: Identity) -> int:
+    """Return the PID on this host of the process that Docker calls by that PID.
+
+    A Docker in a container (Docker in Docker, kind) counts processes in its own PID namespace. The right one has the container's ID in its cgroup.
+    """
+    started = _process.start_time(pid) if pid else None
+    if not pid or started is not None and not identity.doubt(pid, started, _cgroup.paths(pid), False):
+        return pid
+    return next((one for one in _cgroup.members(identity.id) if pid in _process.numbers(one)), pid)
