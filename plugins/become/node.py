@@ -5,12 +5,6 @@
 
 from __future__ import annotations
 
-import typing as t
-
-from ansible.plugins.become import BecomeBase
-
-from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import _helper_pod
-
 DOCUMENTATION = r"""
 name: node
 short_description: Become root on the node of a Kubernetes cluster, from within a helper pod
@@ -33,6 +27,12 @@ options:
     vars:
       - name: ansible_become_user
 """
+
+import typing as t
+
+from ansible.plugins.become import BecomeBase
+
+from ansible_collections.nettap.containers.plugins.plugin_utils._kubernetes import _helper_pod
 
 
 class BecomeModule(BecomeBase):
