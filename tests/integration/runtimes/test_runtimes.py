@@ -488,6 +488,14 @@ def test_nsenter(fleet: labs.Fleet, run_module: Module, kind: str) -> None:
     assert done["stdout"] == "<h1>nettap</h1>"
 
 
+def test_names_in_a_pod_without_a_process(fleet: labs.Fleet, run_module: Module) -> None:
+    """CRI-O's sandbox: no process shows which resolver is the pod's, but CRI-O has it written down."""
+    done = succeeded(run_module("container_nsenter", {"pod": ["shop/db-0"], "argv": ["cat", "/etc/resolv.conf"]}))
+    assert done["stdout"] == "nameserver 192.0.2.53"
+    done = run_module("container_nsenter", {"pod": ["shop/db-0"], "argv": ["cat", "/etc/resolv.conf"], "container_files": False})
+    assert succeeded(done)["stdout"] != "nameserver 192.0.2.53"
+
+
 # --- steering
 
 
