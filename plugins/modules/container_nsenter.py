@@ -175,7 +175,7 @@ def run(module: AnsibleModule, argv: list[str]) -> dict[str, object]:
             raise TargetError(f"Exactly one container is needed, and the target options match {len(targets)} ({names}).")
         stdin = params["stdin"] + "\n" if params["stdin"] is not None and params["stdin_add_newline"] else params["stdin"]
         namespace, kinds = targets[0].namespace, params["namespaces"]
-        view = _view.of(namespace) if params["container_files"] and "net" in kinds and "mnt" not in kinds else None
+        view = _view.of(namespace, targets[0].container.resolver) if params["container_files"] and "net" in kinds and "mnt" not in kinds else None
         for path in view.missing if view else ():
             module.warn(f"The host has no {path}, so {argv[0]} does not see that of {targets[0].container.name}.")
         done = _nsenter.run(namespace, kinds, argv, params["chdir"], stdin, params["timeout"] or None, params["env"], view)

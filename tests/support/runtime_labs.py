@@ -403,8 +403,9 @@ class Crio:
             "io.kubernetes.cri-o.KubeName": name, "io.kubernetes.cri-o.ContainerType": "sandbox", "io.kubernetes.cri-o.Image": box.image,
             "io.kubernetes.cri-o.Metadata": json.dumps(metadata), "io.kubernetes.cri-o.Labels": json.dumps(labels),
             "io.kubernetes.cri-o.HostNetwork": str(not wire).lower(), "io.kubernetes.cri-o.RuntimeHandler": "",
-            **({} if infra else {"io.kubernetes.cri-o.Spoofed": "true"}),
+            **({} if infra else {"io.kubernetes.cri-o.Spoofed": "true"}), "io.kubernetes.cri-o.ResolvPath": str(CRIO / identifier / "userdata/resolv.conf"),
         })  # fmt: skip
+        (CRIO / identifier / "userdata/resolv.conf").write_text("nameserver 192.0.2.53\n")
         return box
 
     def container(self, sandbox: Box, name: str, kubelet: bool = True) -> Box:

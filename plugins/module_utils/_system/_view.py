@@ -38,8 +38,11 @@ class View:
     missing: tuple[str, ...]
 
 
-def of(namespace: _netns.Namespace) -> View:
-    """Return the view of the process that a namespace was opened for; of a named namespace, that of its folder below NAMED. Raise NamespaceError."""
+def of(namespace: _netns.Namespace, resolver: str | None = None) -> View:
+    """Return the view of the process that a namespace was opened for; of a named namespace, that of its folder below NAMED. Raise NamespaceError.
+
+    resolver is the path of the resolv.conf for a namespace without a process.
+    """
     root = namespace.root()
     found: dict[str, bytes] = {}
     if root is not None:
@@ -50,6 +53,9 @@ def of(namespace: _netns.Namespace) -> View:
                 found[path] = otherwise if content is None else content
         finally:
             os.close(root)
+    elif resolver:
+        with refused_as(NamespaceError, f"{resolver} cannot be read", "set container_files: false to do without"):
+            found = {**FILES, "/etc/resolv.conf": _untrusted.content(resolver)}
     elif os.path.dirname(os.path.normpath(namespace.path)) == _netns.NAMED:
         for path in FILES:
             own = os.path.join(NAMED, os.path.basename(namespace.path), os.path.basename(path))

@@ -107,7 +107,7 @@ def test_interface_whose_other_end_is_in_a_third_namespace(captures, container, 
     send(reach(target), [5])
     assert lengths(*only(captures.stop_here())["files"]) == [5]
     words = captures.task(container=[target.name], vantage="host", interface=["eth1"])["msg"]
-    assert words == f"Interface eth1 of {target.name} (veth) has no peer on the host ({where}): use vantage: container."
+    assert words == f"Interface eth1 of {target.name} (veth) has no peer on the host ({where}): use vantage: container (of the role capture: capture_vantage)."
     # And there it can be captured, as the sentence says.
     succeeded(captures.task(name="overlay", netns=path, interface=["veth0"]))
 

@@ -291,7 +291,7 @@ def test_capture_at_the_host_s_end(fleet: labs.Fleet, captures: capture_tools.Ca
 @pytest.mark.parametrize("kind", ROOTLESS)
 def test_capture_at_the_host_s_end_there_is_none(fleet: labs.Fleet, captures: capture_tools.Captures, kind: str) -> None:
     done = captures.task(container=[fleet.boxes[kind].name], vantage="host")
-    words = f"No interface of {fleet.boxes[kind].name} has a peer on the host (only veth and netkit have one): use vantage: container."
+    words = f"No interface of {fleet.boxes[kind].name} has a peer on the host (only veth and netkit have one): use vantage: container (of the role capture: capture_vantage)."
     if "slirp4netns" in kind:
         assert done["msg"] == words
     else:  # its bridge is in a network namespace that is bound in a mount namespace of the user's only
@@ -486,6 +486,14 @@ def test_nsenter(fleet: labs.Fleet, run_module: Module, kind: str) -> None:
     argv = ["/bin/busybox", "wget", "-q", "-O", "-", "http://127.0.0.1/"]
     done = succeeded(run_module("container_nsenter", {"container": [box.name], "namespaces": namespaces, "argv": argv}))
     assert done["stdout"] == "<h1>nettap</h1>"
+
+
+def test_names_in_a_pod_without_a_process(fleet: labs.Fleet, run_module: Module) -> None:
+    """CRI-O's sandbox: no process shows which resolver is the pod's, but CRI-O has it written down."""
+    done = succeeded(run_module("container_nsenter", {"pod": ["shop/db-0"], "argv": ["cat", "/etc/resolv.conf"]}))
+    assert done["stdout"] == "nameserver 192.0.2.53"
+    done = run_module("container_nsenter", {"pod": ["shop/db-0"], "argv": ["cat", "/etc/resolv.conf"], "container_files": False})
+    assert succeeded(done)["stdout"] != "nameserver 192.0.2.53"
 
 
 # --- steering

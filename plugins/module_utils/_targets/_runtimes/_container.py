@@ -23,6 +23,7 @@ class Container:
     knows the container, running or not (None where there is none to see). identity holds what must be true of its process.
     bound is the path to which the runtime has bound the namespace of a sandbox that has no process. handler is the OCI runtime,
     as its runtime calls it (None where that does not matter or is not known). docker_host is the address of the Docker that was asked.
+    resolver is the path of the resolv.conf of a sandbox that has no process.
     cgroup is the path that its cgroup will have, for a container that does not run, where that can be known and it will have a network of its own.
     """
 
@@ -42,6 +43,7 @@ class Container:
     handler: str | None = None
     docker_host: str | None = None
     cgroup: str | None = None
+    resolver: str | None = None
 
     @property
     def final(self) -> bool:

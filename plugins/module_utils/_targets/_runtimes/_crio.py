@@ -20,6 +20,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets._runtim
 CONTAINERS = "/run/containers/storage/overlay-containers"
 MANAGER, NAME = "io.container.manager", "cri-o"  # Podman keeps its containers in the same storage, as libpod
 SANDBOX = "io.kubernetes.cri-o.SandboxID"
+RESOLVER = "io.kubernetes.cri-o.ResolvPath"
 OF_POD = ("io.kubernetes.cri-o.Namespace", "io.kubernetes.cri-o.KubeName")  # only the sandbox has these
 
 
@@ -71,6 +72,7 @@ class Crio:
             record=os.path.join(CONTAINERS, name),
             identity=identity,
             bound=bound,
+            resolver=annotations.get(RESOLVER) or None if bound else None,
             handler=sandbox.get("io.kubernetes.cri-o.RuntimeHandler") or None,
         )
 
