@@ -9,6 +9,7 @@ Each tier is a target of the Makefile. Its lines come as they are printed, with 
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import pathlib
 import signal
@@ -94,7 +95,8 @@ def main(wanted: list[str]) -> int:
     def end(number: int, _frame: object) -> None:
         ending.set()
         for process in list(running.values()):
-            os.killpg(process.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended; the others must be told all the same
+                os.killpg(process.pid, number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pathlib
 import re
 import shutil
@@ -77,10 +79,30 @@ def test_only_some(project: pathlib.Path) -> None:
     assert run(project, "nothing")[0] == 1
 
 
-def test_what_is_told_to_end_ends_what_it_has_started(project: pathlib.Path) -> None:
-    write(project, {"integration": "echo $$$$ >pid; sleep 600"})
-    with subprocess.Popen([sys.executable, "scripts/tiers.py"], cwd=project, stdout=subprocess.DEVNULL) as tiers:
-        assert wait_for(lambda: (project / "pid").exists() and (project / "pid").read_text())
+# The process that is told to end has ended in that very instant.
+JUST_ENDED = """
+import os, runpy, sys
+sys.argv = ["scripts/tiers.py"]
+kill = os.killpg
+def killpg(*arguments):
+    kill(*arguments)
+    raise ProcessLookupError
+os.killpg = killpg
+runpy.run_path("scripts/tiers.py", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("argv", [["scripts/tiers.py"], ["-c", JUST_ENDED]], ids=["", "the first has just ended"])
+def test_what_is_told_to_end_ends_what_it_has_started(project: pathlib.Path, argv: list[str]) -> None:
+    files = [project / name for name in ("integration.pid", "unit.pid")]
+    write(project, {file.stem: f"echo $$$$ >{file.name}; exec sleep 600" for file in files})
+    with subprocess.Popen([sys.executable, *argv], cwd=project, stdout=subprocess.DEVNULL) as tiers:
+        assert wait_for(lambda: all(file.exists() and file.read_text() for file in files))
         tiers.send_signal(signal.SIGTERM)
-        assert tiers.wait(60) == 1
-    assert not pathlib.Path("/proc", (project / "pid").read_text().strip()).exists()
+        try:
+            assert tiers.wait(60) == 1
+        finally:
+            for file in files:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(file.read_text()), signal.SIGKILL)
+    assert not any(pathlib.Path("/proc", file.read_text().strip()).exists() for file in files)
