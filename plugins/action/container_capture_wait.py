@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import time
 import typing as t
 
@@ -15,9 +17,13 @@ from ansible.utils.display import Display
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_wait import SPEC
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _words
 from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
+from ansible_collections.nettap.containers.plugins.module_utils._system._runner import Runner
 from ansible_collections.nettap.containers.plugins.plugin_utils._connection_words import plain
-from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import Interruption
+from ansible_collections.nettap.containers.plugins.plugin_utils._interruption import Interruption, run_pid
 from ansible_collections.nettap.containers.plugins.plugin_utils._options import checked
+from ansible_collections.nettap.containers.plugins.plugin_utils._vanishing import absolute, reason_to_vanish
+
+_LATE = 10  # seconds that a question may come late before its run is taken for one that waits no longer
 
 
 class ActionModule(ActionBase):
@@ -26,6 +32,7 @@ class ActionModule(ActionBase):
     _requires_connection = True
     _supports_async = False
     _supports_check_mode = True
+    _vanishing: str | None = None  # why what would be fetched vanishes
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Run the action. Raise AnsibleActionFail."""
@@ -33,6 +40,9 @@ class ActionModule(ActionBase):
         args = checked(self, SPEC)
         if self._task.check_mode:
             return {**result, "changed": False, "capture": None}
+        fetch = args["fetch_on_interrupt"]
+        # Asked now, because the processes that tell may be gone when the play is interrupted.
+        self._vanishing = reason_to_vanish(absolute(fetch["dest"]), fetch["dest_lasts"]) if fetch else None
         with Interruption() as interruption:
             capture = self._wait(args, task_vars or {}, interruption)
             if interruption.happened:
@@ -47,7 +57,7 @@ class ActionModule(ActionBase):
         shown: list[str] = []
         while not interruption.happened:
             try:
-                told = self._module("container_capture_info", args, task_vars)
+                told = self._look(args, task_vars, 2 * args["interval"] + _LATE)
                 # Some connections report their own failure by a code only. Where the module has answered before, any failure is the connection's.
                 if capture and told.get("module_stdout") is not None:
                     words = (told.get("module_stderr") or told["module_stdout"]).strip().splitlines()[-1:] or ["it said nothing"]
@@ -80,19 +90,30 @@ class ActionModule(ActionBase):
     def _end(self, args: dict[str, t.Any], task_vars: dict[str, t.Any], interruption: Interruption) -> t.NoReturn:
         """Stop the session, and fetch it where fetch_on_interrupt is given. Raise AnsibleActionFail, which says what was done."""
         host, name = task_vars.get("inventory_hostname", "localhost"), args["name"]
-        interruption.announce(f"[{host}] interrupted: stopping the capture session {name} ...")
+        if self._look(args, task_vars, 0).get("awaited_by_others"):
+            words = "goes on, for another run waits for it"
+        else:
+            interruption.announce(f"[{host}] interrupted: stopping the capture session {name} ...")
+            words = f"was {self._stop(args, task_vars, interruption)}"
+        interruption.announce(f"[{host}] interrupted: the capture session {name} {words}")
+        raise AnsibleActionFail(f"Interrupted: the capture session {name} {words}.")
+
+    def _stop(self, args: dict[str, t.Any], task_vars: dict[str, t.Any], interruption: Interruption) -> str:
+        """Stop the session, and fetch it if that is asked for and the files will last. Return what was done."""
         stopped = self._module("container_capture", args, task_vars, state="stopped")
-        words = f"stopped; its captures are on the host under {args['path']}/{name}"
         if stopped.get("failed"):
-            words = f"could not be stopped: {stopped.get('msg')}"
-        elif args["fetch_on_interrupt"]:
-            words = self._fetch(args, task_vars)
-        interruption.announce(f"[{host}] interrupted: the capture session {name} was {words}")
-        raise AnsibleActionFail(f"Interrupted: the capture session {name} was {words}.")
+            return f"not stopped: {stopped.get('msg')}"
+        stays = f"stopped; its captures are on the host under {stopped['capture']['path']}"
+        if self._vanishing and interruption.abandoned:
+            return f"{stays}, because {self._vanishing}"
+        return self._fetch(args, task_vars) if args["fetch_on_interrupt"] else stays
 
     def _fetch(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> str:
         task = self._task.copy()
-        task.args = {"name": args["name"], "path": args["path"], **args["fetch_on_interrupt"]}
+        given = {key: value for key, value in args["fetch_on_interrupt"].items() if value is not None}
+        if self._vanishing:
+            given["dest_lasts"] = False
+        task.args = {**_names(args), **given}
         action = self._shared_loader_obj.action_loader.get(
             "nettap.containers.container_capture_fetch", task=task, connection=self._connection, play_context=self._play_context,
             loader=self._loader, templar=self._templar, shared_loader_obj=self._shared_loader_obj,
@@ -105,10 +126,21 @@ class ActionModule(ActionBase):
             Display().warning(warning)
         return f"stopped and fetched to {', '.join(file['dest'] for file in fetched['files'])}"
 
+    def _look(self, args: dict[str, t.Any], task_vars: dict[str, t.Any], promise: float) -> dict[str, t.Any]:
+        """Ask for the session, and promise to ask again within so many seconds; 0 means not again.
+
+        Who waits is this worker, which ends with the task. An owner also waits between its tasks, so it is Ansible's own process.
+        """
+        runner = Runner.of(run_pid() if args["owner"] is not None else os.getpid())
+        return self._module("container_capture_wait", args, task_vars, waiter={"runner": dataclasses.asdict(runner), "promise": promise})
+
     def _module(self, module: str, args: dict[str, t.Any], task_vars: dict[str, t.Any], **more: t.Any) -> dict[str, t.Any]:
-        return self._execute_module(
-            module_name=f"nettap.containers.{module}", module_args={"name": args["name"], "path": args["path"], **more}, task_vars=task_vars
-        )
+        return self._execute_module(module_name=f"nettap.containers.{module}", module_args={**_names(args), **more}, task_vars=task_vars)
+
+
+def _names(args: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Return the options that name the session."""
+    return {key: args[key] for key in ("name", "path", "owner") if args[key] is not None}
 
 
 def progress(capture: dict[str, t.Any]) -> list[str]:

@@ -15,7 +15,8 @@ options:
   socket:
     description:
       - The socket on which C(dp) listens. If C(dp) has a file system of its own, such as in a container, give
-        C(/proc/PID/root/tmp/dp_listen.sock) with the PID of C(dp) as the host sees it.
+        C(/proc/PID/root/tmp/dp_listen.sock) with the PID of C(dp) as the host sees it. For a C(dp) that was started with
+        O(nettap.containers.container_dataplane#module:private_tmp=true), give C(/run/nettap/private/NAME/tmp/dp_listen.sock) with the name of the dataplane.
     type: path
     default: /tmp/dp_listen.sock
   timeout:
@@ -23,4 +24,9 @@ options:
       - Seconds within which C(dp) must answer. It can take four seconds to remove a workload.
     type: float
     default: 10
+  dataplane_netns:
+    description:
+      - The name of the dataplane whose C(dp) is meant. If it is given, a C(dp) in another network namespace is refused, because
+        a second C(dp) takes the socket from the first.
+    type: str
 """

@@ -28,6 +28,7 @@ extends_documentation_fragment:
   - nettap.containers._target
   - nettap.containers._session
   - nettap.containers._packets
+  - nettap.containers._coming_and_going
 requirements:
   - tcpdump on the host
   - pyroute2 0.5.14 or newer on the host, for O(vantage=host) and O(vantage=both)
@@ -102,39 +103,6 @@ options:
     type: bool
     default: false
     version_added: 0.2.0
-  start_at:
-    description:
-      - The instant at which to start, the same on every host, as ISO 8601 time (UTC unless it has a zone) or seconds since the epoch.
-      - If the instant is in the future, the task returns when everything is checked and the supervisor waits for the instant. If it has
-        passed, the session starts at once.
-      - Each host reads the instant from its own clock. The task warns if this clock differs from the controller's by more than 50 milliseconds
-        (RV(nettap.containers.container_capture_info#module:captures[].clock)), for then it is not the same instant.
-      - A container that stops before the instant is looked for until the instant, and after it until the session ends (unless O(on_restart=stop)).
-        If it does not come back, its segments are V(failed).
-    type: str
-  on_restart:
-    description:
-      - What to do when a container stops, or one of its interfaces disappears. V(follow) waits for it, and captures from it again, in new segments,
-        when it is back. V(stop) ends capturing from it.
-      - With V(follow), a container that its runtime is about to start again (Docker calls it restarting) is a target too.
-      - What the session waits for is in RV(nettap.containers.container_capture_info#module:captures[].waiting). It ends when nothing is left that can
-        come, because the runtime knows none of the containers any more.
-      - A pod is captured on while its containers restart. With V(follow), a pod that goes away is waited for until the session ends, and so is a
-        container of a pod. It is captured again when this host runs one of that name, as that of a StatefulSet. If a pod is not back when
-        the session ends, the session has V(failed) and says which pod went away.
-    type: str
-    choices: [follow, stop]
-    default: follow
-  new_containers:
-    description:
-      - What to do with containers that match O(container), O(labels) or O(pod) and are made or started while the session runs. V(follow) takes
-        them in, each from its start. The session may then start with no container at all.
-      - The runtimes tell of new containers. Docker is listened to on its UNIX socket, or over TCP without TLS.
-      - Containers that share the host's network are not taken in, nor are those of a user's rootless Docker, unless O(docker_host) names it.
-    type: str
-    choices: [ignore, follow]
-    default: ignore
-    version_added: 0.2.0
   min_free:
     description:
       - Space to keep free on the file system of O(path), such as V(1GiB), V(500M) or V(5%). The session ends before less than this is free.
@@ -159,9 +127,19 @@ options:
         session has failed.
     type: bool
     default: false
+  owner:
+    description:
+      - The run of Ansible that the session belongs to, as any text of its own, such as C(job 42). The session records it.
+      - With V(started), a session that runs for another owner, or for none, is never joined. The new session then takes the next of the names
+        C(NAME-2), C(NAME-3) that is free; RV(capture) has the name. O(force=true) restarts the session that has O(name), whoever it belongs to.
+      - With V(stopped) and V(absent), only a session of this owner is ended, also where another session has taken its name since.
+    type: str
+    version_added: 0.2.0
   force:
     description:
-      - Whether to restart a running session that has other arguments. Otherwise such a session is an error. Its earlier captures are kept.
+      - With V(started), whether to restart a running session that has other arguments. Otherwise such a session is an error. Its earlier captures are kept.
+      - With V(stopped) and V(absent), whether to end a session although another run of Ansible waits for it, in M(nettap.containers.container_capture_wait)
+        or with O(wait=true). Otherwise this is an error.
     type: bool
     default: false
   allow_host_network:
@@ -228,6 +206,19 @@ EXAMPLES = r"""
     name: shop
     state: stopped
 
+- name: Capture for this job alone, whatever other jobs capture at the same time
+  nettap.containers.container_capture:
+    name: shop
+    container: web
+    owner: job 42
+  register: started
+
+- name: Stop that session
+  nettap.containers.container_capture:
+    name: "{{ started.capture.name }}"
+    owner: job 42
+    state: stopped
+
 - name: Delete the session with its captures
   nettap.containers.container_capture:
     name: shop
@@ -256,7 +247,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._packets import PACKETS
-from ansible_collections.nettap.containers.plugins.module_utils._arguments._session import SESSION
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._session import OWNER, SESSION
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._target import EXCLUSIVE, KINDS, TARGET
 from ansible_collections.nettap.containers.plugins.module_utils._capture import _control, _words
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, start_instant
@@ -268,6 +259,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets._runtim
 ARGUMENTS = {
     **TARGET,
     **SESSION,
+    **OWNER,
     **PACKETS,
     "state": {"type": "str", "choices": ["started", "stopped", "absent"], "default": "started"},
     "interface": {"type": "list", "elements": "str", "default": ["any"]},
@@ -304,8 +296,8 @@ def start(sessions: _control.Sessions, module: AnsibleModule) -> _control.Captur
     with _target.resolved({**params, "allow_missing": params["allow_missing"] or arrivals is not None}, module.warn, coming) as targets:
         if not targets and not coming and arrivals is None:  # allow_missing
             return _control.CaptureOutcome(None, "absent", None)
-        return sessions.start(params["name"], request, targets, start_at, params["force"], params["allow_host_network"], module.check_mode, clock,
-                              coming or (), arrivals)
+        return sessions.start(params["name"], request, targets, start_at, params["force"], params["allow_host_network"], module.check_mode,
+                              params["owner"], clock, coming or (), arrivals)
 
 
 def main() -> None:
@@ -317,14 +309,14 @@ def main() -> None:
         if params["state"] == "started":
             outcome = start(sessions, module)
         elif params["state"] == "stopped":
-            outcome = sessions.stop(params["name"], module.check_mode)
+            outcome = sessions.stop(params["name"], module.check_mode, params["owner"], params["force"])
         else:
-            outcome = sessions.remove(params["name"], module.check_mode)
+            outcome = sessions.remove(params["name"], module.check_mode, params["owner"], params["force"])
         capture, failed, notes = outcome.capture, None, []
         if capture and params["state"] == "started":
             notes += [*(capture["left_out"] if outcome.changed else ()), *_words.start_warnings(capture)]
         if capture and params["wait"] and not module.check_mode:
-            capture = sessions.wait(params["name"])
+            capture = sessions.wait(capture["name"], params["owner"])
         if capture and capture["status"] != "running":
             failed = _words.exceeded(capture, params["max_drop_percent"], params["max_overwritten_percent"])
             notes += _words.losses(capture, params["max_overwritten_percent"] is None)

@@ -69,8 +69,23 @@ options:
     description:
       - Whether to delete the session on the host once its files are on the controller and verified. The session must have ended.
         Damaged files are deleted with it.
+      - A session that another run of Ansible waits for is not deleted, and the task fails after the files have arrived.
     type: bool
     default: false
+  dest_lasts:
+    description:
+      - Whether the files in O(dest) outlive the run of Ansible. V(false) keeps the session on the host in spite of O(remove); RV(stays) says so.
+      - By default it is V(false) for a folder that is known to go with the job, in AWX and Automation Controller the private data folder
+        (E(AWX_PRIVATE_DATA_DIR)), which the project's folder is in, and what is in the job's container only. Set it to V(true) where a later task
+        brings the files to another place.
+    type: bool
+    version_added: 0.2.0
+  owner:
+    description:
+      - The run that the session must belong to, see O(nettap.containers.container_capture#module:owner). The session is then found also where
+        another session has taken its name since.
+    type: str
+    version_added: 0.2.0
   stage_in:
     description:
       - The folder on the host to stage the files in. Set by the action plugin; not for use in a task.
@@ -79,6 +94,10 @@ options:
     description:
       - The name of the host in the files. Set by the action plugin; not for use in a task.
     type: str
+  stage_for:
+    description:
+      - The process that fetches the files, and the one that carries its connection. Set by the action plugin; not for use in a task.
+    type: dict
 seealso:
   - module: nettap.containers.container_capture
 """
@@ -137,6 +156,10 @@ removed:
   description: Whether the session was deleted on the host.
   returned: success
   type: bool
+stays:
+  description: Why the session is still on the host in spite of O(remove), and how to fetch it again.
+  returned: when it is, because O(dest) vanishes
+  type: str
 capture:
   description: The session that was fetched, as M(nettap.containers.container_capture_info) returns it.
   returned: success
@@ -146,13 +169,13 @@ capture:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_fetch import SPEC
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _stage, _storage, _words
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _stage, _staging, _storage, _words
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 
 
 def main() -> None:
-    """Run the module: stage the files for the action plugin, which gives stage_in and stage_as."""
-    staging = {"stage_in": {"type": "path"}, "stage_as": {"type": "str"}}
+    """Run the module: stage the files for the action plugin, which gives stage_in, stage_as and stage_for."""
+    staging = {"stage_in": {"type": "path"}, "stage_as": {"type": "str"}, "stage_for": {"type": "dict"}}
     module = AnsibleModule(argument_spec={**SPEC["argument_spec"], **staging}, supports_check_mode=True)
     params = module.params
     if not params["stage_as"]:
@@ -160,7 +183,8 @@ def main() -> None:
     try:
         folder = None if module.check_mode else params["stage_in"]
         storage = _storage.Storage(params["path"])
-        capture, staged = _stage.stage(storage, params["name"], folder, params["stage_as"], params["merge"], params["compress"])
+        fetch = _staging.Fetch.of(params["stage_for"] or {})
+        capture, staged = _stage.stage(storage, params["name"], folder, params["stage_as"], params["merge"], params["compress"], params["owner"], fetch)
     except NettapError as error:
         module.fail_json(msg=str(error))
     if capture["status"] != "running":

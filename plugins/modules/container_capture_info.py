@@ -74,6 +74,9 @@ captures:
     path:
       description: Folder of the session on the host.
       type: str
+    owner:
+      description: The run that the session belongs to, see O(nettap.containers.container_capture#module:owner); null where it was not given.
+      type: str
     start_at:
       description: The instant at which the session was to start, UTC; null where none was given.
       type: str

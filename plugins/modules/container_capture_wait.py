@@ -2,7 +2,7 @@
 # Copyright (c) 2026, the nettap.containers authors
 # GNU General Public License v3.0 or later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Documentation of an action plugin, which runs only container_capture_info on the host."""
+"""Module: the part of waiting that runs on the host, one look at the session; the action plugin of the same name does the rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ description:
   - Of a session that waits for its O(nettap.containers.container_capture#module:start_at), it shows until when.
   - The task retries a connection that breaks; the capture goes on without it.
   - When the play is interrupted (C(Ctrl-C), or a cancelled job), the session is stopped and, with O(fetch_on_interrupt),
-    fetched before the play ends.
+    fetched before the play ends. A session that another run waits for, too, is not stopped.
+  - Until the session has ended, other tasks stop or remove it only with O(nettap.containers.container_capture#module:force).
 version_added: 0.1.0
 author:
   - The nettap.containers authors (@nettap)
@@ -51,6 +52,12 @@ options:
       - Seconds for which the task retries an unreachable host before it fails.
     type: float
     default: 120
+  owner:
+    description:
+      - The run that the session must belong to, see O(nettap.containers.container_capture#module:owner). The session is then found also where
+        another session has taken its name since.
+    type: str
+    version_added: 0.2.0
   fetch_on_interrupt:
     description:
       - Options of M(nettap.containers.container_capture_fetch) with which to fetch the session when the play is
@@ -78,6 +85,19 @@ options:
           - Whether to delete the session on the host once it is fetched.
         type: bool
         default: false
+      dest_lasts:
+        description:
+          - Whether the files in O(fetch_on_interrupt.dest) outlive the run of Ansible. V(false) keeps the session on the host in spite of
+            O(fetch_on_interrupt.remove); a message says so.
+          - By default it is V(false) for a folder that is known to go with the job, in AWX and Automation Controller the private data folder
+            (E(AWX_PRIVATE_DATA_DIR)), which the project's folder is in, and what is in the job's container only. Set it to V(true) where a later task
+            brings the files to another place.
+        type: bool
+        version_added: 0.2.0
+  waiter:
+    description:
+      - The process that waits, and for how many seconds it promises to ask again. Set by the action plugin; not for use in a task.
+    type: dict
 seealso:
   - module: nettap.containers.container_capture
 """
@@ -100,12 +120,23 @@ capture:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_wait import SPEC
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _waiting
+from ansible_collections.nettap.containers.plugins.module_utils._capture._listing import Listing
+from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 
 
 def main() -> None:
-    """Fail, because the action plugin does the work."""
-    module = AnsibleModule(**SPEC, supports_check_mode=True)
-    module.fail_json(msg="Its action plugin, which does the waiting, was not run: call it by its full name, nettap.containers.container_capture_wait.")
+    """Run the module: look at the session for the action plugin, which gives waiter, and record that it waits."""
+    module = AnsibleModule(argument_spec={**SPEC["argument_spec"], "waiter": {"type": "dict"}}, supports_check_mode=True)
+    params = module.params
+    if not params["waiter"]:
+        module.fail_json(msg="Its action plugin, which does the waiting, was not run: call it by its full name, nettap.containers.container_capture_wait.")
+    try:
+        captures = Listing(params["path"]).about(params["name"], params["owner"])
+    except NettapError as error:
+        module.fail_json(msg=str(error))
+    others = [_waiting.look(capture["path"], params["owner"], params["waiter"], capture["status"] == "running") for capture in captures]
+    module.exit_json(changed=False, captures=captures, awaited_by_others=any(others))
 
 
 if __name__ == "__main__":

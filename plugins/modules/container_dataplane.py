@@ -77,9 +77,19 @@ options:
       - If this is not given, a running engine is left as it is.
     type: list
     elements: str
+  private_tmp:
+    description:
+      - Whether O(engine) gets a C(/tmp) and a C(/dev/shm) of its own. NeuVector's dp has its sockets and its shared memory at fixed paths there, so
+        two of them on one host need this.
+      - On the host these folders are C(/run/nettap/private/NAME/tmp) and C(/run/nettap/private/NAME/shm), with the O(name) of the dataplane.
+        V(absent) removes them. C(/dev/shm/dp_mnt.shm), without which dp does not start, is there.
+    type: bool
+    default: false
+    version_added: 0.2.0
   restart:
     description:
       - Whether to start O(engine) again even if it runs, such as after a change of its configuration.
+      - Before an engine is stopped, the traffic of the steered containers is sent past it, unless they are steered with C(fail_mode=closed).
     type: bool
     default: false
   engine_timeout:
@@ -170,6 +180,7 @@ def main() -> None:
             "mode": {"type": "str", "choices": ["bridge", "tag"], "default": "bridge"},
             "mtu": {"type": "int"},
             "engine": {"type": "list", "elements": "str"},
+            "private_tmp": {"type": "bool", "default": False},
             "restart": {"type": "bool", "default": False},
             "engine_timeout": {"type": "float", "default": 60},
             "engine_socket": {"type": "path"},
@@ -180,8 +191,8 @@ def main() -> None:
     try:
         if params["state"] == "present":
             result = _lifecycle.present(
-                params["name"], params["topology"], params["mode"], mtu=params["mtu"], engine=params["engine"], restart=params["restart"],
-                timeout=params["engine_timeout"], control=params["engine_socket"], check=module.check_mode,
+                params["name"], params["topology"], params["mode"], mtu=params["mtu"], engine=params["engine"], private=params["private_tmp"],
+                restart=params["restart"], timeout=params["engine_timeout"], control=params["engine_socket"], check=module.check_mode,
             )
         else:
             result = _lifecycle.absent(params["name"], module.check_mode)

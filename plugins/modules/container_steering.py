@@ -80,6 +80,16 @@ options:
     type: str
     choices: [steer, bypass, drop]
     default: steer
+  drop:
+    description:
+      - IPv4 packets of the containers to drop instead of sending them to the engine. NeuVector's C(dp) lets them pass before any rule and in
+        spite of any default action.
+      - V(other_protocols) are those of protocols other than TCP, UDP and ICMP, such as GRE, ESP and SCTP.
+      - V(link_local) are those from or to 169.254.0.0/16, such as a cloud's metadata service and some clusters' DNS cache.
+    type: list
+    elements: str
+    choices: [other_protocols, link_local]
+    default: []
   fail_mode:
     description:
       - What happens when the engine is dead or hangs. With V(open), traffic takes its original path until the engine is back. With V(closed), none passes.
@@ -105,9 +115,20 @@ options:
       - Set it to V(false) where a rule drops pings.
     type: bool
     default: true
+  verify_traffic:
+    description:
+      - Whether O(verify) also sends UDP, UDP packets that fill the interface's MTU, and TCP data over a connection that was established before. Both
+        ends of this traffic are the module's own, on the host and in the container's network namespace. What passed before must pass through the engine.
+        Of NeuVector's C(dp), only what its policy allows is expected to pass.
+      - Set it to V(false) where a rule of the engine drops connections from the host to any port (20000 to 29999) of the container.
+    type: bool
+    default: true
   engine_socket:
     description:
-      - Path of NeuVector dp's control socket. If it is given, the watchdog also asks dp there whether it is alive (O(mode=tag)).
+      - Path of NeuVector dp's control socket (O(mode=tag)). Give it for dp. When steering begins or is resumed, dp is told there on which ports the
+        containers serve and which connections they have, because dp cannot see from packets who opened a connection that is older than itself, or who
+        began to send UDP. The watchdog looks at the containers' sockets once a second, so dp learns of a new port within about a second.
+      - The watchdog also judges dp by it until dp has been told the heartbeats' tag (M(nettap.containers.neuvector_dataplane) does that).
     type: path
 notes:
   - While a container is steered in place, its IP frames with a source MAC other than the interface's are dropped, because no packet may evade the engine.
@@ -180,8 +201,15 @@ steering:
     ipv6:
       description: What happens with IPv6.
       type: str
+    drop:
+      description: IPv4 packets that are dropped.
+      type: list
+      elements: str
     fail_mode:
       description: What happens when the engine is dead.
+      type: str
+    engine_socket:
+      description: O(engine_socket), as it was given when steering started; null where it was not.
       type: str
     status:
       description: V(steered), V(bypassed), or V(absent).
@@ -227,7 +255,7 @@ def run(module: AnsibleModule) -> SteeringOutcome:
     request = _control.Request(
         dataplane=params["dataplane_netns"], topology=params["topology"], mode=params["mode"], interface=names(params["interface"]), ipv6=params["ipv6"],
         fail_mode=params["fail_mode"], confirm_timeout=params["confirm_timeout"], engine_timeout=params["engine_timeout"],
-        engine_socket=params["engine_socket"], verify=params["verify"],
+        engine_socket=params["engine_socket"], drop=params["drop"], verify=params["verify"], verify_traffic=params["verify_traffic"],
     )
     if params["state"] == "present":
         with _target.resolved(params, module.warn) as targets:
@@ -254,11 +282,13 @@ def main() -> None:
             "mode": {"type": "str", "choices": ["bridge", "tag"], "default": "bridge"},
             "dataplane_netns": {"type": "str", "default": "nettap"},
             "ipv6": {"type": "str", "choices": ["steer", "bypass", "drop"], "default": "steer"},
+            "drop": {"type": "list", "elements": "str", "choices": ["other_protocols", "link_local"], "default": []},
             "fail_mode": {"type": "str", "choices": ["open", "closed"], "default": "open"},
             "confirm_timeout": {"type": "float", "default": 0},
             "engine_timeout": {"type": "float", "default": 5},
             "engine_socket": {"type": "path"},
             "verify": {"type": "bool", "default": True},
+            "verify_traffic": {"type": "bool", "default": True},
         },
         mutually_exclusive=EXCLUSIVE,
         required_one_of=[KINDS],

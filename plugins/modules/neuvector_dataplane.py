@@ -27,6 +27,7 @@ extends_documentation_fragment:
 attributes:
   action_group:
     membership:
+      - nettap.containers.dataplanes
       - nettap.containers.neuvector
   check_mode:
     support: full
@@ -42,15 +43,17 @@ options:
       - V(present) brings C(dp) to the configuration.
       - V(absent) removes the O(workloads), of which only the MAC address matters, or everything if O(workloads) is left out. Where no C(dp)
         runs, there is nothing to remove.
+      - Both refuse to remove a workload that M(nettap.containers.container_steering) steers through C(dp), because all its traffic would stop.
     type: str
     choices: [present, absent]
     default: present
   internal_networks:
     description:
       - IPv4 networks of the workloads and their known peers, in CIDR notation. Without any, all addresses are internal.
-      - When O(default_action) is not V(allow), C(dp) lets peers that it does not know pass for a minute. To prevent this, the
-        module gives C(dp) the addresses of networks up to a /22 one by one. With larger networks, or without any, give O(workloads[].addresses);
-        where they are missing, there is a warning.
+      - All O(workloads[].addresses) must be in them. C(dp) does not hold a workload outside of them to the policy.
+      - When O(default_action) is not V(allow), C(dp) lets peers that it does not know pass for up to eleven minutes. To prevent this, the
+        module switches on C(dp)'s strict group mode. For releases of C(dp) without one, it also gives C(dp) the addresses of networks up to a /22 one
+        by one. With larger networks, or without any, give O(workloads[].addresses); where they are missing, there is a warning.
     type: list
     elements: str
   service_port:
@@ -60,16 +63,18 @@ options:
     type: str
   jumbo_frames:
     description:
-      - Whether C(dp) reserves room for frames up to 16 KiB, which takes 128 MiB of locked memory. Otherwise frames over 2 KiB take a slow path.
+      - Whether C(dp) reserves room for packets up to 16304 bytes, which takes 128 MiB of locked memory. Otherwise C(dp) loses packets of more than
+        1968 bytes, and does not count them.
+      - By default, the MTU of O(service_port) decides. The module refuses a link whose MTU is larger than what C(dp) can take.
     type: bool
   icmp_policy:
     description:
-      - Whether O(policy) and O(default_action) hold for ICMP too. Only newer releases of C(dp) know this option. Without it, C(dp) lets ICMP pass
-        unless a rule of O(policy[].protocol=icmp) forbids it, and newer releases let it pass in any case.
+      - Whether rules of O(policy[].protocol=any) and O(default_action) hold for ICMP too. Only newer releases of C(dp) know this option. Without it,
+        C(dp) lets ICMP pass unless a rule of O(policy[].protocol=icmp) forbids it.
     type: bool
   workloads:
     description:
-      - All containers' interfaces whose frames C(dp) gets. Others that this module configured before are removed.
+      - All containers' interfaces whose frames C(dp) gets. Others that this module configured before are removed, unless O(join=true).
     type: list
     elements: dict
     suboptions:
@@ -80,6 +85,8 @@ options:
       tag_mac:
         description:
           - The address that replaces O(workloads[].mac) on the service link, V(4e:65:75:56:HH:LL), different for each. Required with O(state=present).
+          - V(4e:65:75:56:ff:ff) is for the heartbeats that the watchdog of M(nettap.containers.container_steering) sends through C(dp), of which C(dp) is
+            told with the workloads.
         type: str
       tap:
         description: Whether C(dp) only listens. It then forwards nothing on this path, so the frames must reach their destination otherwise.
@@ -90,9 +97,19 @@ options:
         type: list
         elements: str
         default: []
+  join:
+    description:
+      - Whether workloads that are configured already and that O(workloads) does not name stay, with the rules for them. Rules of O(policy)
+        that name no workloads are then for O(workloads) alone, and O(internal_networks) are added to those that are there.
+      - C(dp) has one O(default_action), O(icmp_policy) and O(service_port) for all. A task that gives another value is refused while other workloads stay.
+    type: bool
+    default: false
   policy:
     description:
-      - Rules for connections over TCP, UDP and ICMP on IPv4. The first one that matches holds.
+      - Rules for connections over TCP, UDP and ICMP on IPv4. The first one that matches holds. C(dp) lets IPv6, other protocols and link-local
+        addresses (169.254.0.0/16) pass before any rule, so that the module refuses rules that would deny these addresses. See O(default_action).
+      - C(dp) is told the ports that ingress rules name one by one, because it takes a workload for the server of UDP only on ports that it was told.
+        M(nettap.containers.container_steering) tells it the ports of the containers' sockets (O(nettap.containers.container_steering#module:engine_socket)).
     type: list
     elements: dict
     suboptions:
@@ -108,7 +125,7 @@ options:
         default: ingress
       source:
         description:
-          - The side that opens the connection, as an address, a network in CIDR notation, a range V(FIRST-LAST) or V(any).
+          - The side that opens the connection, as an address, a network in CIDR notation, a range V(FIRST-LAST) or V(any). V(0.0.0.0) is in none of them.
           - C(dp) finds a rule by the workload's own address alone. Where the workload's side (the source of an egress rule) is
             more than one address, the module makes the rule for each of O(workloads[].addresses) in it.
         type: str
@@ -127,7 +144,7 @@ options:
         type: str
         default: any
       workloads:
-        description: MAC addresses of the workloads that the rule is for; without any, the rule is for all.
+        description: MAC addresses of the workloads that the rule is for; without any, the rule is for all (with O(join=true), for all of O(workloads)).
         type: list
         elements: str
         default: []
@@ -137,6 +154,8 @@ options:
   default_action:
     description:
       - Action for connections that no rule matches, in either direction. A C(dp) that has just been started lets them pass.
+      - It does not hold for IPv6, for protocols other than TCP, UDP and (with O(icmp_policy)) ICMP, and for link-local addresses. To have these denied
+        too, drop them before C(dp), with O(nettap.containers.container_steering#module:ipv6=drop) and O(nettap.containers.container_steering#module:drop).
     type: str
     choices: [allow, deny, violate]
 seealso:
@@ -200,8 +219,10 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._neuvector import NEUVECTOR
-from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import MissingError, NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _dp
+from ansible_collections.nettap.containers.plugins.module_utils._steering import _users
+from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
 WORKLOAD = {
     "mac": {"type": "str", "required": True},
@@ -225,10 +246,16 @@ def run(module: AnsibleModule) -> _dp.ConfigurationOutcome:
     """Bring dp to the requested state, and return the outcome. Raise NettapError."""
     params = module.params
     path, timeout = params["socket"], params["timeout"]
+    try:
+        within = _netns.inode_of(params["dataplane_netns"]) if params["dataplane_netns"] else None
+    except MissingError:
+        if params["state"] != "absent":
+            raise
+        within = None  # a dp can outlive its namespace's name
     if params["state"] == "absent":
         macs = None if params["workloads"] is None else [workload["mac"] for workload in params["workloads"]]
-        return _dp.withdraw(macs, path, timeout, module.check_mode)
-    return _dp.configure(params, path, timeout, module.check_mode)
+        return _dp.withdraw(macs, path, timeout, module.check_mode, within=within, users=_users.steered_through)
+    return _dp.configure(params, path, timeout, module.check_mode, within=within, join=params["join"], users=_users.steered_through)
 
 
 def main() -> None:
@@ -242,6 +269,7 @@ def main() -> None:
             "jumbo_frames": {"type": "bool"},
             "icmp_policy": {"type": "bool"},
             "workloads": {"type": "list", "elements": "dict", "options": WORKLOAD},
+            "join": {"type": "bool", "default": False},
             "policy": {"type": "list", "elements": "dict", "options": RULE},
             "default_action": {"type": "str", "choices": ["allow", "deny", "violate"]},
         },

@@ -21,6 +21,7 @@ extends_documentation_fragment:
 attributes:
   action_group:
     membership:
+      - nettap.containers.dataplanes
       - nettap.containers.neuvector
   check_mode:
     support: full
@@ -118,6 +119,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._neuvector import NEUVECTOR
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _dp
+from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
 
 def main() -> None:
@@ -125,7 +127,8 @@ def main() -> None:
     module = AnsibleModule(argument_spec={**NEUVECTOR, "list_sessions": {"type": "bool", "default": False}}, supports_check_mode=True)
     params = module.params
     try:
-        figures = _dp.statistics(params["socket"], params["timeout"], params["list_sessions"])
+        within = _netns.inode_of(params["dataplane_netns"]) if params["dataplane_netns"] else None
+        figures = _dp.statistics(params["socket"], params["timeout"], params["list_sessions"], within)
     except NettapError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **figures)

@@ -219,7 +219,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._suricata import _eve
 from ansible_collections.nettap.containers.plugins.module_utils._suricata._events import KnownContainer
-from ansible_collections.nettap.containers.plugins.module_utils._suricata._lines import MEBIBYTE
+from ansible_collections.nettap.containers.plugins.module_utils._system._lines import MEBIBYTE
 
 
 def main() -> None:

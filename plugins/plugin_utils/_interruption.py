@@ -56,7 +56,12 @@ class Interruption:
     @property
     def happened(self) -> bool:
         """Return whether the play was interrupted."""
-        return self._noted or os.getppid() != self._parent
+        return self._noted or self.abandoned
+
+    @property
+    def abandoned(self) -> bool:
+        """Return whether Ansible's own process is gone."""
+        return os.getppid() != self._parent
 
     def sleep(self, seconds: float) -> None:
         """Wait for so many seconds, or until an interruption."""

@@ -148,7 +148,9 @@ def test_what_is_steered_is_given_back(release, made, container, run_module) -> 
 
 
 def test_the_record_of_a_dp_is_read(release: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    recorded = (release / "neuvector.json").read_text()
-    (tmp_path / "neuvector-1-2.json").write_text(recorded)
+    recorded = json.loads((release / "neuvector.json").read_text())
+    (tmp_path / "neuvector-1-2.json").write_text(json.dumps(recorded))
     found = Store(1, 2, str(tmp_path)).load()
-    assert {name: getattr(found, name) for name in json.loads(recorded)} == json.loads(recorded)
+    if "jumbo" not in recorded:
+        recorded["config"]["jumbo_frames"] = None  # nobody may have asked for it: now the link's MTU decides
+    assert {name: getattr(found, name) for name in recorded} == recorded

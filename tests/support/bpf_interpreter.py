@@ -113,6 +113,15 @@ class Interpreter:
             assert offset + length <= len(packet)
             packet[offset : offset + length] = self._bytes(source, length)
             return 0
+        if helper == 26:  # bpf_skb_load_bytes(skb, offset, to, length)
+            context, offset, to, length = arguments[:4]
+            assert context == _CONTEXT
+            data = self._memory[_PACKET][offset : offset + length]
+            if len(data) < length:
+                return -14 & _64_BITS  # -EFAULT
+            memory, start = self._place(to, length)
+            memory[start : start + length] = data
+            return 0
         if helper == 23:  # bpf_redirect(ifindex, flags)
             self._where = (arguments[0], arguments[1])
             return 7

@@ -4,9 +4,14 @@ It is strict where dp is careless: a message with a missing, unknown or ill-type
 a workload that is not there is a violation, on which it says why and exits with 3. dp would crash, or go on without a word.
 
 It forwards as dp does on its service link: a frame whose source MAC is a tag leaves the workload, one whose destination
-is a tag goes to it, and both go back out on the same link unless the policy says otherwise. IPv4 only.
+is a tag goes to it, and both go back out on the same link unless the policy says otherwise. What the policy does not know
+goes back too: IPv6, link-local addresses, protocols other than TCP, UDP and ICMP, and frames that are not IP.
+Frames that are longer than a slot of its ring vanish, without a count. Who is the client and who the server is taken from a
+handshake; otherwise from the ports that were told (apps), or guessed.
 
-    python tests/support/dp_peer.py --socket /tmp/dp_listen.sock [--late SECONDS]
+    python tests/support/dp_peer.py --socket /tmp/dp_listen.sock [--late SECONDS] [--old]
+
+SIGUSR1 stops its data thread, so to speak: it answers on the socket, and reads no frames. SIGUSR2 lets it go on.
 """
 
 from __future__ import annotations
@@ -27,7 +32,12 @@ import typing as t
 
 OPEN, ALLOW, VIOLATE, DENY = 0, 2, 6, 7
 TCP, UDP, ICMP = 6, 17, 1
-GRACE = 60  # seconds that a peer dp has not heard of stays open in spite of the default action
+# Seconds that a peer dp has not heard of stays open in spite of the default action: 60, and again as often as dpi_policy.c tries.
+GRACE, GRACE_OUTSIDE = 60 * 11, 60 * 3
+LARGEST, LARGEST_JUMBO = 2048 - 66, 16384 - 66  # bytes of a frame (ring.c)
+MOST_FORGOTTEN = 64  # ports that one message removes (ctrl.c MAX_APP_DELETE)
+LINK_LOCAL = ipaddress.IPv4Network("169.254.0.0/16")
+FIN, SYN, RST, ACK = 1, 2, 4, 16
 OPTIONAL = object()
 SUBNETS = {"flag": int, "subnet_addr": [{"ip": "ip", "mask": "ip"}]}
 RULE = {
@@ -42,9 +52,10 @@ MESSAGES: dict[str, t.Any] = {
     "ctrl_del_srvc_port": {"iface": str},
     "ctrl_add_mac": {"iface": str, "mac": "mac", "ucmac": "mac", "bcmac": "mac", "oldmac": str, "pmac": str, "pips": type(None)},
     "ctrl_del_mac": {"iface": str, "mac": "mac"},
-    "ctrl_cfg_mac": {"macs": ["mac"], "tap": bool},
+    "ctrl_cfg_mac": {"macs": ["mac"], "tap": (OPTIONAL, bool), "apps": (OPTIONAL, [{"ip_proto": int, "port": int, "app": int, "server": int}])},
     "ctrl_cfg_policy": {"cmd": int, "flag": int, "defact": int, "dir": int, "mac": ["mac"], "rules": [RULE]},
     "ctrl_enable_icmp_policy": {"enable_icmp_policy": bool},
+    "ctrl_strict_group_mode": {"strict_group_mode": bool},
     "ctrl_stats_macs": {"macs": ["mac"]},
     "ctrl_stats_device": {}, "ctrl_counter_device": {}, "ctrl_count_session": {}, "ctrl_list_session": {},
 }  # fmt: skip
@@ -162,6 +173,7 @@ class Workload:
     mac: bytes
     tag: bytes
     tap: bool = True
+    apps: set[tuple[int, int]] = dataclasses.field(default_factory=set)  # protocol, port
     policy: Policy | None = None
     stats: Stats = dataclasses.field(default_factory=Stats)
 
@@ -179,13 +191,14 @@ class Session:
     policy: Policy | None
     rule: int
     action: int
+    blocked: bool = False  # by a policy that came later: for good
     packets: list[int] = dataclasses.field(default_factory=lambda: [0, 0])
 
 
 class Peer:
     """The state of a dp, its control socket and its service link."""
 
-    def __init__(self, path: str, late: float) -> None:
+    def __init__(self, path: str, late: float, old: bool) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         self.control = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -194,6 +207,10 @@ class Peer:
         self.poller = select.epoll()
         self.poller.register(self.control, select.EPOLLIN)
         self._deaf_until = time.monotonic() + late
+        self._old = old
+        self._largest = LARGEST
+        self._stopped = False
+        self.strict = False
         self._buffer = memoryview(bytearray(1 << 16))
         self._parts: dict[str, list[t.Any]] = {}
         self._pending: Policy | None = None
@@ -208,6 +225,11 @@ class Peer:
                                        "udp", "icmp", "other"), 0)  # fmt: skip
         self.stats = Stats()
         self.total = 0
+
+    def stop(self, stopped: bool) -> None:
+        self._stopped = stopped
+        if self.port is not None:
+            self.poller.modify(self.port, 0 if stopped else select.EPOLLIN)
 
     def run(self) -> None:
         while True:
@@ -268,7 +290,8 @@ class Peer:
             self.port = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(3))
             self.port.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
             self.port.bind((body["iface"], 3))
-            self.poller.register(self.port, select.EPOLLIN)
+            self.poller.register(self.port, 0 if self._stopped else select.EPOLLIN)
+            self._largest = LARGEST_JUMBO if body["jumboframe"] else LARGEST
 
     def _del_srvc_port(self, _body: t.Any) -> None:
         if self.port is not None:
@@ -301,8 +324,15 @@ class Peer:
         self.sessions = {key: one for key, one in self.sessions.items() if one.workload is not workload}
 
     def _cfg_mac(self, body: t.Any) -> None:
+        removed = 0
         for workload in self._workloads(body["macs"]):
-            workload.tap = body["tap"]
+            workload.tap = body.get("tap", workload.tap)
+            if "apps" in body:
+                told = {(app["ip_proto"], app["port"]) for app in body["apps"]}
+                require(all(protocol in (TCP, UDP) and 0 < port < 65536 for protocol, port in told), f"a port that is none: {body['apps']}")
+                gone = sorted(workload.apps - told)[: MOST_FORGOTTEN - removed]
+                removed += len(gone)
+                workload.apps = (workload.apps | told).difference(gone)
 
     def _cfg_policy(self, body: t.Any) -> None:
         require(body["cmd"] in (1, 2, 3) and body["dir"] in (1, 2, 3), f"cfg_policy has cmd {body['cmd']} and dir {body['dir']}")
@@ -321,6 +351,9 @@ class Peer:
 
     def _enable_icmp_policy(self, body: t.Any) -> None:
         self.icmp = body["enable_icmp_policy"]
+
+    def _strict_group_mode(self, body: t.Any) -> None:
+        self.strict = body["strict_group_mode"] and not self._old
 
     # --- questions
 
@@ -376,7 +409,7 @@ class Peer:
                 return
             self.counters["rx"] += 1
             frame = self._buffer[:length]
-            if length >= 34 and self._passes(frame):
+            if 14 <= length <= self._largest and self._passes(frame):
                 try:
                     self.port.send(frame)
                     self.counters["tx"] += 1
@@ -384,7 +417,7 @@ class Peer:
                     self.counters["tx_drop"] += 1
 
     def _passes(self, frame: memoryview) -> bool:
-        head = bytes(frame[:34])
+        head = bytes(frame[:34]).ljust(34, b"\0")
         ingress = head[6:10] != b"NeuV"
         workload = self.tags.get(head[:6] if ingress else head[6:12])
         if workload is None:
@@ -394,29 +427,57 @@ class Peer:
         for stats in (workload.stats, self.stats):
             stats.packets[way] += 1
             stats.octets[way] += len(frame)
-        if head[12:14] != b"\x08\x00":
-            self.counters["other"] += 1
-            return False
+        if head[12:14] != b"\x08\x00" or len(frame) < 34:
+            self.counters["ipv6" if head[12:14] == b"\x86\xdd" else "other"] += 1
+            return not workload.tap
         self.counters["ipv4"] += 1
+        if head[30] >= 224:  # multicast and broadcast
+            return not workload.tap
         start = 14 + (head[14] & 15) * 4
         protocol = head[23]
         ports = bytes(frame[start:start + 4]) if protocol in (TCP, UDP) else bytes(4)
         key = workload.mac + head[26:34] + ports + bytes((protocol,))
         session = self.sessions.get(key)
         if session is None:
-            session = self._open(key, workload, ingress, protocol)
+            flags = frame[start + 13] if protocol == TCP and len(frame) > start + 13 else 0
+            if protocol == TCP and not flags & SYN and flags & (RST | FIN):
+                return not workload.tap  # no session is made of these
+            session = self._open(key, workload, ingress, self._to_server(workload, ingress, protocol, ports, flags), protocol)
+            if session is None:
+                return False
         elif session.policy is not workload.policy:
             session.policy = workload.policy
             session.rule, session.action = self._decide(workload, session)
+            session.blocked |= session.action == DENY
         session.packets[session.ingress is not ingress] += 1
-        return not workload.tap and session.action != DENY
+        return not workload.tap and not session.blocked
 
-    def _open(self, key: bytes, workload: Workload, ingress: bool, protocol: int) -> Session:
+    @staticmethod
+    def _to_server(workload: Workload, ingress: bool, protocol: int, ports: bytes, flags: int) -> bool:
+        """Whether the first packet of a session goes to its server (dpi_session.c)."""
+        source, destination = struct.unpack(">HH", ports)
+        if protocol == TCP and flags & SYN:
+            return not flags & ACK
+        if protocol == UDP and destination in (53, 67, 5353):
+            return True
+        if protocol == UDP and source in (53, 67, 5353):
+            return False
+        if protocol in (TCP, UDP):
+            if (protocol, destination if ingress else source) in workload.apps:
+                return ingress
+            return bool(destination < source) if protocol == TCP else not ingress
+        return True
+
+    def _open(self, key: bytes, workload: Workload, ingress: bool, to_server: bool, protocol: int) -> Session | None:
         client, server, client_port, server_port = struct.unpack_from(">IIHH", key, 6)
-        self.total += 1
-        session = Session(self.total, workload, ingress, protocol, client, server, client_port, server_port, workload.policy, 0, OPEN)
+        if not to_server:
+            client, server, client_port, server_port, ingress = server, client, server_port, client_port, not ingress
+        session = Session(self.total + 1, workload, ingress, protocol, client, server, client_port, server_port, workload.policy, 0, OPEN)
         session.rule, session.action = self._decide(workload, session)
-        back = key[:6] + struct.pack(">IIHH", server, client, server_port, client_port) + key[-1:]
+        if session.action == DENY:
+            return None  # the next packet is judged anew
+        self.total += 1
+        back = key[:6] + key[10:14] + key[6:10] + key[16:18] + key[14:16] + key[-1:]
         self.sessions[key] = self.sessions[back] = session
         for stats in (workload.stats, self.stats):
             stats.sessions[0 if ingress else 1] += 1
@@ -427,8 +488,12 @@ class Peer:
         if policy is None or session.protocol not in (TCP, UDP, ICMP):
             return 0, OPEN
         client, server, ingress = session.client, session.server, session.ingress
+        if any(ipaddress.IPv4Address(one) in LINK_LOCAL for one in (client, server)):
+            return 0, OPEN
         peer = client if ingress else server
-        internal = not self.internal or any(peer & mask == ip for ip, mask in self.internal)
+        internal = self._is_internal(peer)
+        if not ingress and internal and not self._is_internal(client):
+            return 0, OPEN  # taken for somebody else's traffic that passes through the workload
         if internal and not policy.direction & (2 if ingress else 1):
             return 0, OPEN
         found = policy.lookup(client, server, session.server_port, session.protocol, ingress)
@@ -436,20 +501,27 @@ class Peer:
             outside = policy.lookup(*((0, server) if ingress else (client, 0)), session.server_port, session.protocol, ingress)
             found = outside if outside[1] and outside[0] < found[0] else found
         own = server if ingress else client
-        if not found[1] and found[2] in (VIOLATE, DENY) and (peer if internal else own) not in self.addresses:
-            if time.monotonic() - self.unknown.setdefault((client, server), time.monotonic()) < GRACE:
+        if not found[1] and found[2] in (VIOLATE, DENY) and (peer if internal else own) not in self.addresses and not self.strict:
+            if time.monotonic() - self.unknown.setdefault((client, server), time.monotonic()) < (GRACE if internal else GRACE_OUTSIDE):
                 return 0, OPEN
         return found[1], found[2]
+
+    def _is_internal(self, address: int) -> bool:
+        return not self.internal or any(address & mask == ip for ip, mask in self.internal)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A stand-in for NeuVector's dp.")
     parser.add_argument("--socket", default="/tmp/dp_listen.sock")
     parser.add_argument("--late", type=float, default=0, help="pass over the service port for the first seconds, as dp does")
+    parser.add_argument("--old", action="store_true", help="be of a release without the strict group mode")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        Peer(options.socket, options.late).run()
+        peer = Peer(options.socket, options.late, options.old)
+        signal.signal(signal.SIGUSR1, lambda *_: peer.stop(True))
+        signal.signal(signal.SIGUSR2, lambda *_: peer.stop(False))
+        peer.run()
     except Violation as violation:
         print(f"VIOLATION: {violation}", file=sys.stderr, flush=True)
         sys.exit(3)

@@ -9,6 +9,7 @@ The kernel runs them in tests/integration/steering/test_programs.py, an interpre
 from __future__ import annotations
 
 import dataclasses
+import socket
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import mac_bytes
@@ -50,6 +51,7 @@ class Case:
     after: bytes
     tagged: bool = False
     ipv6: str = "steer"
+    drop: tuple[str, ...] = ()
     mark: int = 0
     mark_after: int = 0
     segments: int = 0
@@ -61,7 +63,7 @@ class Case:
         """Return the program for a map and a byte order."""
         if self.program in ("outbound", "inbound"):
             make = _programs.outbound if self.program == "outbound" else _programs.inbound
-            return make(map_fd, MAC, TAG if self.tagged else None, SERVICE, self.ipv6, order)
+            return make(map_fd, MAC, TAG if self.tagged else None, SERVICE, self.ipv6, self.drop, order)
         return _programs.returning(map_fd, self.program in ("vbr0", "vbr"), self.program in ("vbr1", "vbr"), self.tagged, order)
 
     def elements(self, after: bool = False) -> dict[bytes, _programs.Element]:
@@ -151,6 +153,32 @@ def _redirecting(program: str, tagged: bool) -> t.Iterator[tuple[str, Case]]:
     yield "foreign-arp", passed(bearing(NEIGHBOUR, ARP))
     swapped = bearing(STATION, other=MAC)  # its MAC in the other field
     yield "foreign-other-way", dropped(swapped, counted={"refused": 1}) if outbound else passed(swapped)
+
+    counted = {"out_sent" if outbound else "in_sent": 1}
+
+    def with_header(data: bytes, protocol: int, source: str, destination: str) -> bytes:
+        header = data[:23] + bytes([protocol]) + data[24:26] + socket.inet_aton(source) + socket.inet_aton(destination)
+        return header + data[len(header):]
+
+    both = ("link_local", "other_protocols")
+    for drop in (("other_protocols",), ("link_local",), both):
+        for number, source, destination in [
+            *((number, "10.0.0.1", "10.0.0.2") for number in (1, 6, 17, 0, 2, 5, 7, 16, 18, 47, 50, 132, 255)), (6, "169.254.0.1", "10.0.0.2"),
+            (17, "10.0.0.1", "169.254.255.254"), (6, "169.253.255.255", "169.255.0.0"), (6, "254.169.0.1", "10.169.254.1"),
+        ]:  # fmt: skip
+            gone = ("other_protocols" in drop and number not in (1, 6, 17)) or ("link_local" in drop and "169.254." in (source[:8], destination[:8]))
+            before = steered(drop=drop)
+            case = dataclasses.replace(before, frame=with_header(before.frame, number, source, destination),
+                                       after=with_header(before.after, number, source, destination))  # fmt: skip
+            if gone:
+                case = dataclasses.replace(case, action=DROP, after=case.frame, where=None)
+            yield f"{'-'.join(drop)}-{number}-{source}-{destination}", case
+        yield f"{'-'.join(drop)}-ipv6", steered(IPV6, drop=drop)
+        yield f"{'-'.join(drop)}-ipv6-too", dropped(bearing(MAC, IPV6), ipv6="drop", drop=drop)
+        yield f"{'-'.join(drop)}-arp", passed(bearing(MAC, ARP), drop=drop)
+        yield f"{'-'.join(drop)}-marked", passed(bearing(MAC), mark=MARK, drop=drop)
+    yield "dropped-unknown", dataclasses.replace(dropped(bearing(MAC), drop=both), known=False)
+    yield "dropped-shortest", dropped(bearing(MAC, length=34), drop=both, counted=counted)
 
     yield "segments", steered(segments=7, packets=7)
     if outbound:

@@ -45,7 +45,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _links
 
 KEY = bytes(8)
-DATAPLANE = t.cast("t.Any", types.SimpleNamespace(name="nettap", fd=0, inode=1, links=[types.SimpleNamespace(name="vbr0", engine_ifindex=7)]))
+DATAPLANE = t.cast("t.Any", types.SimpleNamespace(name="nettap", mode="bridge", fd=0, inode=1, links=[types.SimpleNamespace(name="vbr0", engine_ifindex=7)]))
 SENTENCE = r"^\S[^\n]*\.$"
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._arguments._session import SESSION
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._session import OWNER, SESSION
 
 # The options for bringing a session to the controller.
 TRANSFER: dict[str, dict[str, t.Any]] = {
@@ -15,5 +15,6 @@ TRANSFER: dict[str, dict[str, t.Any]] = {
     "merge": {"type": "str", "choices": ["segment", "host"], "default": "host"},
     "compress": {"type": "bool", "default": False},
     "remove": {"type": "bool", "default": False},
+    "dest_lasts": {"type": "bool"},
 }
-SPEC: dict[str, t.Any] = {"argument_spec": {**SESSION, **TRANSFER}}
+SPEC: dict[str, t.Any] = {"argument_spec": {**SESSION, **OWNER, **TRANSFER}}

@@ -8,11 +8,12 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._container_capture_fetch import TRANSFER
-from ansible_collections.nettap.containers.plugins.module_utils._arguments._session import SESSION
+from ansible_collections.nettap.containers.plugins.module_utils._arguments._session import OWNER, SESSION
 
 SPEC: dict[str, t.Any] = {
     "argument_spec": {
         **SESSION,
+        **OWNER,
         "interval": {"type": "float", "default": 5},
         "patience": {"type": "float", "default": 120},
         "fetch_on_interrupt": {"type": "dict", "options": TRANSFER},

@@ -10,4 +10,5 @@ import typing as t
 NEUVECTOR: dict[str, dict[str, t.Any]] = {
     "socket": {"type": "path", "default": "/tmp/dp_listen.sock"},
     "timeout": {"type": "float", "default": 10},
+    "dataplane_netns": {"type": "str"},
 }

@@ -11,3 +11,5 @@ SESSION: dict[str, dict[str, t.Any]] = {
     "name": {"type": "str", "default": "default"},
     "path": {"type": "path", "default": "/var/lib/nettap/captures"},
 }
+# The options of those that work for one run.
+OWNER: dict[str, dict[str, t.Any]] = {"owner": {"type": "str"}}

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import math
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -17,7 +19,9 @@ import typing as t
 
 STOP_SECONDS = 10.0  # seconds from SIGTERM to SIGKILL
 PAUSE = 0.5  # seconds between an end and the next start
+MOST_OUTPUT = 1 << 20  # bytes: the output is in memory (/run). When it is longer, its newest quarter stays.
 
+_LOOK = 1.0  # seconds between two looks at the length of the output
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -82,13 +86,31 @@ def _stop(*_arguments: t.Any) -> None:
 def _wait(program: subprocess.Popen[bytes], seconds: float | None) -> None:
     """Wait until the program has ended, or for so many seconds (None: as long as it takes).
 
-    The program stays a zombie, so that its PID is still the number of its process group.
+    The program stays a zombie, so that its PID is still the number of its process group. Meanwhile its output is kept within bounds.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
-    while os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT | (0 if deadline is None else os.WNOHANG)) is None:
-        if deadline is not None and time.monotonic() > deadline:
-            return
-        time.sleep(0.05)
+    pidfd = os.pidfd_open(program.pid)
+    try:
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        while not poller.poll(1000 * min(_LOOK, math.inf if deadline is None else max(0.0, deadline - time.monotonic()))):
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+            _trim()
+    finally:
+        os.close(pidfd)
+
+
+def _trim() -> None:
+    """Bound the file that is the output of the program and of this process. Both append to it, so what comes next follows what stays."""
+    with contextlib.suppress(OSError):  # standard error is no file, or the disk is full
+        size = os.fstat(sys.stderr.fileno()).st_size
+        if size > MOST_OUTPUT:
+            with open(f"/proc/self/fd/{sys.stderr.fileno()}", "rb") as stream:
+                stream.seek(size - MOST_OUTPUT // 4)
+                stay = stream.read(MOST_OUTPUT // 4)
+            os.ftruncate(sys.stderr.fileno(), 0)
+            os.write(sys.stderr.fileno(), stay[stay.find(b"\n") + 1:])
 
 
 def _send(program: subprocess.Popen[bytes], number: int) -> None:

@@ -17,17 +17,32 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._arrivals import _watch
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _launch, _plan, _programs, _session, _stage, _storage, _tcpdump, _transport
+from ansible_collections.nettap.containers.plugins.module_utils._capture import (
+    _launch,
+    _plan,
+    _programs,
+    _session,
+    _staging,
+    _storage,
+    _tcpdump,
+    _transport,
+    _waiting,
+)
 from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Assignment, Watched
 from ansible_collections.nettap.containers.plugins.module_utils._capture._listing import Listing
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request, check_new_name
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Clock, Segment, Session
 from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError
 from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
+from ansible_collections.nettap.containers.plugins.module_utils._system._runner import Runner
 from ansible_collections.nettap.containers.plugins.module_utils._targets._runtimes._container import Container
 from ansible_collections.nettap.containers.plugins.module_utils._targets._target import Target
 
 _TERM_TIMEOUT = 10.0  # seconds from SIGTERM to SIGKILL for a tcpdump whose supervisor was killed
+
+
+class _TakenError(CaptureError):
+    """A name that another owner's session has."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,21 +76,43 @@ class Sessions(Listing):
     # --- start
 
     def start(self, name: str, request: Request, targets: t.Sequence[Target], start_at: float | None = None, force: bool = False,
-              allow_host_network: bool = False, check: bool = False, clock: Clock | None = None, coming: t.Sequence[Container] = (),
-              arrivals: dict[str, t.Any] | None = None) -> CaptureOutcome:
+              allow_host_network: bool = False, check: bool = False, owner: str | None = None, clock: Clock | None = None,
+              coming: t.Sequence[Container] = (), arrivals: dict[str, t.Any] | None = None) -> CaptureOutcome:
         """Start a session unless the same one runs, and record clock in it. It waits for the containers coming and, with the options arrivals, for
         those that match them.
 
         Return once every tcpdump has its socket open or, for a start_at in the future, once all is checked and the supervisor
         waits for that instant. Keep an ended session of that name under another name. When the session cannot start whole,
         leave nothing behind and raise CaptureError.
+
+        With an owner, never join or wait for the session of another one: while that runs, or is being started or fetched, take the
+        next of the names NAME, NAME-2, NAME-3 that is free.
         """
-        directory = self.storage.directory(check_new_name(name))
-        with self.storage.locked(name, create=not check) as there:
+        check_new_name(name)
+        start = functools.partial(self._start, request=request, targets=targets, start_at=start_at, force=force, allow_host_network=allow_host_network,
+                                  check=check, owner=owner, clock=clock, coming=coming, arrivals=arrivals)
+        if owner is None or force:
+            return start(name)
+        for number in itertools.count(1):
+            ending = f"-{number}" if number > 1 else ""
+            with contextlib.suppress(_TakenError, _storage.BusyError):
+                return start(name[: 64 - len(ending)] + ending, spare=number > 1)
+        raise AssertionError  # count() has no end
+
+    def _start(self, name: str, request: Request, targets: t.Sequence[Target], start_at: float | None, force: bool, allow_host_network: bool,
+               check: bool, owner: str | None, clock: Clock | None, coming: t.Sequence[Container], arrivals: dict[str, t.Any] | None,
+               spare: bool = False) -> CaptureOutcome:
+        """Start a session of this very name. Raise _TakenError if it is another owner's; a spare name must be free. Raise CaptureError, BusyError."""
+        directory = self.storage.directory(name)
+        patience = None if owner is None or force else 0
+        with self.storage.locked(name, create=not check, patience=patience) as there:
             try:
                 session = _storage.load(directory) if there else None
                 before = _session.tell(directory, session)["status"] if session else "absent"
                 containers = [*(target.container for target in targets), *coming]
+                others = session and before == "running" and session.owner != owner or spare and there and os.listdir(directory)
+                if owner is not None and not force and others:
+                    raise _TakenError
                 reason = reason_to_start(name, before, session, request, containers, force, arrivals)
                 if reason is None:
                     return CaptureOutcome(None, before, _session.tell(directory, session) if session else None)
@@ -85,7 +122,7 @@ class Sessions(Listing):
                 notes: list[str] = []
                 taps = _plan.check(targets, request, tcpdump, allow_host_network, notes.append)
                 assignment = self._assignment(directory, request, targets, taps, tcpdump, start_at, coming, arrivals)
-                assignment.session.clock = clock
+                assignment.session.owner, assignment.session.clock = owner, clock
                 assignment.session.left_out = notes + assignment.session.left_out
                 if check:
                     return CaptureOutcome(reason, before, _preview(directory, assignment.session), self._name_to_keep(name) if there else None)
@@ -94,7 +131,7 @@ class Sessions(Listing):
                 kept = self._name_to_keep(name)
                 if kept:
                     self.storage.rename(name, kept)
-                return CaptureOutcome(reason, before, self._launch(name, assignment, kept), kept)
+                return CaptureOutcome(reason, before, self._launch(name, assignment, kept, patience), kept)
             finally:
                 if there:
                     with contextlib.suppress(OSError):
@@ -140,11 +177,11 @@ class Sessions(Listing):
                 return kept
         raise AssertionError  # count() has no end
 
-    def _launch(self, name: str, assignment: Assignment, kept: str | None) -> dict[str, t.Any]:
+    def _launch(self, name: str, assignment: Assignment, kept: str | None, patience: float | None) -> dict[str, t.Any]:
         # After a rename there is no folder of this name any more, and so no lock: make the folder and take the lock again.
-        with self.storage.locked(name, create=True) if kept else contextlib.nullcontext():
+        with self.storage.locked(name, create=True, patience=patience) if kept else contextlib.nullcontext():
             if os.listdir(self.storage.directory(name)):
-                raise CaptureError(f"Another task has started session {name} at the same time: run the task again.")
+                raise _TakenError(f"Another task has started session {name} at the same time: run the task again.")
             try:
                 _launch.launch(name, assignment)
             except BaseException:
@@ -163,51 +200,66 @@ class Sessions(Listing):
 
     # --- stop, remove, wait
 
-    def stop(self, name: str, check: bool = False) -> CaptureOutcome:
-        """End a session and keep its captures; changed if anything of it was running. Raise CaptureError if there is none."""
-        directory = self.storage.directory(name)
-        with self.storage.locked(name) as there:
-            session = _storage.load(directory) if there else None
-            if session is None:
-                known = ", ".join(self.storage.names()) or "none"
-                raise CaptureError(f"There is no capture session {name!r} under {self.storage.path} (there are: {known}).")
+    def stop(self, name: str, check: bool = False, owner: str | None = None, force: bool = False) -> CaptureOutcome:
+        """End a session and keep its captures; changed if anything of it was running.
+
+        Raise CaptureError if there is none (of the owner, where one is given), or if another run waits for it, unless forced.
+        """
+        with self.storage.held(name, owner) as found:
+            directory = self.storage.directory(found or name)
+            session = _storage.load(directory) if found else None
+            if session is None or found is None:
+                raise self.storage.missing(name, owner)
             before = _session.tell(directory, session)["status"]
             changed = session.status == "running"
-            reason = (f"Session {name} was running." if before == "running" else _orphaned(name)) if changed else None
+            reason = (f"Session {found} was running." if before == "running" else _orphaned(found)) if changed else None
+            if changed and not force:
+                _waiting.refuse(directory, owner, "stopped")
             if check:
                 told = _session.tell(directory, session)
                 return CaptureOutcome(reason, before, {**told, "status": "stopped"} if before == "running" else told)
             if changed:
-                self._end(name, session)
-            return CaptureOutcome(reason, before, self._about(name))
+                self._end(found, session)
+            if owner is not None:
+                _waiting.withdraw_owner(directory, owner)
+            return CaptureOutcome(reason, before, self._about(found))
 
-    def remove(self, name: str, check: bool = False) -> CaptureOutcome:
-        """End a session and delete its captures; changed if it was there."""
-        directory = self.storage.directory(name)
-        with self.storage.locked(name) as there:
-            if not there:
+    def remove(self, name: str, check: bool = False, owner: str | None = None, force: bool = False) -> CaptureOutcome:
+        """End a session and delete its captures; changed if it was there (and the owner's, where one is given).
+
+        Raise CaptureError if another run waits for it, unless forced. What a fetch under way has staged is the fetch's to remove.
+        """
+        with self.storage.held(name, owner) as found:
+            if found is None:
                 return CaptureOutcome(None, "absent", None)
+            directory = self.storage.directory(found)
+            if not force:
+                _waiting.refuse(directory, owner, "removed")
             session = None
             with contextlib.suppress(StorageError):  # a damaged session.json must not keep its session from being removed
                 session = _storage.load(directory)
             before = _session.tell(directory, session)["status"] if session else "failed"
             if not check:
                 if session and session.status == "running":
-                    self._end(name, session)
-                _stage.clear(directory)
-                self.storage.remove(name)
-            return CaptureOutcome(f"Session {name} was there ({before}).", before, None)
+                    self._end(found, session)
+                _staging.clear(directory)
+                self.storage.remove(found)
+            return CaptureOutcome(f"Session {found} was there ({before}).", before, None)
 
-    def wait(self, name: str) -> dict[str, t.Any]:
+    def wait(self, name: str, owner: str | None = None) -> dict[str, t.Any]:
         """Wait for the end of a session. Return it with its final figures. Raise CaptureError if it was removed meanwhile."""
-        session = _storage.load(self.storage.directory(name))
+        directory = self.storage.directory(name)
+        session = _storage.load(directory)
         supervisor = _session.supervisor(session) if session else None
         if supervisor:
+            runner = Runner.of(os.getpid())
+            _waiting.note(directory, runner, owner, 0)
             supervisor.wait(None)
-        told = self._about(name)
+            _waiting.withdraw(directory, runner)
+        told = self.about(name, owner)
         if not told:
             raise CaptureError(f"Session {name} was removed by another task while this one waited for its end.")
-        return told
+        return told[0]
 
     def _end(self, name: str, session: Session) -> None:
         """End the processes of a session, and make sure that session.json holds the final figures. Raise CaptureError."""

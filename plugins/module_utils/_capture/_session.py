@@ -167,6 +167,7 @@ def tell(directory: str, session: Session) -> dict[str, t.Any]:
         "name": os.path.basename(directory),
         "status": status,
         "path": directory,
+        "owner": session.owner,
         "start_at": session.start_at,
         "started_at": session.started_at,
         "stopped_at": session.stopped_at,

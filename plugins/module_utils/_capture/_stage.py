@@ -9,22 +9,21 @@ import contextlib
 import dataclasses
 import gzip
 import hashlib
-import json
+import math
 import os
 import re
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _session, _storage, _words
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _session, _staging, _storage, _words
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Segment, Session
-from ansible_collections.nettap.containers.plugins.module_utils._errors import CaptureError, StorageError
+from ansible_collections.nettap.containers.plugins.module_utils._errors import StorageError
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._pcapng import Merged, SegmentInput, merge
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._reader import LINKTYPE_ETHERNET, MAXIMUM_SNAPLEN, Extent
 from ansible_collections.nettap.containers.plugins.module_utils._pcap._ring import join_ring
 
 # Names that tcpdump prints to LINKTYPE_ numbers (https://www.tcpdump.org/linktypes.html), for files without a header.
 _LINK_TYPES = {"EN10MB": 1, "PPP": 9, "RAW": 101, "LINUX_SLL": 113, "LINUX_SLL2": 276}
-_RECORD = "staging.json"  # in the session's folder: names the folder in which a broken connection may have left staged files
 
 
 class _Sink:
@@ -62,21 +61,21 @@ class _Sink:
 
 
 def stage(storage: _storage.Storage, name: str, folder: str | None, host: str, kind: str,
-          compress: bool) -> tuple[dict[str, t.Any], list[dict[str, t.Any]]]:
+          compress: bool, owner: str | None = None, fetch: _staging.Fetch | None = None) -> tuple[dict[str, t.Any], list[dict[str, t.Any]]]:
     """Writes the files of a session into folder; returns the session and a record for each: path (in folder), dest
     (relative path for the controller), size, sha256, packets, damage (sentences), in_order, warnings, host, containers.
 
     A record holds path (in folder), dest (relative path for the controller), size, sha256, packets, host and containers.
     kind is "segment" (a pcap of each segment) or "host" (one pcapng of all). folder belongs to the login user and is
     private to them; its owner becomes the owner of the files. With folder None, write nothing and return the same records,
-    with path None. Raise CaptureError, StorageError, PcapError.
+    with path None. owner is the run whose session it must be, if one is given. fetch is recorded, so that a later task can
+    tell whether the files are still needed. Raise CaptureError, StorageError, PcapError.
     """
-    directory = storage.directory(name)
-    with storage.locked(name) as there:
-        session = _storage.load(directory) if there else None
+    with storage.held(name, owner, patience=math.inf) as found:  # another fetch may be staging the same session
+        directory = storage.directory(found or name)
+        session = _storage.load(directory) if found else None
         if session is None:
-            known = ", ".join(storage.names()) or "none"
-            raise CaptureError(f"There is no capture session {name!r} under {storage.path} (there are: {known}).")
+            raise storage.missing(name, owner)
         told = _session.tell(directory, session)
         stamp = re.sub(r"[-:]|\.\d+", "", session.started_at or "")
         base = f"{name}-{stamp}" if stamp else name
@@ -88,9 +87,9 @@ def stage(storage: _storage.Storage, name: str, folder: str | None, host: str, k
         ended = {segment.file for segment, figures in zip(session.segments, told["segments"]) if figures["status"] != "running"}
         records = []
         kept: dict[str, int] = {}
-        with _folder(directory, folder, sum(segment["bytes"] for segment in told["segments"])) as opened:
+        with _folder(directory, folder, sum(segment["bytes"] for segment in told["segments"]), fetch) as opened:
             for number, (dest, segments) in enumerate(jobs):
-                file = f"{number:03d}.staged"
+                file = f"{number:03d}{_staging.ENDING}"
                 sink = _Sink(_create(opened, file) if opened is not None else None)
                 inputs = [dataclasses.replace(segment_input(directory, session, segment, host), snaplen=snaplen(session.request),
                                               ended=segment.file in ended) for segment in segments]
@@ -193,12 +192,12 @@ def snaplen(request: Request) -> int:
 
 
 @contextlib.contextmanager
-def _folder(directory: str, folder: str | None, needed: int) -> t.Iterator[int | None]:
+def _folder(directory: str, folder: str | None, needed: int, fetch: _staging.Fetch | None) -> t.Iterator[int | None]:
     """Remove the files that an earlier, broken fetch has left in its folder. Then open the folder to stage in, for the block. Raise StorageError."""
     if folder is None:
         yield None
         return
-    clear(directory)
+    _staging.clear(directory)
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
@@ -211,8 +210,7 @@ def _folder(directory: str, folder: str | None, needed: int) -> t.Iterator[int |
         if space.f_bavail * space.f_frsize < needed:
             raise StorageError(f"Staging the capture takes {needed >> 20} MiB and {folder} has {space.f_bavail * space.f_frsize >> 20} MiB free: "
                                "set ansible_remote_tmp to a larger file system, or fetch with compress: true.")
-        with open(os.open(os.path.join(directory, _RECORD), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w", encoding="utf-8") as stream:
-            json.dump({"folder": folder, "device": figures.st_dev, "inode": figures.st_ino}, stream)
+        _staging.record(directory, folder, figures, fetch)
         yield fd
     except OSError as error:
         raise StorageError(f"The capture cannot be staged in {folder}: {error.strerror}.") from error
@@ -240,27 +238,3 @@ def write(folder: str, file: str, data: bytes) -> str:
     except OSError as error:
         raise StorageError(f"{file} cannot be written into {folder}: {error.strerror}.") from error
     return os.path.join(folder, file)
-
-
-def clear(directory: str) -> None:
-    """Remove the files of a session that are still staged. Normally the action plugin has removed them."""
-    path = os.path.join(directory, _RECORD)
-    try:
-        with open(path, encoding="utf-8") as stream:
-            record = json.load(stream)
-        fd = os.open(record["folder"], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except (OSError, ValueError):
-        fd = None
-    if fd is not None:
-        try:
-            figures = os.fstat(fd)
-            if (figures.st_dev, figures.st_ino) == (record["device"], record["inode"]):
-                for file in os.listdir(fd):
-                    if file.endswith(".staged"):
-                        os.unlink(file, dir_fd=fd)
-                with contextlib.suppress(OSError):
-                    os.rmdir(record["folder"])
-        finally:
-            os.close(fd)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)

@@ -101,10 +101,10 @@ class Clock:
 class Session:
     """A capture session: its request, its supervisor and its segments.
 
-    status is running, stopped or failed. targets are the requested containers, as runtime:ID. buffer_size is in KiB,
-    least_free in bytes. start_at (the instant to wait for), started_at and stopped_at are ISO 8601 times. clock was
-    measured when the session was started; None where it was not. waiting says what the supervisor waits for, in words. left_out are
-    sentences about what is not captured.
+    status is running, stopped or failed. owner is the run that started it, None where it told none. targets are the requested
+    containers, as runtime:ID. buffer_size is in KiB, least_free in bytes. start_at (the instant to wait for), started_at and
+    stopped_at are ISO 8601 times. clock was measured when the session was started; None where it was not. waiting says what
+    the supervisor waits for, in words. left_out are sentences about what is not captured.
     """
 
     status: str
@@ -121,6 +121,7 @@ class Session:
     clock: Clock | None = None
     waiting: list[str] = dataclasses.field(default_factory=list)
     left_out: list[str] = dataclasses.field(default_factory=list)
+    owner: str | None = None
 
     @classmethod
     def of(cls, stored: t.Any) -> Session:

@@ -25,6 +25,10 @@ _LOOK = "look at its file system, its mount and its permissions"
 PATIENCE = 60.0  # seconds to wait while another task starts, stops or fetches the same session
 
 
+class BusyError(StorageError):
+    """A session that another task works on."""
+
+
 class Storage:
     """The folder that holds the sessions of a host, one folder each."""
 
@@ -55,17 +59,19 @@ class Storage:
         return figures.f_bavail * figures.f_frsize, figures.f_blocks * figures.f_frsize
 
     @contextlib.contextmanager
-    def locked(self, name: str, create: bool = False) -> t.Iterator[bool]:
+    def locked(self, name: str, create: bool = False, patience: float | None = None) -> t.Iterator[bool]:
         """Lock the session's folder for the block. Yield whether it exists. With create, make it (0700) where it is missing.
 
         The lock is on the folder itself, so it needs no file, and a killed task leaves none behind.
-        Raise StorageError when something unsafe is in the way or another task holds the lock for longer than PATIENCE.
+        Raise StorageError when something unsafe is in the way, BusyError when another task holds the lock for longer than patience seconds
+        (PATIENCE by default).
         """
         directory = self.directory(name)
         if create:
             self._make()
-        deadline = time.monotonic() + PATIENCE
-        busy = StorageError(f"Another task has been working on session {name} for {PATIENCE:.0f} s: wait for it, or use another name.")
+        patience = PATIENCE if patience is None else patience
+        deadline = time.monotonic() + patience
+        busy = BusyError(f"Another task has been working on session {name} for {patience:.0f} s: wait for it, or use another name.")
         while True:
             if not self._safe():
                 yield False
@@ -88,6 +94,43 @@ class Storage:
                     return
             finally:
                 os.close(fd)
+
+    def find(self, name: str, owner: str | None) -> str | None:
+        """Return the name that the session of an owner has now: another session may have taken its name since it ended. None if there is none.
+
+        Without an owner, return the name as it is.
+        """
+        if owner is None:
+            return name
+        return next((known for known in sorted(self.names(), key=lambda known: known != name) if self._is_of(known, owner)), None)
+
+    @contextlib.contextmanager
+    def held(self, name: str, owner: str | None, patience: float | None = None) -> t.Iterator[str | None]:
+        """Lock the session of this name (of this owner, where one is given) for the block. Yield the name that it has; None if there is none.
+
+        Raise what locked() raises.
+        """
+        while True:
+            found = self.find(name, owner)
+            if found is None:
+                yield None
+                return
+            with contextlib.ExitStack() as stack:
+                there = stack.enter_context(self.locked(found, patience=patience))
+                if owner is None or self._is_of(found, owner):  # else it was renamed or removed before the lock was ours
+                    yield found if there else None
+                    return
+
+    def _is_of(self, name: str, owner: str) -> bool:
+        with contextlib.suppress(StorageError):  # another session's file may be damaged
+            session = load(self.directory(name))
+            return session is not None and session.owner == owner
+        return False
+
+    def missing(self, name: str, owner: str | None) -> CaptureError:
+        """Return the error that there is no such session."""
+        known = ", ".join(self.names()) or "none"
+        return CaptureError(f"There is no capture session {name!r}{' of this run' if owner else ''} under {self.path} (there are: {known}).")
 
     def rename(self, name: str, new: str) -> None:
         """Give a session another name, in one step. Raise StorageError."""

@@ -14,13 +14,17 @@ import time
 
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane._namespace import Dataplane
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError, NettapError, refused_as
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import mac_bytes
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _dp
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector._protocol import BEAT_TAG
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns, _process
 
 # "Local experimental Ethertype 1" (IEEE 802-2014, table 9-2). It is not IP, so no rule of an engine matches it.
 HEARTBEAT = 0x88B5
 # A locally administered unicast address that no link has. Its last byte is the number of the link at which the frame is to come out.
+# NeuVector's dp returns only frames of tags that it was told, so that frames in tag mode have one that it is told for this.
 _MAC = bytes.fromhex("4e6574746170")[:5]
+_HEADER_SIZE, _SHORTEST = 14, 60  # bytes of Ethernet
 _PAYLOAD = struct.Struct("=8sQ")
 _MAGIC = b"nettap\0\0"
 
@@ -59,6 +63,7 @@ class Heartbeat:
 
     def __init__(self, dataplane: Dataplane, fd: int) -> None:
         self._sockets: list[socket.socket] = []
+        self._destinations = [mac_bytes(BEAT_TAG) if dataplane.mode == "tag" else _MAC + bytes([number]) for number in range(len(dataplane.links))]
         try:
             with _netns.entered(fd):
                 for link in dataplane.links:
@@ -81,14 +86,13 @@ class Heartbeat:
         """Return the descriptors to poll for heartbeats that come back."""
         return [one.fileno() for one in self._sockets]
 
-    def send(self) -> int:
-        """Send a heartbeat in each direction, and return its number."""
+    def send(self, mtu: int = 0) -> int:
+        """Send a heartbeat in each direction, as long as a packet of that MTU (in bytes), and return its number."""
         self._sent += 1
         for number, one in enumerate(self._sockets):
-            destination, source = _MAC + bytes([(number + 1) % len(self._sockets)]), _MAC + bytes([number])
-            frame = destination + source + struct.pack("!H", HEARTBEAT) + _PAYLOAD.pack(_MAGIC, self._sent)
+            frame = self._destinations[(number + 1) % len(self._sockets)] + _MAC + bytes([number]) + struct.pack("!H", HEARTBEAT)
             with contextlib.suppress(OSError):  # the link is down, or its queue full: the heartbeat will not come back
-                one.send(frame.ljust(60, b"\0"))  # the shortest frame of Ethernet
+                one.send((frame + _PAYLOAD.pack(_MAGIC, self._sent)).ljust(max(_SHORTEST, mtu + _HEADER_SIZE), b"\0"))
         return self._sent
 
     def hear(self) -> int:
@@ -98,40 +102,50 @@ class Heartbeat:
                 while True:
                     frame = one.recv(256)
                     # This socket does not see its own outgoing heartbeats: an AF_PACKET socket gets outgoing frames only with ETH_P_ALL.
-                    if frame[5:6] == bytes([number]) and frame[14:22] == _MAGIC:
+                    if frame[:6] == self._destinations[number] and frame[14:22] == _MAGIC:
                         self._heard[number] = max(self._heard[number], _PAYLOAD.unpack_from(frame, 14)[1])
         return min(self._heard)
 
 
-def check(dataplane: Dataplane, fd: int, timeout: float, control: str | None) -> None:
-    """Return once the engine forwards. If it does not within timeout seconds, raise DataplaneError, which says what is missing.
+def check(dataplane: Dataplane, fd: int, timeout: float, control: str | None, mtu: int = 0) -> None:
+    """Return once the engine forwards, also packets of that MTU (in bytes). If it does not within timeout seconds, raise DataplaneError, which says
+    what is missing.
 
-    fd is of the namespace that holds steering's ends. In tag mode an engine forwards only tags that it was configured for. There
-    it has to read the service link and, where control gives the path of NeuVector dp's socket, to answer.
+    fd is of the namespace that holds steering's ends. In tag mode an engine forwards only tags that it was configured for. One that was not
+    told the heartbeats' tag has to read the service link and, where control gives the path of NeuVector dp's socket, to answer.
     """
     deadline = time.monotonic() + timeout
     heartbeat = Heartbeat(dataplane, fd)
+    first = 0  # number of the first heartbeat that was as long as the MTU
     try:
         poller = select.poll()
         for fileno in heartbeat.filenos():
             poller.register(fileno, select.POLLIN)
         while True:
-            heartbeat.send()
+            heard = heartbeat.hear()
+            number = heartbeat.send(mtu if heard else 0)
+            first = first or (number if heard else 0)
             until = min(deadline, time.monotonic() + 0.1)
             while time.monotonic() < until:
                 poller.poll(max(0.0, (until - time.monotonic()) * 1000))
-                if heartbeat.hear():
+                heard = heartbeat.hear()
+                if heard and (not mtu or 0 < first <= heard):
                     return
+                if heard and not first:
+                    break
             try:
-                if dataplane.mode == "tag" and processes(dataplane):
-                    if control:
-                        _dp.alive(control, timeout=max(0.1, deadline - time.monotonic()))
-                    return
+                if dataplane.mode == "tag" and not heard and processes(dataplane):
+                    if not control or not _dp.returns_beats(control, max(0.1, deadline - time.monotonic()), dataplane.inode):
+                        return
             except NettapError:
                 if time.monotonic() >= deadline:
                     raise
             if time.monotonic() >= deadline:
                 entries = " and ".join(link.name for link in dataplane.links)
+                if heard:
+                    raise DataplaneError(f"The dataplane {dataplane.name} forwards short frames, but none of {mtu + _HEADER_SIZE} bytes, as the containers' "
+                                         f"MTU of {mtu} allows, came out within {timeout:g} s: give its engine room for them (NeuVector's dp: jumbo frames), "
+                                         "then run the task again.")
                 raise DataplaneError(f"The dataplane {dataplane.name} does not forward: of what went in at {entries} nothing came out "
                                      f"within {timeout:g} s ({_tell(dataplane)}). Start its engine in that namespace, on "
                                      f"{' and '.join(link.engine for link in dataplane.links)}, then run the task again.")
@@ -139,15 +153,15 @@ def check(dataplane: Dataplane, fd: int, timeout: float, control: str | None) ->
         heartbeat.close()
 
 
-def wait_for_control(control: str, timeout: float) -> None:
-    """Return once NeuVector's dp answers at its socket. Raise DataplaneError after timeout seconds.
+def wait_for_control(control: str, timeout: float, within: int) -> None:
+    """Return once the NeuVector dp in the network namespace of that inode number answers at its socket. Raise DataplaneError after timeout seconds.
 
     dp reads the service link only when it is configured to, so that cannot be waited for.
     """
     deadline = time.monotonic() + timeout
     while True:
         try:
-            _dp.alive(control, timeout=max(0.1, deadline - time.monotonic()))
+            _dp.alive(control, max(0.1, deadline - time.monotonic()), within)
             return
         except NettapError:
             if time.monotonic() >= deadline:

@@ -26,12 +26,12 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import D
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink as rt
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import attribute
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._socket import Netlink, NetlinkError
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector._protocol import MTU as TAG_MTU
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns, _program
 
 # Bytes. Frames up to this size pass (jumbo frames of the usual 9000 bytes and more). Engines size their buffers by it.
 MTU = 9216
-# Bytes. NeuVector's dp handles frames up to this size in its fast path, larger ones in a slow path.
-TAG_MTU = 2048
+# Bytes. For longer packets NeuVector's dp would need jumbo frames, for which it reserves 128 MiB.
 _DEFAULT_MTU = {"tag": TAG_MTU, "bridge": MTU}
 _ENDS = {"tag": (("vbr", "vth"),), "bridge": (("vbr0", "vth0"), ("vbr1", "vth1"))}
 

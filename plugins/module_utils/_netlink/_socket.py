@@ -33,9 +33,9 @@ class NetlinkError(NettapError):
 class Netlink:
     """A socket in the network namespace of fd, where it stays. Use it as a context manager, or close() it. Its methods raise NetlinkError."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, protocol: int = socket.NETLINK_ROUTE) -> None:
         with _netns.entered(fd), _refusals():
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         try:
             with _refusals():
                 for option in (rt.NETLINK_CAP_ACK, rt.NETLINK_EXT_ACK):

@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import socket
 import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._sockets import Sockets
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _joining, _link, _refusal, _sockets
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _policy as model
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _protocol as protocol
-from ansible_collections.nettap.containers.plugins.module_utils._neuvector._record import DataplaneRecord, Store
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector._record import DataplaneRecord, Store, sweep
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector._session import SOCKET, NotRunning, Session
-from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
 
 @dataclasses.dataclass
@@ -46,22 +45,35 @@ class ConfigurationOutcome:
         return self.reason is not None
 
 
-def alive(path: str = SOCKET, timeout: float = 10) -> int:
-    """Return the PID of the dp that answers at path within timeout seconds. Raise NotRunning when there is none, DataplaneError when it does not answer."""
-    with Session(path, timeout) as session:
+Users = t.Callable[[int], t.Mapping[str, str]]  # from a network namespace's inode number to the steered interfaces: their names, by their MACs
+
+
+def alive(path: str = SOCKET, timeout: float = 10, within: int | None = None) -> int:
+    """Return the PID of the dp that answers at path within timeout seconds. Raise NotRunning when there is none, DataplaneError when it does not answer.
+
+    Here and below, within is the inode number of the network namespace in which dp must be, None for any.
+    """
+    with Session(path, timeout, within) as session:
         return session.namespace.pid or 0
 
 
-def told(path: str = SOCKET, timeout: float = 10) -> model.Config | None:
+def told(path: str = SOCKET, timeout: float = 10, within: int | None = None) -> model.Config | None:
     """Return the recorded configuration of the dp that answers at path, None if it is empty or not sure. Raise DataplaneError."""
-    with Session(path, timeout) as session:
+    with Session(path, timeout, within) as session:
         record = _store(session).load()
         return record.config if record.sure and record.config != model.EMPTY else None
 
 
-def statistics(path: str = SOCKET, timeout: float = 10, sessions: bool = False) -> dict[str, t.Any]:
+def returns_beats(path: str = SOCKET, timeout: float = 10, within: int | None = None) -> bool:
+    """Return whether the dp that answers at path was told the workload of the heartbeats. Raise DataplaneError."""
+    with Session(path, timeout, within) as session:
+        record = _store(session).load()
+        return record.sure and protocol.BEAT_MAC in record.macs
+
+
+def statistics(path: str = SOCKET, timeout: float = 10, sessions: bool = False, within: int | None = None) -> dict[str, t.Any]:
     """Return dp's pid and its present figures, and with sessions also a list of all sessions (session_list). Raise DataplaneError."""
-    with Session(path, timeout) as session:
+    with Session(path, timeout, within) as session:
         told = {"pid": session.namespace.pid, **_statistics(session, _store(session).load().config)}
         if sessions:
             bodies = session.ask(protocol.list_session(), protocol.SESSION_LIST)
@@ -69,28 +81,44 @@ def statistics(path: str = SOCKET, timeout: float = 10, sessions: bool = False) 
         return told
 
 
-def configure(options: t.Mapping[str, t.Any], path: str = SOCKET, timeout: float = 10, check: bool = False) -> ConfigurationOutcome:
+def configure(options: t.Mapping[str, t.Any], path: str = SOCKET, timeout: float = 10, check: bool = False, *, within: int | None = None,
+              join: bool = False, users: Users | None = None) -> ConfigurationOutcome:
     """Bring dp to its recorded configuration with these options in place of its own. Options that are missing or None stay as they are.
 
     options are those of _policy.EMPTY. timeout is the time that dp has for each batch, in seconds. With check, dp is
-    queried but not configured. Raise DataplaneError.
+    queried but not configured. With join, workloads that the options do not name stay, with their rules. A configuration that would cut off
+    the users, whose packets go through dp, is refused. Raise DataplaneError.
     """
-    with Session(path, timeout) as session, _held(session, check) as store:
+    with Session(path, timeout, within) as session, _held(session, check) as store:
         record = store.load()
-        return _Change(session, record, model.merged(record.config, options), timeout).reach(store, check)
+        config = model.merged(record.config, _joining.joined(record.config, options) if join else options)
+        _refusal.outside(config)
+        if users and not check:  # in check mode, an earlier task that undoes the steering has not done so
+            _refusal.cut_off(record.config, config, users(session.namespace.inode))
+        return Change(session, record, config, timeout).reach(store, check)
 
 
-def withdraw(macs: list[str] | None, path: str = SOCKET, timeout: float = 10, check: bool = False) -> ConfigurationOutcome:
-    """Remove these workloads (None: everything) from dp's configuration. Do nothing where no dp runs. Raise DataplaneError."""
+def withdraw(macs: list[str] | None, path: str = SOCKET, timeout: float = 10, check: bool = False, *, within: int | None = None,
+             users: Users | None = None) -> ConfigurationOutcome:
+    """Remove these workloads (None: everything) from dp's configuration, unless they are users'. Where no dp runs, remove its record. Raise DataplaneError."""
     try:
-        with Session(path, timeout) as session, _held(session, check) as store:
+        with Session(path, timeout, within) as session, _held(session, check) as store:
             record = store.load()
             config = dict(model.EMPTY) if macs is None else _without(record.config, {mac.lower() for mac in macs})
+            if users and not check:
+                _refusal.cut_off(record.config, config, _taken(users(session.namespace.inode), macs))
             # dp must forget them even if they are not in the record.
             record.macs = sorted({*record.macs, *(mac.lower() for mac in macs or [])})
-            return _Change(session, record, config, timeout).reach(store, check)
+            return Change(session, record, config, timeout).reach(store, check)
     except NotRunning:
+        if not check:
+            sweep()
         return ConfigurationOutcome(None, {}, {})
+
+
+def _taken(users: t.Mapping[str, str], macs: list[str] | None) -> dict[str, str]:
+    """Return those of the users whose workloads are to be removed; another one may never have been configured here."""
+    return {mac: where for mac, where in users.items() if macs is None or mac in {one.lower() for one in macs}}
 
 
 def _store(session: Session) -> Store:
@@ -113,36 +141,47 @@ def _without(config: model.Config, gone: set[str]) -> model.Config:
     return {**config, "workloads": [one for one in config["workloads"] if one["mac"] not in gone], "policy": rules}
 
 
-class _Change:
+class Change:
     """The change of one dp from its recorded configuration to a new one."""
 
-    def __init__(self, session: Session, record: DataplaneRecord, config: model.Config, timeout: float) -> None:
-        self._session, self._record, self._config, self._timeout = session, record, config, timeout
-        self._old = {one["mac"]: one for one in record.config["workloads"]}
-        self._new = {one["mac"]: one for one in config["workloads"]}
+    def __init__(self, session: Session, record: DataplaneRecord, config: model.Config, timeout: float, found: t.Mapping[str, Sockets] | None = None) -> None:
+        self._session, self._record, self._timeout = session, record, timeout
+        self._config = config
+        self._ifindex, mtu = _link.find(session.namespace, config["service_port"])
+        self._jumbo = _link.jumbo(config["service_port"], mtu, config["jumbo_frames"])
+        before = _sockets.load(record.sockets)
+        self._sockets = {mac: one for mac, one in (before if found is None else found).items() if mac in model.members(config)}
+        # An older release told nothing of the heartbeats' workload.
+        own = [one["mac"] for one in record.config["workloads"]]
+        self._old = {mac: one for mac, one in model.members(record.config).items() if mac in own or mac in record.macs}
+        self._new = model.members(config)
         # A workload with another tag is removed and added again: two that swap their tags would collide in dp.
         self._kept = {mac: one for mac, one in self._old.items() if mac in self._new and self._new[mac]["tag_mac"] == one["tag_mac"]}
-        self._rules = model.policies(config)  # raises an error for rules that dp cannot take, before anything is sent
-        self._link = _ifindex(session.namespace, config["service_port"]) if config["service_port"] else 0
+        self._rules = _rules(config, self._sockets)  # raises an error for rules that dp cannot take, before anything is sent
+        self._old_rules = _rules(record.config, before)
+        self._ports = {mac: _sockets.ports(config, mac, self._sockets.get(mac)) for mac in self._new}
+        self._old_ports = {mac: _sockets.ports(record.config, mac, before.get(mac)) for mac in self._old}
         self._doubt = self._deviation()
 
     def reach(self, store: Store, check: bool) -> ConfigurationOutcome:
         """Make the change, unless dp has the configuration already. Return the outcome. Raise DataplaneError."""
         record, config = self._record, self._config
-        before, after = {**record.config, "in_force": not self._doubt}, {**config, "in_force": True}
+        before = {**record.config, "jumbo_frames": record.jumbo, "in_force": not self._doubt}
+        after = {**config, "jumbo_frames": self._jumbo, "in_force": True}
         outcome = ConfigurationOutcome(self._reason(), before, after, self._session.namespace.pid)
         if outcome.changed and not check:
-            store.save(DataplaneRecord(config, False, sorted({*record.macs, *self._old, *self._new}), [], record.icmp or config["icmp_policy"]))
+            more = record.icmp or config["icmp_policy"], {mac: list(one) for mac, one in self._sockets.items()}, self._jumbo
+            store.save(DataplaneRecord(config, False, sorted({*record.macs, *self._old, *self._new}), [], *more))
             self._tell()
             self._verify()
             if config == model.EMPTY:
                 store.remove()
             else:
-                store.save(DataplaneRecord(config, True, sorted(self._new), _rule_counters(self._session), record.icmp or config["icmp_policy"]))
+                store.save(DataplaneRecord(config, True, sorted(self._new), _rule_counters(self._session), *more))
         if outcome.changed:
             outcome.warnings += [outcome.reason] if self._doubt and outcome.reason else []
-            outcome.warnings += [f"For workload {mac} the default action can take a minute to hold for new peers, of which there are too many to name "
-                                 "them to dp: tell its addresses (workloads, addresses)." for mac in model.hesitant(config)]
+            outcome.warnings += [f"For workload {mac} the default action can take eleven minutes to hold for new peers, unless dp knows its strict group mode: "
+                                 "there are too many to name them, so tell its addresses (workloads, addresses)." for mac in model.hesitant(config)]
         outcome.statistics = _statistics(self._session, record.config if check else config)
         return outcome
 
@@ -150,7 +189,10 @@ class _Change:
         """Return one sentence that says why dp must be configured, None where it has the configuration."""
         if self._doubt:
             return f"dp was not as it had been left: {self._doubt}."
-        different = [name for name in self._config if self._config[name] != self._record.config[name]]
+        different = [name for name in self._config if name != "jumbo_frames" and self._config[name] != self._record.config[name]]
+        different += ["jumbo_frames"] if self._jumbo != self._record.jumbo and "service_port" not in different else []
+        if not different and (self._ports != self._old_ports or self._rules != self._old_rules):
+            return "The ports that workloads serve or their connections have changed."
         return f"Not as asked for: {', '.join(different)}." if different else None
 
     def _deviation(self) -> str:
@@ -164,7 +206,7 @@ class _Change:
         rules = _rule_counters(self._session)
         if record.rules and rules != record.rules:
             return f"{sum(rules)} rules are in force, not {sum(record.rules)}"
-        if port and port == self._config["service_port"] and not _listening(self._session.namespace, self._link):
+        if port and port == self._config["service_port"] and not _link.listening(self._session.namespace, self._ifindex):
             return f"it does not listen on {port}"
         return ""
 
@@ -178,6 +220,8 @@ class _Change:
             session.send(protocol.internal_networks(model.networks(config)))
         if self._doubt or model.addresses(record.config) != model.addresses(config):
             session.send(protocol.policy_addresses(model.addresses(config)))
+        if self._differs("default_action") and (record.config["default_action"] != "allow" or config["default_action"] != "allow"):
+            session.send([protocol.strict_group_mode(config["default_action"] != "allow")])
         if self._differs("icmp_policy") and (record.icmp or config["icmp_policy"]):
             session.send([protocol.icmp_policy(config["icmp_policy"])])
         gone = sorted(mac for mac in {*record.macs, *self._old} - self._kept.keys() if _knows(session, mac))
@@ -188,28 +232,36 @@ class _Change:
         if added:
             session.send([protocol.add_mac(config["service_port"], mac, self._new[mac]["tag_mac"]) for mac in added])
         self._tell_policies()
-        switched = [mac for mac, one in self._new.items() if self._doubt or mac not in self._kept or one["tap"] != self._kept[mac]["tap"]]
-        for tap in (True, False):
-            macs = [mac for mac in switched if self._new[mac]["tap"] is tap]
-            if macs:
-                session.send(protocol.configure_mac(macs, tap))
+        self._tell_ports()
+
+    def _tell_ports(self) -> None:
+        """Switch workloads to tap mode or out of it, and replace the ports on which they serve."""
+        alike: dict[tuple[bool, tuple[_sockets.Port, ...]], list[str]] = {}
+        for mac, one in self._new.items():
+            if self._doubt or mac not in self._kept or one["tap"] != self._kept[mac]["tap"] or self._ports[mac] != self._old_ports[mac]:
+                alike.setdefault((one["tap"], tuple(self._ports[mac])), []).append(mac)
+        gone = max((len(set(self._old_ports.get(mac, ())).difference(self._ports[mac])) for macs in alike.values() for mac in macs), default=0)
+        for (tap, ports), macs in sorted(alike.items(), key=lambda item: not item[0][0]):
+            # The limit of ports that one message removes is for all its workloads together.
+            groups = [[mac] for mac in macs] if gone else [macs]
+            self._session.send([message for group in groups for message in protocol.configure_mac(group, tap, ports) * (1 + gone // protocol.MAX_FORGOTTEN)])
 
     def _tell_port(self) -> None:
-        record, port, jumbo = self._record, self._config["service_port"], self._config["jumbo_frames"]
-        reopen = not record.sure or any(record.config[name] != self._config[name] for name in ("service_port", "jumbo_frames"))
+        record, port = self._record, self._config["service_port"]
+        reopen = not record.sure or record.config["service_port"] != port or record.jumbo != self._jumbo
         old = record.config["service_port"] or (port if not record.sure else None)
         if reopen and old:
             self._session.send([protocol.delete_service_port(old)])
         if not port:
             return
-        before = _listening(self._session.namespace, self._link)
+        before = _link.listening(self._session.namespace, self._ifindex)
         if before and not reopen:
             return
         needed = before + 1 if old or not before else before  # dp keeps a closed link open for some seconds
         deadline = time.monotonic() + self._timeout
         while True:
-            self._session.send([protocol.add_service_port(port, jumbo)])
-            if _listening(self._session.namespace, self._link) >= needed:
+            self._session.send([protocol.add_service_port(port, self._jumbo)])
+            if _link.listening(self._session.namespace, self._ifindex) >= needed:
                 return
             if time.monotonic() > deadline:
                 raise DataplaneError(f"dp (process {self._session.namespace.pid}) was told to serve {port} and does not listen there: "
@@ -218,10 +270,10 @@ class _Change:
 
     def _tell_policies(self) -> None:
         default = protocol.ACTIONS[self._config["default_action"]]
-        old_rules = model.policies(self._record.config)
+        old_rules = self._old_rules
         same = not self._differs("default_action", "icmp_policy")  # dp reads icmp_policy when it takes a policy
-        had = {mac for mac in self._kept if not self._doubt and not _bare(self._record.config, old_rules[mac])}
-        due = [mac for mac in self._new if not (same and mac in self._kept and old_rules[mac] == self._rules[mac])]
+        had = {mac for mac in self._kept if mac in old_rules and not self._doubt and not _bare(self._record.config, old_rules[mac])}
+        due = [mac for mac in self._rules if not (same and mac in self._kept and old_rules[mac] == self._rules[mac])]
         bare = [mac for mac in due if _bare(self._config, self._rules[mac])]
         for command, macs in (
             (protocol.CFG_ADD, [mac for mac in due if mac not in bare and mac not in had]),
@@ -237,10 +289,16 @@ class _Change:
         for mac in {*self._old, *self._new, *self._record.macs}:
             if _knows(self._session, mac) != (mac in self._new):
                 raise DataplaneError(f"{process} {'did not take' if mac in self._new else 'did not forget'} workload {mac}: see its own output.")
-        distinct = {str(rules) for rules in self._rules.values() if not _bare(self._config, rules)}
+        bare = self._config["icmp_policy"]  # without it, dp adds a rule for ICMP to each policy
+        distinct = {str(rules) for rules in self._rules.values() if rules or not (bare or _bare(self._config, rules))}
         count = sum(_rule_counters(self._session))
         if count < len(distinct):  # each policy has at least its first rule, or the rule for ICMP that dp adds
             raise DataplaneError(f"{process} was given {len(distinct)} policies and has {count} rules in force: see its own output.")
+
+
+def _rules(config: model.Config, sockets: t.Mapping[str, Sockets]) -> dict[str, list[model.Rule]]:
+    """Return the rules of each workload: those for its connections in mid-stream, then those of the policy. Raise DataplaneError."""
+    return {mac: [*_sockets.rules(config, mac, sockets.get(mac)), *rules] for mac, rules in model.policies(config).items()}
 
 
 def _bare(config: model.Config, rules: list[model.Rule]) -> bool:
@@ -266,33 +324,10 @@ def _statistics(session: Session, config: model.Config) -> dict[str, t.Any]:
     for one in config["workloads"]:
         found, figures = protocol.parse_stats(session.ask(protocol.stats_macs([one["mac"]]), protocol.MAC_STATS)[0])
         workloads.append({**one, "known": found, **figures, "sessions": figures["current_sessions_in"] + figures["current_sessions_out"]})
+    device, beats = (protocol.parse_stats(session.ask(message, kind)[0])[1] for message, kind in (
+        (protocol.stats_device(), protocol.DEVICE_STATS), (protocol.stats_macs([protocol.BEAT_MAC]), protocol.MAC_STATS)))
     counts = protocol.parse_session_count(session.ask(protocol.count_session(), protocol.SESSION_COUNT)[0])
     return {
         "counters": _counters(session), "workloads": workloads, "sessions": counts["total"], "session_counts": counts,
-        "stats": protocol.parse_stats(session.ask(protocol.stats_device(), protocol.DEVICE_STATS)[0])[1],
+        "stats": {name: max(0, value - beats[name]) for name, value in device.items()},
     }
-
-
-def _ifindex(namespace: _netns.Namespace, name: str) -> int:
-    """Return the index of a link in dp's network namespace. Raise DataplaneError."""
-    with _netns.entered(namespace.fd):
-        links = {link: index for index, link in socket.if_nameindex()}
-    if name not in links:
-        raise DataplaneError(f"dp's network namespace has no link {name} (it has {', '.join(sorted(links))}): make it first, or name another (service_port).")
-    return links[name]
-
-
-def _listening(namespace: _netns.Namespace, ifindex: int) -> int:
-    """Return the number of packet sockets that dp has on that link (proc(5), /proc/PID/net/packet). Raise DataplaneError."""
-    folder = f"/proc/{namespace.pid}"
-    own = set()
-    try:
-        for fd in os.listdir(f"{folder}/fd"):
-            with contextlib.suppress(FileNotFoundError):
-                own.add(os.readlink(f"{folder}/fd/{fd}"))
-        with open(f"{folder}/net/packet", encoding="ascii") as stream:
-            rows = [line.split() for line in stream][1:]
-    except OSError as error:
-        raise DataplaneError(f"What dp (process {namespace.pid}) listens on cannot be read ({error.strerror}): "
-                             "it has ended, or root is needed (become: true).") from error
-    return sum(int(row[4]) == ifindex and f"socket:[{row[8]}]" in own for row in rows)

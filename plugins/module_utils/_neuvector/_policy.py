@@ -19,10 +19,12 @@ Span = tuple[ipaddress.IPv4Address, ipaddress.IPv4Address]
 
 # The configuration of a dp that has just been started.
 EMPTY: Config = {
-    "internal_networks": [], "service_port": None, "jumbo_frames": False, "icmp_policy": False, "workloads": [], "policy": [],
+    "internal_networks": [], "service_port": None, "jumbo_frames": None, "icmp_policy": False, "workloads": [], "policy": [],
     "default_action": "allow",
 }
-ANY: Span = (ipaddress.IPv4Address(0), ipaddress.IPv4Address(0xFFFFFFFF))
+# dp looks a peer outside the internal networks up again as 0.0.0.0 (dpi_policy.c, dpi_policy_lookup_by_key), which must match no rule.
+ANY: Span = (ipaddress.IPv4Address(1), ipaddress.IPv4Address(0xFFFFFFFF))
+_LINK_LOCAL = ipaddress.IPv4Network("169.254.0.0/16")
 LAST_ID = 0xFFFFFFF0  # of the rules that replace the default action; the ids above are dp's own
 _LARGEST_NETWORK = 1024  # addresses; networks up to this size are sent to dp address by address
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}$")  # unicast: the lowest bit of the first byte is 0
@@ -102,6 +104,29 @@ def policies(config: Config) -> dict[str, list[Rule]]:
     return found
 
 
+def decide(config: Config, mac: str, direction: str, source: str, destination: str, port: int, kind: str) -> tuple[int, str]:
+    """Return id and action of the first rule that matches a connection of a workload, or LAST_ID and the default action. kind is tcp, udp or icmp."""
+    sides = [ipaddress.IPv4Address(source), ipaddress.IPv4Address(destination)]
+    if not any(one in _LINK_LOCAL for one in sides):
+        for rule in config["policy"]:
+            kinds = (kind, "any") if kind != "icmp" or config["icmp_policy"] else (kind,)
+            if (rule["workloads"] and mac not in rule["workloads"]) or rule["direction"] != direction or rule["protocol"] not in kinds:
+                continue
+            first, last = port_span(rule["port"], rule["protocol"])
+            within = all(low <= one <= high for (low, high), one in zip((_span(rule["source"]), _span(rule["destination"])), sides))
+            if within and first <= port <= last:
+                return rule["id"], rule["action"]
+        if kind != "icmp" or config["icmp_policy"]:
+            return LAST_ID, config["default_action"]
+    return LAST_ID, "allow"
+
+
+def members(config: Config) -> dict[str, Config]:
+    """Return by their MAC all workloads that dp is to know: those of the configuration, and with them the one of the watchdog's heartbeats."""
+    beat = {"mac": protocol.BEAT_MAC, "tag_mac": protocol.BEAT_TAG, "tap": False, "addresses": []}
+    return {one["mac"]: one for one in [*config["workloads"], *([beat] if config["workloads"] else [])]}
+
+
 def groups(rules_of: dict[str, list[Rule]], macs: t.Iterable[str]) -> list[tuple[list[str], list[Rule]]]:
     """Return the workloads grouped by equal rules, since dp takes one policy for several workloads at once."""
     together: list[tuple[list[str], list[Rule]]] = []
@@ -132,7 +157,7 @@ def _rule(rule: Rule, own: Span) -> Rule:
     """Return a rule in dp's terms (dp_apis.go DPPolicyIPRule). Only true ranges have the upper ends of addresses."""
     ingress = rule["direction"] == "ingress"
     source, destination = (_span(rule["source"]), own) if ingress else (own, _span(rule["destination"]))
-    first, last = _ports(rule["port"], rule["protocol"])
+    first, last = port_span(rule["port"], rule["protocol"])
     told = {"id": rule["id"], "sip": str(source[0]), "dip": str(destination[0]), "port": first, "portr": last,
             "proto": protocol.PROTOCOLS[rule["protocol"]], "action": protocol.ACTIONS[rule["action"]], "ingress": ingress}
     if source[0] != source[1]:
@@ -154,6 +179,8 @@ def _workloads(given: list[Config]) -> list[Config]:
         if not tag.startswith(protocol.TAG_PREFIX):
             raise DataplaneError(f"The tag_mac {tag} does not begin with {protocol.TAG_PREFIX[:-1]}, by which alone dp knows a tag: "
                                  "choose the last two bytes only.")
+        if mac == protocol.BEAT_MAC or tag == protocol.BEAT_TAG:
+            raise DataplaneError(f"Workload {mac} has the MAC or the tag ({tag}) of the watchdog's heartbeats: choose another tag_mac.")
         for other in found:
             if mac == other["mac"] or tag == other["tag_mac"]:
                 raise DataplaneError(f"The workloads {other['mac']} and {mac} have the same MAC address or tag ({tag}): each needs its own.")
@@ -179,9 +206,12 @@ def _policy(given: list[Rule], known: set[str]) -> list[Rule]:
         if rule["id"] is not None and not 0 < rule["id"] < LAST_ID:
             raise DataplaneError(f"Rule {number} has the id {rule['id']}: give one from 1 to {LAST_ID - 1}.")
         rule["id"] = rule["id"] or next(free)
-        _span(rule["source"])
-        _span(rule["destination"])
-        _ports(rule["port"], rule["protocol"])
+        for side in ("source", "destination"):
+            low, high = _span(rule[side])
+            if rule["action"] != "allow" and low in _LINK_LOCAL and high in _LINK_LOCAL:
+                raise DataplaneError(f"Rule {number} ({rule['action']}) has {rule[side]} as {side}, and dp lets link-local addresses ({_LINK_LOCAL}) pass "
+                                     "before any rule: leave the rule out, and have the steering drop them (container_steering, drop: [link_local]).")
+        port_span(rule["port"], rule["protocol"])
         found.append(rule)
     return found
 
@@ -200,7 +230,9 @@ def _span(text: str) -> Span:
         raise DataplaneError(f"{text!r} is no IPv4 address, network or range FIRST-LAST, and dp has rules for IPv4 only ({error}).") from error
     if first > last:
         raise DataplaneError(f"The range {text} ends before it begins.")
-    return first, last
+    if last < ANY[0]:
+        raise DataplaneError(f"{text!r} is no address of a peer, and dp would take every outside peer for it: write any, or the addresses that are meant.")
+    return max(first, ANY[0]), last
 
 
 def _single(text: str) -> bool:
@@ -217,7 +249,7 @@ def _network(text: str) -> ipaddress.IPv4Network:
         raise DataplaneError(f"{text!r} in internal_networks is no IPv4 network in CIDR notation, such as 10.0.0.0/8 ({error}).") from error
 
 
-def _ports(text: str, kind: str) -> tuple[int, int]:
+def port_span(text: str, kind: str) -> tuple[int, int]:
     """Return the first and last port of a rule. ICMP has none, which dp writes as 0. Raise DataplaneError."""
     if kind == "icmp":
         if text != "any":

@@ -11,6 +11,7 @@ one can end dp.
 from __future__ import annotations
 
 import json
+import socket
 import struct
 import typing as t
 
@@ -21,12 +22,19 @@ Message = dict[str, dict[str, t.Any]]
 
 MAX_MESSAGE = 8000  # bytes of a datagram; dp reads 8191 (ctrl.c BUF_SIZE) and silently treats a longer one as broken JSON
 MAX_MACS = 100  # of one policy: 20 bytes each, in every one of its messages
+MAX_PORTS = 150  # of one workload, about 46 bytes each: dp takes them in one message only, which replaces those before
+MAX_FORGOTTEN = 64  # ports that dp forgets by one message (ctrl.c MAX_APP_DELETE); the same message once more removes the next ones
 MSG_START, MSG_END = 1, 2  # defs.h: flag of the first and the last message of a list
 CFG_ADD, CFG_MODIFY, CFG_DELETE = 1, 2, 3  # defs.h
 APPLY_BOTH = 3  # defs.h DP_POLICY_APPLY_EGRESS | DP_POLICY_APPLY_INGRESS
 ACTIONS = {"allow": 2, "violate": 6, "deny": 7}  # defs.h DP_POLICY_ACTION_*
 PROTOCOLS = {"any": 0, "icmp": 1, "tcp": 6, "udp": 17}
 TAG_PREFIX = "4e:65:75:56:"  # "NeuV" (apis.h MAC_PREFIX): dp recognises a workload's frames on its service port by it
+# The workload of the heartbeats: dp returns a frame that is not IP if it knows the tag, and no policy is asked (dpi_entry.c). No link has this MAC.
+BEAT_MAC, BEAT_TAG = "4e:65:74:74:61:00", TAG_PREFIX + "ff:ff"
+# Bytes of an IP packet. dp loses longer ones, without counting them: a slot of its ring has 2048 bytes, or 16384 for jumbo frames (ring.c
+# FRAME_SIZE_V1, FRAME_SIZE_JUMBO_V1), and the kernel needs 66 of them (net/packet/af_packet.c, tpacket_rcv), the Ethernet header 14.
+MTU, JUMBO_MTU = 2048 - 66 - 14, 16384 - 66 - 14
 
 # defs.h DP_KIND_*: first byte of an answer
 SESSION_LIST, SESSION_COUNT, DEVICE_COUNTER, MAC_STATS, DEVICE_STATS, KEEP_ALIVE = 2, 3, 4, 8, 9, 10
@@ -45,8 +53,12 @@ _STATS = (  # defs.h DPMsgStats, after Interval and Padding and up to the figure
 )
 _STATS_SIZE = 176
 _SESSION_COUNT = ("total", "tcp", "udp", "icmp", "ip")  # defs.h DPMsgSessionCount
-_SESSION = struct.Struct(">I6sH6s6s16s16sHH4B8I2BHIHHII2BH")  # defs.h DPMsgSession, up to Flags
+_SESSION_LAYOUT = "I6sH6s6s16s16sHH4B8I2BHIHHII2BH"  # defs.h DPMsgSession, up to Flags
+_SESSION = struct.Struct(">" + _SESSION_LAYOUT)
+_SESSION6 = struct.Struct("=" + _SESSION_LAYOUT)  # dp does not convert sessions of IPv6 to the network's byte order (dpi_msg.c, dpi_list_session)
+_ETHERTYPE = 10  # bytes of a session before its EtherType
 _SESSION_INGRESS, _SESSION_TAP = 1, 2  # defs.h DPSESS_FLAG_*
+_TOLD_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
 _TOLD_ACTIONS = {0: "open", 1: "learn", 2: "allow", 3: "check_vh", 4: "check_nbe", 5: "check_app", 6: "violate", 7: "deny"}
 
 
@@ -96,9 +108,14 @@ def add_mac(interface: str, mac: str, tag: str) -> Message:
     return {"ctrl_add_mac": {"iface": interface, "mac": mac, "ucmac": tag, "bcmac": broadcast, "oldmac": "", "pmac": "", "pips": None}}
 
 
-def configure_mac(macs: list[str], tap: bool) -> list[Message]:
-    """Return the messages that switch workloads to tap mode (dp forwards nothing on the service link) or out of it."""
-    return [{"ctrl_cfg_mac": {"macs": macs[i:i + MAX_MACS], "tap": tap}} for i in range(0, len(macs), MAX_MACS)]
+def configure_mac(macs: list[str], tap: bool, ports: t.Sequence[tuple[int, int]] = ()) -> list[Message]:
+    """Return the messages that switch workloads to tap mode (dp forwards nothing on the service link) or out of it, and replace their server ports.
+
+    ports are (protocol, port). dp takes a workload for the server of a connection in mid-stream, and of any UDP, only on these (dpi_session.c).
+    """
+    apps = [{"ip_proto": protocol, "port": port, "app": 0, "server": 0} for protocol, port in ports]
+    size = 1 if ports else MAX_MACS
+    return [{"ctrl_cfg_mac": {"macs": macs[i:i + size], "tap": tap, "apps": apps}} for i in range(0, len(macs), size)]
 
 
 def delete_mac(interface: str, mac: str) -> Message:
@@ -124,6 +141,11 @@ def policy(command: int, default: int, macs: list[str], rules: list[dict[str, t.
 def icmp_policy(enabled: bool) -> Message:
     """Return the message that says whether rules hold for ICMP. Only newer releases know it; older ones skip it."""
     return {"ctrl_enable_icmp_policy": {"enable_icmp_policy": enabled}}
+
+
+def strict_group_mode(enabled: bool) -> Message:
+    """Return the message that has the default action hold at once for peers that dp does not know. Only newer releases know it; older ones skip it."""
+    return {"ctrl_strict_group_mode": {"strict_group_mode": enabled}}
 
 
 def encode(message: Message) -> bytes:
@@ -202,28 +224,41 @@ def parse_sessions(body: bytes) -> list[dict[str, t.Any]]:
     size, rest = divmod(len(body) - 4, count) if count else (0, len(body) - 4)
     if rest or (count and size < _SESSION.size):
         raise _strange("sessions", body)
-    return [_session(_SESSION.unpack_from(body, 4 + i * size)) for i in range(count)]
+    return [_session(_session_layout(body, 4 + i * size).unpack_from(body, 4 + i * size)) for i in range(count)]
+
+
+def _session_layout(body: bytes, start: int) -> struct.Struct:
+    """Return the layout of the session at an offset. Its EtherType shows the byte order."""
+    return _SESSION6 if struct.unpack_from("=H", body, start + _ETHERTYPE)[0] == ETH_P_IPV6 else _SESSION
 
 
 def _session(fields: tuple[t.Any, ...]) -> dict[str, t.Any]:
     (number, workload, ethertype, _client_mac, _server_mac, client, server, client_port, server_port, icmp_code, icmp_type, protocol,
      _padding, client_packets, server_packets, client_bytes, server_bytes, *_assembled, _client_state, _server_state, idle, age, _life,
      application, _threat, rule, action, _severity, flags) = fields
-    names = {value: name for name, value in PROTOCOLS.items() if value}
     return {
-        "id": number, "mac": workload.hex(":"), "protocol": names.get(protocol, str(protocol)),
-        "client": _address(ethertype, client), "server": _address(ethertype, server), "client_port": client_port, "server_port": server_port,
+        "id": number, "mac": workload.hex(":"), "protocol": protocol_of(protocol),
+        "client": address_of(ethertype, client), "server": address_of(ethertype, server), "client_port": client_port, "server_port": server_port,
         "icmp_type": icmp_type, "icmp_code": icmp_code, "client_packets": client_packets, "server_packets": server_packets,
         "client_bytes": client_bytes, "server_bytes": server_bytes, "idle": idle, "age": age, "application": application,
-        "rule": rule, "action": _TOLD_ACTIONS.get(action, str(action)),
+        "rule": rule, "action": action_of(action),
         "direction": "ingress" if flags & _SESSION_INGRESS else "egress", "tap": bool(flags & _SESSION_TAP),
     }
 
 
-def _address(ethertype: int, address: bytes) -> str:
-    if ethertype == ETH_P_IPV6:
-        return ":".join(address[i:i + 2].hex() for i in range(0, 16, 2))
-    return ".".join(str(byte) for byte in address[:4])
+def protocol_of(number: int) -> str:
+    """Return the name of a protocol above IP, or its number."""
+    return _TOLD_PROTOCOLS.get(number, str(number))
+
+
+def action_of(number: int) -> str:
+    """Return the name of a policy's action, or its number."""
+    return _TOLD_ACTIONS.get(number, str(number))
+
+
+def address_of(ethertype: int, address: bytes) -> str:
+    """Return the text of an address in a field of 16 bytes, of which an IPv4 address takes the first four."""
+    return socket.inet_ntop(socket.AF_INET6, address) if ethertype == ETH_P_IPV6 else socket.inet_ntop(socket.AF_INET, address[:4])
 
 
 def _unpack(layout: str, body: bytes, what: str) -> tuple[t.Any, ...]:

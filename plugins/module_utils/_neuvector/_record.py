@@ -25,13 +25,18 @@ ROOT = "/run/nettap/dataplane"  # in /run: no dp outlives a reboot
 _PATIENCE = 60.0  # seconds to wait for another task
 
 
+class Busy(DataplaneError):
+    """Another task holds the lock of all records."""
+
+
 @dataclasses.dataclass
 class DataplaneRecord:
     """The configuration that was sent to one dp process. The defaults are those of a dp without a record.
 
     sure is False from before the first message until all is verified; a task that is killed leaves it False. macs are all
     workloads that dp may know. rules are dp's two counters of rules at the time of verification, [] before. icmp
-    says whether an ICMP policy was ever sent to it.
+    says whether an ICMP policy was ever sent to it. sockets are those of workloads (by MAC), for which it was told ports and rules. jumbo
+    says whether its service link takes jumbo frames; config says what was asked for, None where the link's MTU decides.
     """
 
     config: Config = dataclasses.field(default_factory=lambda: dict(EMPTY))
@@ -39,12 +44,17 @@ class DataplaneRecord:
     macs: list[str] = dataclasses.field(default_factory=list)
     rules: list[int] = dataclasses.field(default_factory=list)
     icmp: bool = False
+    sockets: dict[str, list[t.Any]] = dataclasses.field(default_factory=dict)
+    jumbo: bool = False
 
     @classmethod
     def of(cls, stored: t.Any) -> DataplaneRecord:
         """Return the record that this release or an older one stored, with options that the older one did not know. Raise ValueError for any other content."""
         values = _stored.known(cls, stored, VERSION)
-        return cls(**{**values, "config": {**EMPTY, **values.get("config", {})}})
+        config = {**EMPTY, **values.get("config", {})}
+        if "jumbo" not in values:  # an older release asked for no jumbo frames where the user had asked for nothing
+            values["jumbo"], config["jumbo_frames"] = bool(config["jumbo_frames"]), None
+        return cls(**{**values, "config": config})
 
 
 class Store:
@@ -55,11 +65,14 @@ class Store:
         self._path = os.path.join(root, f"neuvector-{pid}-{started}.json")
 
     @contextlib.contextmanager
-    def locked(self) -> t.Iterator[None]:
-        """Hold the lock of all records, because dp loses the batches of two tasks if they mix. Make the folder (0700). Raise DataplaneError or StorageError."""
-        busy = DataplaneError(f"Another task has been configuring a dataplane for {_PATIENCE:.0f} s: wait for it.")
-        with _files.held(self._root, _PATIENCE, busy):
-            self._sweep()
+    def locked(self, patience: float = _PATIENCE) -> t.Iterator[None]:
+        """Hold the lock of all records, because dp loses the batches of two tasks if they mix. Make the folder (0700).
+
+        Raise Busy, a DataplaneError, if the lock is not free after patience seconds, or StorageError.
+        """
+        busy = Busy(f"Another task has been configuring a dataplane for {patience:.0f} s: wait for it.")
+        with _files.held(self._root, patience, busy):
+            sweep(self._root)
             yield
 
     def load(self) -> DataplaneRecord:
@@ -80,9 +93,10 @@ class Store:
         """Remove the record, once dp has nothing of the collection's configuration any more. Raise StorageError."""
         _files.remove(self._path)
 
-    def _sweep(self) -> None:
-        """Remove the records of processes that have ended, and the files that a killed writer left."""
-        for path in glob.glob(os.path.join(glob.escape(self._root), "neuvector-*")):
-            pid, unused, started = os.path.basename(path)[len("neuvector-"):].partition(".")[0].partition("-")
-            if not (pid.isdigit() and started.isdigit() and Process(int(pid), int(started)).alive()):
-                _files.remove(path)
+
+def sweep(root: str = ROOT) -> None:
+    """Remove the records of processes that have ended, and the files that a killed writer left. Raise StorageError."""
+    for path in glob.glob(os.path.join(glob.escape(root), "neuvector-*")):
+        pid, unused, started = os.path.basename(path)[len("neuvector-"):].partition(".")[0].partition("-")
+        if not (pid.isdigit() and started.isdigit() and Process(int(pid), int(started)).alive()):
+            _files.remove(path)

@@ -17,6 +17,7 @@ import tempfile
 import time
 import typing as t
 
+from ansible_collections.nettap.containers.plugins.module_utils._background import _private
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError, MissingError, refused_as
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _protocol as protocol
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
@@ -24,7 +25,8 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 SOCKET = "/tmp/dp_listen.sock"  # ctrl.c DP_SERVER_SOCK
 _SCM_CREDENTIALS = 2  # linux/socket.h; Python has no name for it
 _UCRED = struct.Struct("iII")  # unix(7): pid, uid, gid of the sender, as the kernel confirms them
-_ELSEWHERE = re.compile(r"(/proc/\d+/root)(/.+)")
+# Paths that lead into a root folder which is not ours; dp sees the rest of the path.
+_ELSEWHERE = re.compile(rf"(/proc/\d+/root|{re.escape(_private.ROOT)}/[^/]+)(/.+)")
 
 
 class NotRunning(DataplaneError):
@@ -36,14 +38,16 @@ class Session:
 
     Attributes: path (of dp's socket), namespace (dp's process, held by pidfd, and its network namespace).
     dp processes messages in order and never answers configuring ones. fence() returns when they are done.
+    within is the inode number of the network namespace in which dp must be: dp's path is fixed, so a second dp takes it from the first.
     Every method raises DataplaneError when dp does not answer in time (timeout, in seconds), has ended, or cannot be written to.
     """
 
-    def __init__(self, path: str = SOCKET, timeout: float = 10) -> None:
+    def __init__(self, path: str = SOCKET, timeout: float = 10, within: int | None = None) -> None:
         if timeout <= 0:
             raise DataplaneError("timeout must be more than 0 seconds.")
         self.path = path
         self._timeout = timeout
+        self._within = within
         self._sequence = 0
         self._undo = contextlib.ExitStack()
         self._dp: _netns.Namespace | None = None
@@ -102,7 +106,7 @@ class Session:
         elsewhere = _ELSEWHERE.fullmatch(self.path)
         root, path = elsewhere.groups() if elsewhere else ("", self.path)
         try:
-            os.stat(self.path)
+            end.connect(self.path)  # from now on the kernel drops datagrams from all others
             folder = tempfile.mkdtemp(prefix="nettap-", dir=os.path.dirname(self.path))  # beside dp's socket, where dp can see it
             self._undo.callback(shutil.rmtree, folder, ignore_errors=True)
             reply = os.path.join(os.path.dirname(path), os.path.basename(folder), "reply")
@@ -110,7 +114,6 @@ class Session:
             # dp answers to the path that was bound, so the path has to mean the same to dp.
             _bind_in(root, end, reply) if root else end.bind(reply)
             end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            end.connect(self.path)  # from now on the kernel drops datagrams from all others
         except OSError as error:
             raise self._unreachable(error) from error
         end.settimeout(self._timeout)
@@ -154,6 +157,10 @@ class Session:
         except MissingError as error:
             raise DataplaneError(f"dp (process {pid}) ended as soon as it had answered at {self.path}: see its own output, and start it again.") from error
         self._undo.callback(dp.close)
+        if self._within not in (None, dp.inode):
+            raise DataplaneError(f"The dp that answers at {self.path} (process {pid}) runs in another network namespace than that of the dataplane: "
+                                 "a dp of another dataplane has taken the socket; give each dp a /tmp of its own (container_dataplane, private_tmp), "
+                                 "and name the socket of the one that is meant.")
         return dp
 
     def _ended(self) -> NotRunning:

@@ -53,6 +53,11 @@ class Bench:
         """Return the namespace that holds steering's ends of the service links."""
         return self.dataplane.fd if self.dataplane is not None and self.dataplane.topology == "takeover" else self.host_fd
 
+    @property
+    def inode(self) -> int | None:
+        """Return the inode number of the dataplane's network namespace, None where there is no dataplane."""
+        return self.dataplane.inode if self.dataplane is not None else None
+
     @contextlib.contextmanager
     def topology(self, record: SteeringRecord) -> t.Iterator[Topology]:
         """Yield the topology object that applies and undoes the steering of a record. Raise SteeringError if the taken interface is gone."""
@@ -100,6 +105,18 @@ class Bench:
                 failures.pop(record.key, None)  # it is undone, whatever has failed before
         if failures:
             raise SteeringError(" ".join(dict.fromkeys(failures.values())))
+
+    def stand_aside(self) -> None:
+        """Bypass the engine, which is about to be stopped, for all that fails open, and return once it has returned its packets. Raise NettapError.
+
+        The caller holds the journal's lock. The watchdog, which waits for that lock, resumes when the next engine forwards.
+        """
+        aside = [record for record in self.journal.records() if record.fails_open()]
+        for record in aside:
+            with self.topology(record) as topology:
+                topology.bypass()
+        if aside:
+            time.sleep(_DRAIN)
 
     def _divert(self, records: t.Sequence[SteeringRecord]) -> bool:
         """Stop sending packets to the engine; the path of its last packets stays open. Return True where it may hold some."""

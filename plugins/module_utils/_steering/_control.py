@@ -14,10 +14,11 @@ import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _engine
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError, SteeringError
-from ansible_collections.nettap.containers.plugins.module_utils._steering import _journal, _outcome, _ping
+from ansible_collections.nettap.containers.plugins.module_utils._steering import _followed, _journal, _outcome
 from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench, going_on
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Journal, SteeringRecord
 from ansible_collections.nettap.containers.plugins.module_utils._steering._outcome import SteeringOutcome
+from ansible_collections.nettap.containers.plugins.module_utils._steering._verification import Verification
 from ansible_collections.nettap.containers.plugins.module_utils._steering._watchdog import _watch
 from ansible_collections.nettap.containers.plugins.module_utils._system._clock import timestamp
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _links
@@ -26,8 +27,7 @@ from ansible_collections.nettap.containers.plugins.module_utils._targets._target
 
 # "NeuV": NeuVector's dp recognises a tag by it (agent/pipe and dp/apis.h); the last two bytes number the containers.
 _TAG_PREFIX = "4e:65:75:56"
-# Seconds to wait for pings before and after the change. After a takeover, the carrier comes back within one second.
-_ANSWER_SECONDS, _AGAIN_SECONDS = 0.5, 5.0
+_CONTROL_SECONDS = 10.0  # for NeuVector's dp to be told the containers' sockets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,9 @@ class Request:
     confirm_timeout: float
     engine_timeout: float
     engine_socket: str | None
+    drop: t.Sequence[str] = ()
     verify: bool = True
+    verify_traffic: bool = True
 
 
 def steer(targets: t.Sequence[Target], request: Request, check: bool) -> SteeringOutcome:
@@ -88,7 +90,8 @@ def steer(targets: t.Sequence[Target], request: Request, check: bool) -> Steerin
                 todo.append((record, before, steered))
         if todo and not check:
             if not all(steered for _record, _before, steered in todo):
-                _engine.check(bench.dataplane, bench.steering_fd, request.engine_timeout, request.engine_socket)
+                mtu = max(record.mtu for record, _before, steered in todo if not steered)
+                _engine.check(bench.dataplane, bench.steering_fd, request.engine_timeout, request.engine_socket, mtu)
             _put_in(bench, todo, request)
             planned = {record.key: _filters(bench, record) for record in wanted}
         outcome.after = [one for filters in planned.values() for one in filters]
@@ -159,15 +162,22 @@ def _put_in(bench: Bench, todo: t.Sequence[tuple[SteeringRecord, SteeringRecord 
             done.append((record, before))
             record.status = "steered" if steered else "applying"
             bench.journal.save(record)
-        _watch.start(bench.name, request.engine_socket)
+        # A task that does not name the socket does not take it from those that did.
+        control = request.engine_socket or next((one.engine_socket for one in bench.journal.records() if one.engine_socket), None)
+        _watch.start(bench.name, control)
         new = [record for record, _before, steered in todo if not steered]
-        answered = _answering(bench, new) if request.verify else set()
-        for record, _before, _steered in todo:
-            with bench.topology(record) as topology:
-                topology.apply()
-            record.status = "steered"
-            bench.journal.save(record)
-        _verify(bench, new, answered)
+        told = control if request.mode == "tag" else None
+        verified = Verification(bench, new if request.verify else [], told, request.verify_traffic)
+        with verified:
+            if told and new:
+                _followed.follow(new, told, _CONTROL_SECONDS, True, _journal.PATIENCE, bench.inode)
+            verified.before()
+            for record, _before, _steered in todo:
+                with bench.topology(record) as topology:
+                    topology.apply()
+                record.status = "steered"
+                bench.journal.save(record)
+            verified.after()
     except BaseException as error:
         failures: dict[str, str] = {}
         for dummy, before in done:
@@ -183,31 +193,6 @@ def _put_in(bench: Bench, todo: t.Sequence[tuple[SteeringRecord, SteeringRecord 
         if failures:
             raise SteeringError(f"{error} Moreover, not all could be undone: {' '.join(failures.values())} Run state: absent.") from error
         raise
-
-
-def _answering(bench: Bench, records: t.Sequence[SteeringRecord]) -> set[str]:
-    """Return the addresses of the records that answer pings from the host, without those that belong to other hosts."""
-    answered = _ping.answering(bench.host_fd, _addresses(records), _ANSWER_SECONDS)
-    return answered - _ping.of_others(bench.host_fd, {address: [one.mac for one in records if address in _addresses([one])] for address in answered})
-
-
-def _verify(bench: Bench, records: t.Sequence[SteeringRecord], answered: set[str]) -> None:
-    """Check that the addresses which answered a ping before still answer, through the engine. Raise SteeringError."""
-    lost = answered - _ping.answering(bench.host_fd, answered, _AGAIN_SECONDS)
-    for record in records:
-        mine = sorted(lost & _addresses([record]))
-        if mine:
-            raise SteeringError(f"{record.where()} does not answer pings to {', '.join(mine)} any more through the dataplane {bench.name}, so the steering "
-                                "was undone: look whether its engine passes them on, or give verify: false if a rule drops pings.")
-        with bench.topology(record) as topology:
-            counters = topology.counters()
-        if answered & _addresses([record]) and not counters.get("in", {}).get("returned"):
-            raise SteeringError(f"{record.where()} answers, but its traffic does not go through the dataplane {bench.name} (counters: {counters}), so "
-                                "the steering was undone: somebody's filters or another network path take it past.")
-
-
-def _addresses(records: t.Iterable[SteeringRecord]) -> set[str]:
-    return {address.partition("/")[0] for record in records for address in record.addresses}
 
 
 def _chosen(targets: t.Sequence[Target], request: Request) -> t.Iterator[tuple[Target, _links.Link]]:
@@ -238,7 +223,7 @@ def _wanted(target: Target, link: _links.Link, request: Request) -> SteeringReco
     return SteeringRecord(
         runtime=container.runtime, id=container.id, name=container.name, pid=namespace.pid, started=namespace.started, netns_path=namespace.path,
         inode=namespace.inode, interface=link["name"], ifindex=link["ifindex"], mac=link["mac"], mtu=link["mtu"], topology=request.topology,
-        mode=request.mode, ipv6=request.ipv6, fail_mode=request.fail_mode,
+        mode=request.mode, ipv6=request.ipv6, fail_mode=request.fail_mode, drop=sorted(set(request.drop)), engine_socket=request.engine_socket,
         addresses=link["addresses"], peer=peer["name"] if peer else None, peer_ifindex=peer["ifindex"] if peer else None,
     )
 
@@ -246,7 +231,8 @@ def _wanted(target: Target, link: _links.Link, request: Request) -> SteeringReco
 def _merge(before: SteeringRecord, wanted: SteeringRecord, request: Request) -> SteeringRecord:
     """Return a steered interface's record with the wanted options. An unconfirmed one keeps its deadline, or is confirmed now."""
     deadline = before.deadline if request.confirm_timeout else None
-    return dataclasses.replace(before, ipv6=wanted.ipv6, fail_mode=wanted.fail_mode, deadline=deadline, status="steered")
+    return dataclasses.replace(before, ipv6=wanted.ipv6, drop=wanted.drop, fail_mode=wanted.fail_mode, deadline=deadline, status="steered",
+                               engine_socket=wanted.engine_socket or before.engine_socket)
 
 
 def _refuse(record: SteeringRecord, known: t.Sequence[SteeringRecord], request: Request) -> None:
@@ -303,7 +289,7 @@ def _locked(journal: Journal, check: bool) -> t.Iterator[None]:
 def _describe(record: SteeringRecord, status: str) -> dict[str, t.Any]:
     return {
         "container": record.name, "id": record.id, "runtime": record.runtime, "interface": record.interface, "mac": record.mac, "tag": record.tag,
-        "host_peer": record.peer, "addresses": record.addresses, "topology": record.topology, "mode": record.mode, "ipv6": record.ipv6,
-        "fail_mode": record.fail_mode, "status": status, "since": timestamp(record.since),
+        "host_peer": record.peer, "addresses": record.addresses, "topology": record.topology, "mode": record.mode, "ipv6": record.ipv6, "drop": record.drop,
+        "fail_mode": record.fail_mode, "engine_socket": record.engine_socket, "status": status, "since": timestamp(record.since),
         "confirm_before": timestamp(record.deadline) if record.deadline is not None else None, "counters": {}, "filters": [],
     }

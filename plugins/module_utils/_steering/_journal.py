@@ -57,7 +57,8 @@ class SteeringRecord:
     peer and peer_ifindex name the host's end of the veth, where there is one. clsact says whether the peer had a clsact
     before steering (None while that is not known and nothing is changed), unqueued whether the peer's txqlen was 0. addresses are those of
     the interface, with prefix length. tag is the MAC that replaces the container's in tag mode. takeover holds the data that the topology
-    takeover needs to give everything back.
+    takeover needs to give everything back. drop names IPv4 packets that are dropped instead of steered. engine_socket is the path of dp's
+    control socket, if it was given.
     """
 
     runtime: str
@@ -85,6 +86,8 @@ class SteeringRecord:
     unqueued: bool = False
     addresses: list[str] = dataclasses.field(default_factory=list)
     takeover: TakenOver | None = None
+    drop: list[str] = dataclasses.field(default_factory=list)
+    engine_socket: str | None = None
 
     @classmethod
     def of(cls, stored: t.Any) -> SteeringRecord:
@@ -106,6 +109,10 @@ class SteeringRecord:
     def where(self) -> str:
         """Return the interface's name for messages."""
         return f"{self.interface} of {self.name}"
+
+    def fails_open(self) -> bool:
+        """Return whether traffic goes through the engine, and past it while it is dead."""
+        return self.status == "steered" and self.fail_mode == "open"
 
     def process_alive(self) -> bool:
         """Return whether the process through which the namespace was found still runs; True where no process is known."""

@@ -10,10 +10,12 @@ import dataclasses
 import os
 import typing as t
 
-from ansible_collections.nettap.containers.plugins.module_utils._background import _service
+from ansible_collections.nettap.containers.plugins.module_utils._background import _private, _service
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _engine, _namespace
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError, NettapError
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _record
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _journal
+from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench
 from ansible_collections.nettap.containers.plugins.module_utils._steering._watchdog import _watch
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 
@@ -37,20 +39,24 @@ def describe(name: str) -> dict[str, t.Any]:
         if dataplane is None:
             return {}
         pids = sorted(one.pid for one in _engine.processes(dataplane))
-        return {**dataplane.describe(), "engine": _without_namespace(service.argv_running()), "engine_pids": pids, "log": service.log()}
+        return {**dataplane.describe(), "engine": _apart(service.argv_running())[0], "engine_pids": pids, "log": service.log()}
 
 
 def present(
-    name: str, topology: str, mode: str, *, mtu: int | None = None, engine: t.Sequence[str] | None = None, restart: bool = False, timeout: float = 0,
-    control: str | None = None, check: bool = False,
+    name: str, topology: str, mode: str, *, mtu: int | None = None, engine: t.Sequence[str] | None = None, private: bool = False, restart: bool = False,
+    timeout: float = 0, control: str | None = None, check: bool = False,
 ) -> DataplaneOutcome:
-    """Make the missing parts, run the engine if one is given, and wait until it forwards. On an error, remove the parts made here and raise NettapError."""
+    """Make the missing parts, run the engine if one is given, and wait until it forwards. On an error, remove the parts made here and raise NettapError.
+
+    With private, the engine has a /tmp and a /dev/shm of its own. The traffic of steered containers passes by an engine that has to be stopped.
+    """
     with _held(name, check, _journal.PATIENCE + timeout):
         before = describe(name)
         reason = None if before else f"There was no dataplane {name}."
-        starts = engine is not None and (restart or before.get("engine") != list(engine))
+        running = _apart(_service.Service(f"engine-{name}").argv_running() if before else None)
+        starts = engine is not None and (restart or running != (list(engine), private))
         if before and starts:
-            reason = _why_start(name, before["engine"], list(engine or ()))
+            reason = _why_start(name, running[0], running == (list(engine or ()), private))
         if check:
             if before and (before["topology"], before["mode"]) != (topology, mode):
                 _namespace.create(name, topology, mode, mtu)  # raises the refusal
@@ -61,19 +67,24 @@ def present(
             return DataplaneOutcome(reason, before, after)
         made = _namespace.create(name, topology, mode, mtu)
         if engine is not None and starts:
-            _start(name, engine, timeout, control, made)
+            _start(name, engine, private, timeout, control, made)
         return DataplaneOutcome(reason, before, describe(name))
 
 
-def _start(name: str, engine: t.Sequence[str], timeout: float, control: str | None, made: bool) -> None:
+def _start(name: str, engine: t.Sequence[str], private: bool, timeout: float, control: str | None, made: bool) -> None:
     """Start the engine and wait until it forwards.
 
     If it does not within timeout seconds, stop the engine, remove the dataplane if this task made it, and raise DataplaneError with the
     engine's last output.
     """
-    service = _service.Service(f"engine-{name}", _in_namespace(name, engine), f"nettap engine of the dataplane {name}", always=True)
+    service = _service.Service(f"engine-{name}", _argv(name, engine, private), f"nettap engine of the dataplane {name}", always=True)
+    if service.running():
+        with Bench(name) as bench:
+            bench.stand_aside()
     service.stop()
     try:
+        if private:
+            _private.make(name)
         service.start()
         if timeout:
             _wait(name, timeout, control)
@@ -82,6 +93,7 @@ def _start(name: str, engine: t.Sequence[str], timeout: float, control: str | No
         service.stop()  # else the service would start it again and again
         if made:
             _namespace.remove(name)
+            _private.remove(name)
             _journal.Journal(name).discard()
         raise DataplaneError(f"{error} The engine said: {' / '.join(said) or 'nothing'}.") from error
 
@@ -108,6 +120,8 @@ def absent(name: str, check: bool) -> DataplaneOutcome:
             if left:
                 raise DataplaneError(f"Processes still run in the dataplane {name} (PID {', '.join(map(str, left))}): end them first.")
         removed = _namespace.remove(name)
+        _private.remove(name)
+        _record.sweep()
         _journal.Journal(name).discard()
         return DataplaneOutcome(_why_remove(name, removed, stopped), before, {})
 
@@ -117,10 +131,10 @@ def _held(name: str, check: bool, patience: float) -> t.ContextManager[None]:
     return contextlib.nullcontext() if check else _journal.Journal(_namespace.checked(name)).locked(patience)
 
 
-def _why_start(name: str, running: list[str] | None, engine: list[str]) -> str:
+def _why_start(name: str, running: list[str] | None, same: bool) -> str:
     if running is None:
         return f"The engine of the dataplane {name} was not running."
-    return f"A restart was asked for of the engine of the dataplane {name}." if running == engine else f"The dataplane {name} had another engine."
+    return f"A restart was asked for of the engine of the dataplane {name}." if same else f"The dataplane {name} had another engine."
 
 
 def _why_remove(name: str, there: bool, ran: bool) -> str | None:
@@ -130,18 +144,26 @@ def _why_remove(name: str, there: bool, ran: bool) -> str | None:
 
 
 def _wait(name: str, timeout: float, control: str | None) -> None:
-    if control is not None:
-        _engine.wait_for_control(control, timeout)
-        return
     with _netns.host() as host, _namespace.opened(name) as dataplane:
-        if dataplane is not None:
+        if dataplane is not None and control is not None:
+            _engine.wait_for_control(control, timeout, dataplane.inode)
+        elif dataplane is not None:
             _engine.check(dataplane, dataplane.fd if dataplane.topology == "takeover" else host, timeout, None)
 
 
-def _in_namespace(name: str, engine: t.Sequence[str]) -> list[str]:
-    # ip(8) also gives the engine a /sys of that namespace.
-    return ["ip", "netns", "exec", name, *engine]
+# ip(8) also gives the engine a /sys of that namespace.
+_IN_NAMESPACE = ("ip", "netns", "exec")
 
 
-def _without_namespace(argv: t.Sequence[str] | None) -> list[str] | None:
-    return list(argv[4:]) if argv else None
+def _argv(name: str, engine: t.Sequence[str], private: bool) -> list[str]:
+    """Return the command line that runs an engine in the dataplane's namespace."""
+    return [*_IN_NAMESPACE, name, *(_private.started(name, engine) if private else engine)]
+
+
+def _apart(argv: t.Sequence[str] | None) -> tuple[list[str] | None, bool]:
+    """Return the engine's own command line in one that _argv() has returned, and whether it has folders of its own."""
+    if argv is None:
+        return None, False
+    inside = list(argv[len(_IN_NAMESPACE) + 1:])
+    engine = _private.program(inside)
+    return engine, engine != inside

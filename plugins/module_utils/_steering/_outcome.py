@@ -47,7 +47,8 @@ def difference(before: SteeringRecord | None, record: SteeringRecord) -> str:
         return "not steered"
     if before.status != "steered":
         return standing(before)
-    options = {name: (getattr(before, name), getattr(record, name)) for name in ("ipv6", "fail_mode")}
+    options = {name: (getattr(before, name), getattr(record, name)) for name in ("ipv6", "fail_mode", "engine_socket")}
+    options["drop"] = (" and ".join(before.drop) or "nothing", " and ".join(record.drop) or "nothing")
     found = [f"{name} was {old}, not {new}" for name, (old, new) in options.items() if old != new]
     if before.deadline != record.deadline:
         found.append("not confirmed")

@@ -19,10 +19,10 @@ import time
 import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
-from ansible_collections.nettap.containers.plugins.module_utils._suricata import _events, _lines
+from ansible_collections.nettap.containers.plugins.module_utils._suricata import _events
 from ansible_collections.nettap.containers.plugins.module_utils._suricata._events import Event, KnownContainer
-from ansible_collections.nettap.containers.plugins.module_utils._suricata._lines import MEBIBYTE, Cookie, Part
-from ansible_collections.nettap.containers.plugins.module_utils._system import _clock
+from ansible_collections.nettap.containers.plugins.module_utils._system import _clock, _lines
+from ansible_collections.nettap.containers.plugins.module_utils._system._lines import MEBIBYTE, Cookie, Part
 
 # Seconds. Suricata writes an event when it is done with the packet. That can be after the events of later packets in other threads.
 _DISORDER = 60.0

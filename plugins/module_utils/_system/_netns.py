@@ -174,6 +174,13 @@ def open_bound(path: str) -> Namespace:
     raise MissingError(f"No network namespace is bound to {path} any more.")
 
 
+def inode_of(name: str) -> int:
+    """Return the inode number of the namespace of that name. Raise NamespaceError."""
+    namespace = open_path(name)
+    namespace.close()
+    return namespace.inode
+
+
 def leads_to(path: str, inode: int) -> bool:
     """Return whether a path leads to the namespace of that inode number. Raise NamespaceError."""
     refusals = refused_as(NamespaceError, f"{path} cannot be looked at", _ROOT)

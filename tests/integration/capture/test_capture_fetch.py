@@ -9,10 +9,27 @@ import hashlib
 import os
 import pathlib
 import re
+import signal
 import sys
 
 import pytest
-from capture_tools import TRAFFIC, Captures, by, capinfos, count, everything_is_private, flood, lengths, only, reach, records, send, tshark
+from capture_tools import (
+    TRAFFIC,
+    Captures,
+    by,
+    capinfos,
+    command_line,
+    count,
+    everything_is_private,
+    flood,
+    lengths,
+    only,
+    processes_naming,
+    reach,
+    records,
+    send,
+    tshark,
+)
 from waiting import wait_for
 
 
@@ -227,6 +244,32 @@ def test_transfer_that_breaks(captures, container, fetch):
     break_it()
     assert captures.task(state="absent")["changed"]
     assert fetch.staged() == [] and [path for path in fetch.dest.rglob("*") if path.is_file()] == []
+
+
+def test_two_fetches_at_the_same_time(captures, container, fetch, tmp_path):
+    """The second neither takes the staged files of the first for forgotten ones, nor removes them with the session."""
+    targets = [container(), container()]
+    captures.start(*targets, filter=TRAFFIC)
+    for target in targets:
+        flood(reach(target), 4)
+    packets = [segment["packets_captured"] for segment in captures.stop()["segments"]]
+    slow = fetch.start({"slow": {"merge": "segment"}}, ansible_sftp_extra_args="-l 8000")  # 1 MB a second
+    assert wait_for(lambda: any(path.stat().st_size for path in fetch.dest.rglob(".*.part/*")), 120)
+    transfers = [pid for pid in processes_naming(fetch.sshd.folder) if command_line(pid).startswith("sftp ")]
+    for pid in transfers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        [second] = fetch(second={"dest": str(tmp_path / "there"), "merge": "segment", "remove": True})
+        assert len(list(fetch.dest.rglob(".*.part/*"))) == len(transfers) == 1, "the first had ended before"
+    finally:
+        for pid in transfers:
+            os.kill(pid, signal.SIGCONT)
+    done = slow.wait()
+    assert done.rc == 0, done.output
+    first = done.results[-1]["result"]
+    for result in (first, second):
+        assert all(intact(file) for file in result["files"]) and [file["packets"] for file in result["files"]] == packets
+    assert fetch.staged() == [] and captures.find() is None
 
 
 def test_destination_that_cannot_be_written(captures, container, fetch):

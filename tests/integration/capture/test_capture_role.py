@@ -13,7 +13,8 @@ import re
 import signal
 
 import pytest
-from ansible_cli import LOCAL
+import yaml
+from ansible_cli import LOCAL, ROOT
 from capture_tools import TRAFFIC, Captures, by, capinfos, count, flood, lengths, only, reach, send
 from waiting import wait_for
 
@@ -24,10 +25,10 @@ PROGRESS = re.compile(r"^\[(\S+)\] (\S+) any: (\d+) packets, .* dropped", re.MUL
 def play(cli, captures, tmp_path):
     """Give play(*containers, hosts={}, **role_variables): capture.yml, started; files come to tmp_path/here."""
 
-    def start(*containers, hosts=None, options=(), **variables):
+    def start(*containers, hosts=None, options=(), env=None, **variables):
         names = {"container": [target.name for target in containers], "path": str(captures.path), "dest": str(tmp_path / "here"), "filter": TRAFFIC}
         values = {f"capture_{name}": value for name, value in {**names, "interval": 1, **variables}.items() if value is not None}
-        return cli.start_playbook("capture.yml", *options, hosts=hosts, extra_vars=values)
+        return cli.start_playbook("capture.yml", *options, hosts=hosts, extra_vars=values, env=env)
 
     return start
 
@@ -208,16 +209,129 @@ def test_one_host_of_two_cannot_start(play, captures, container, tmp_path):
 
 
 def test_session_of_somebody_else_is_left_alone(play, captures, container, tmp_path):
+    """The run has a session of its own beside it, also where the other one captures the same."""
     target = container()
     where = reach(target)
     theirs = captures.start(target, filter="udp")["capture"]
-    done = play(target, duration=1).wait()
-    assert done.rc != 0 and "is running with other arguments (filter: 'udp', not" in done.result("Start capturing")["msg"]
-    send(where, [8])
+    captures.start(target, name="same", filter=TRAFFIC, packet_count=2, duration=600)
+    done = {}
+    for number, name in enumerate(("default", "same"), start=1):
+        running = play(target, name=name, packet_count=1, duration=600)
+        captures.until_started(f"{name}-2")
+        send(where, [number])
+        done[name] = running.wait()
+    for number, (name, run) in enumerate(done.items(), start=1):
+        assert run.rc == 0, run.output
+        [file] = (tmp_path / "here").rglob(f"{name}-2-2*.pcapng")
+        assert lengths(file) == [number]
+        said = run.result("Show what was captured")["msg"]
+        assert said[-1] == f"session: {name}-2, for {name} is the session of another run"
+    assert sorted(os.listdir(captures.path)) == ["default", "same"] and len(fetched(tmp_path / "here")) == 2
     capture = captures.info()
     assert (capture["status"], only(capture)["pid"]) == ("running", only(theirs)["pid"])
-    assert fetched(tmp_path / "here") == [] and "Stop capturing" not in done.output
-    assert lengths(*only(captures.stop())["files"]) == [8]
+    assert lengths(*only(captures.stop())["files"]) == lengths(*only(captures.info("same"))["files"]) == [1, 2]
+
+
+def test_runs_at_the_same_time(play, captures, container, tmp_path):
+    """Of four runs, one is killed: the others have all their packets, its session ends by itself, and another run of that name goes on."""
+    target = container()
+    where = reach(target)
+    runs = [play(target, packet_count=3, duration=600) for _number in range(4)]
+    names = ["default", "default-2", "default-3", "default-4"]
+    sessions = {name: captures.until_started(name) for name in names}
+    assert len({session["owner"] for session in sessions.values()}) == 4
+    assert wait_for(lambda: all(PROGRESS.search(run.output) for run in runs), 120)
+    runs[0].kill()
+    send(where, [1, 2, 3])
+    done = [run.wait() for run in runs[1:]]
+    assert [run.rc for run in done] == [0] * 3, [run.output for run in done]
+    files = fetched(tmp_path / "here")
+    assert [lengths(file) for file in files] == [[1, 2, 3]] * 3
+    [left] = os.listdir(captures.path)
+    capture = captures.until_ended(left)
+    assert (capture["status"], capture["owner"], only(capture)["packets_captured"]) == ("stopped", sessions[left]["owner"], 3)
+    again = play(target, duration=0.2).wait()
+    assert again.rc == 0 and len(fetched(tmp_path / "here")) == 4, again.output
+    [left] = os.listdir(captures.path)
+    assert lengths(*only(captures.info(left))["files"]) == [1, 2, 3]
+    assert captures.task(name=left, state="absent")["changed"], "its run waits no longer"
+
+
+def test_session_that_a_run_waits_for(play, captures, container, tmp_path):
+    """It is ended by somebody else only by force. What the run captured until then is fetched."""
+    target = container()
+    where = reach(target)
+    running = play(target, duration=600)
+    captures.until_started()
+    assert wait_for(lambda: bool(PROGRESS.search(running.output)), 120)
+    send(where, [1])
+    for state in ("stopped", "absent"):
+        refused = captures.task(state=state)
+        words = f"Session default cannot be {state.replace('absent', 'removed')}, for another run of Ansible waits for it"
+        assert refused["failed"] and words in refused["msg"]
+    assert captures.task(state="stopped", force=True)["changed"]
+    done = running.wait()
+    assert done.rc == 0, done.output
+    [file] = fetched(tmp_path / "here")
+    assert lengths(file) == [1] and os.listdir(captures.path) == []
+
+
+def test_session_whose_name_another_one_takes(play, captures, container, tmp_path):
+    """The run finds its own, for it has a name of its own when another task starts one between two tasks of the run."""
+    target = container()
+    where = reach(target)
+    running = play(target, packet_count=1, duration=600, interval=60)
+    captures.until_started()
+    assert wait_for(lambda: bool(PROGRESS.search(running.output)), 120)
+    send(where, [1])
+    captures.until_ended()
+    theirs = captures.start(target, filter="udp")
+    assert theirs["kept"]
+    done = running.wait()
+    assert done.rc == 0, done.output
+    [file] = fetched(tmp_path / "here")
+    assert lengths(file) == [1] and os.listdir(captures.path) == ["default"] and captures.info()["status"] == "running"
+
+
+def test_destination_that_goes_with_the_job(play, captures, container, tmp_path):
+    """As in AWX: what lies in the job's private data folder is deleted with it. So the session stays, however the job ends."""
+    target = container()
+    where = reach(target)
+    job = {"AWX_PRIVATE_DATA_DIR": str(tmp_path / "job")}
+    folder = str(tmp_path / "job" / "project" / "captures")
+    done = play(target, duration=0.2, dest=folder, env=job).wait()
+    assert done.rc == 0, done.output
+    said = done.result("Show what was captured")["msg"][-1]
+    words = f"Session default stays on local, because {folder} is in the private data folder of the job and is deleted with it: fetch it by ansible "
+    assert said.startswith(words)
+    assert len(fetched(tmp_path / "job")) == 1 and captures.info()["status"] == "stopped" and not done.result("Fetch the captures")["removed"]
+    assert captures.task(state="absent")["changed"]
+
+    running = play(target, duration=0, dest=folder, env=job)
+    captures.until_started()
+    assert wait_for(lambda: bool(PROGRESS.search(running.output)), 120)
+    send(where, [4])
+    running.interrupt(signal.SIGKILL)  # as a cancelled job: its worker is in another group, and lives on
+    running.wait()
+    capture = captures.until_ended()
+    assert lengths(*only(capture)["files"]) == [4]
+    assert wait_for(lambda: "was stopped; its captures are on the host" in running.output, 120), running.output
+    assert len(fetched(tmp_path / "job")) == 1 and captures.task(state="absent")["changed"]
+
+    done = play(target, duration=0.2, dest=folder, dest_lasts=True, env=job).wait()
+    assert done.rc == 0 and len(fetched(tmp_path / "job")) == 2 and os.listdir(captures.path) == [], done.output
+
+
+def test_empty_texts_of_a_survey(play, captures, container, tmp_path):
+    """Every variable that has no answer has its default."""
+    target = container()
+    options = yaml.safe_load((ROOT / "roles/capture/meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    empty = {name.removeprefix("capture_"): "" for name in options} | {"container": target.name, "path": str(captures.path)}
+    plain, surveyed = (play(options=["--check"], **variables).wait() for variables in
+                       ({**dict.fromkeys(("dest", "filter", "interval")), "container": target.name}, empty))  # fmt: skip
+    assert plain.rc == surveyed.rc == 0, surveyed.output
+    first, second = (done.result("Start capturing")["capture"] for done in (plain, surveyed))
+    assert {**first, "owner": ""} == {**second, "owner": ""} and first["duration"] == 30
 
 
 def test_check_mode_and_hosts_without_a_match(play, captures, container, tmp_path):

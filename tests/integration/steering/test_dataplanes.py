@@ -8,9 +8,12 @@ from __future__ import annotations
 import collections.abc as c
 import concurrent.futures
 import fcntl
+import glob
 import os
+import sys
 import typing as t
 
+import dp_peer
 import pytest
 import steering_tools as tools
 from ansible_collections.nettap.containers.plugins.module_utils._dataplane import _namespace
@@ -139,3 +142,29 @@ def test_many_tasks_at_once(run_module: RunModule) -> None:
                 results = list(pool.map(lambda _number, state=state: run_module("container_dataplane", {"state": state}), range(4)))
                 assert not [result["msg"] for result in results if "msg" in result]
                 assert sum(result["changed"] for result in results) == 1
+
+
+def test_two_dps_on_one_host(run_module: RunModule) -> None:
+    """dp, for which tests/support/dp_peer.py stands in, has its socket at a fixed path. So each has a /tmp of its own, and serves its own dataplane."""
+    names = ["nettap", "nettap2"]
+    sockets = {name: f"/run/nettap/private/{name}/tmp/dp_listen.sock" for name in names}
+    try:
+        pids = set()
+        for name in names:
+            options = {"name": name, "mode": "tag", "engine": [sys.executable, dp_peer.__file__], "private_tmp": True, "engine_socket": sockets[name]}
+            made = run_module("container_dataplane", options)
+            assert made.get("changed") and made["dataplane"]["engine"] == options["engine"], made
+            assert not run_module("container_dataplane", options)["changed"]
+        for name in names:
+            done = run_module("neuvector_dataplane", {"socket": sockets[name], "dataplane_netns": name, "service_port": "vth"})
+            assert done.get("changed"), done
+            pids.add(done["pid"])
+        assert len(pids) == 2 and not os.path.exists("/tmp/dp_listen.sock")
+        crossed = run_module("neuvector_dataplane", {"socket": sockets["nettap2"], "dataplane_netns": "nettap", "service_port": "vth"})
+        assert "runs in another network namespace than that of the dataplane" in crossed["msg"]
+        again = run_module("container_dataplane", {**options, "engine_socket": sockets["nettap"], "restart": True, "engine_timeout": 0.5})
+        assert "runs in another network namespace than that of the dataplane" in again["msg"]
+    finally:
+        for name in names:
+            assert "msg" not in run_module("container_dataplane", {"name": name, "state": "absent"})
+    assert not os.path.exists("/run/nettap/private") and not glob.glob("/run/nettap/dataplane/neuvector-*")

@@ -19,6 +19,7 @@ import typing as t
 
 import docker.models.containers
 import docker.types
+import dp_notices
 import dp_peer
 import pytest
 import steering_tools as tools
@@ -116,7 +117,7 @@ class Protection:
     def left(self) -> list[str]:
         """What is there of a dataplane and its engine, but for the log."""
         ours = [f"{self.folder}/etc/*", f"{self.folder}/logrotate.conf"]
-        patterns = [NETNS, SOCKET, "/run/nettap/services/*", f"{JOURNAL}/*.json", "/run/nettap/dataplane/*", *ours]
+        patterns = [NETNS, SOCKET, "/run/nettap/services/*", f"{JOURNAL}/*.json", "/run/nettap/dataplane/*", "/run/nettap/private/*", *ours]
         return [path for pattern in patterns for path in glob.glob(pattern)]
 
     def clean(self) -> None:
@@ -124,8 +125,9 @@ class Protection:
         for state in (self._run_module("container_steering", {"container": ["*"], "state": "absent", "allow_missing": True}),
                       self._run_module("container_dataplane", {"state": "absent"})):  # fmt: skip
             assert "msg" not in state, state
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(SOCKET)
+        for path in (SOCKET, "/run/nettap/events/nettap.json"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
 
 @pytest.fixture(name="protection")
@@ -332,33 +334,61 @@ def test_killed_engine_is_not_passed_by_when_closed(protection: Protection, site
 @pytest.mark.slow
 def test_neuvector(protection: Protection, site: Site, run_module: RunModule) -> None:
     """The role's other engine, for which tests/support/dp_peer.py stands in: it speaks dp's protocol and keeps its IPv4 rules."""
-    socket = str(protection.folder / "dp.sock")
     host, asking = f"{site.v4.rpartition('.')[0]}.1", address(site.client)
     options = {
-        "dataplane": "neuvector", "neuvector_dp": [sys.executable, dp_peer.__file__, "--socket", socket], "neuvector_socket": socket,
-        "neuvector_internal_networks": [f"{host}/24"], "default_action": "deny",
+        "dataplane": "neuvector", "neuvector_dp": [sys.executable, dp_peer.__file__], "neuvector_internal_networks": [f"{host}/24"],
+        "default_action": "deny",
     }  # fmt: skip
+    socket = "/run/nettap/private/nettap/tmp/dp_listen.sock"
 
     def policy(allowed: str, denied: str) -> list[dict[str, t.Any]]:
         return [{"action": action, "source": source, "port": 80, "protocol": "tcp"} for action, source in (("allow", allowed), ("deny", denied))]
 
     def rules() -> list[tuple[str, int, str]]:
         sessions = run_module("neuvector_dataplane_info", {"socket": socket, "list_sessions": True})["session_list"]
-        return sorted({(one["client"], one["rule"], one["action"]) for one in sessions if one["server_port"] == 80})
+        return sorted({(one["client"], one["rule"], one["action"]) for one in sessions if one["server_port"] == 80 and one["direction"] == "ingress"})
 
     done = protection.play("protect.yml", policy=policy(host, asking), **options)
     assert re.match(rf"{site.web.name} eth0: steered, [1-9]\d* packets out \(0 dropped\), [1-9]\d* in \(0 dropped\)", summary(done)[0])
-    # dp reads IPv4 alone: by default IPv6 passes it by.
-    assert site.settles(GOOD, True, True, False, True)
-    assert rules() == [(host, 1, "allow"), (asking, 2, "deny")]
+    # dp has rules for IPv4 alone, and the default is to deny: IPv6 is dropped.
+    assert site.settles(GOOD, True, False, False, False)
+    assert rules() == [(host, 1, "allow")], "dp makes no session of what it denies"
     assert changed(protection.play("protect.yml", policy=policy(host, asking), **options)) == []
     engine = protection.engine()
+    assert os.path.getsize(f"/proc/{engine}/root/dev/shm/dp_mnt.shm") == 20, "dp needs it, whatever its command line is"
+    assert not os.path.exists("/tmp/dp_listen.sock") and os.path.exists(f"/proc/{engine}/root/tmp/dp_listen.sock")
     assert changed(protection.play("protect.yml", policy=policy(asking, host), **options)) == ["Configure dp"]
-    assert site.settles(GOOD, False, True, True, True) and protection.engine() == engine
+    assert site.settles(GOOD, False, False, True, False) and protection.engine() == engine
+
+    # Another container: first what fails leaves nothing of it in dp, then it gets a policy of its own.
+    web, protection.name = protection.name, str(site.client.name)
+    (known,) = run_module("neuvector_dataplane_info", {"socket": socket})["workloads"]
+    os.kill(engine, signal.SIGUSR1)  # it answers at its socket, and forwards nothing
+    assert "does not forward" in protection.refused(policy=policy(asking, host), engine_timeout=1, **options)
+    os.kill(engine, signal.SIGUSR2)
+    assert [one["mac"] for one in run_module("neuvector_dataplane_info", {"socket": socket})["workloads"]] == [known["mac"]]
+    outward = [{"action": "allow", "direction": "egress", "destination": "any", "port": 80, "protocol": "tcp"}]
+    assert changed(protection.play("protect.yml", policy=outward, **options)) == ["Configure dp", "Steer the traffic through the engine", "Confirm"]
+    assert site.settles(GOOD, False, False, True, False)
+
     # One that is started again knows nothing; the watchdog tells it what the one before was told.
     with tools.kept_down(engine):
         assert wait_for(lambda: protection.info()["steering"][0]["status"] == "bypassed") and tools.get(site.v4) == 200
-    assert wait_for(lambda: protection.info()["steering"][0]["status"] == "steered")
-    assert site.settles(GOOD, False, True, True, True) and protection.engine() != engine
-    protection.play("unprotect.yml", **options)
+    assert wait_for(lambda: [one["status"] for one in protection.info()["steering"]] == ["steered"] * 2)
+    assert site.settles(GOOD, False, False, True, False) and protection.engine() != engine
+
+    # What dp reports reaches the log, with the container's name, and from there the summary. Nobody has to say again which engine it is.
+    (mac,) = [one["mac"] for one in protection.info()["steering"] if one["container"] == web]
+    dp_notices.send(os.path.join(os.path.dirname(socket), "ctrl_listen.sock"), dp_notices.connections((mac, host, site.v4, 80, dp_notices.DENY, 2, 3)),
+                    dp_notices.threat(mac, 1002, host, site.v4, count=70))  # fmt: skip
+    assert wait_for(lambda: len(run_module("neuvector_events_info")["events"]) == 2)
+    told = summary(protection.play("playbooks/protect_status.yml"))
+    assert [line for line in told if line.startswith(" ")] == ["    70 x drop icmp_flood", "    3 x deny by rule 2"], told
+    assert any(re.fullmatch(rf"{web} eth0: steered, .*, 73 alerts", line) for line in told), told
+
+    assert changed(protection.play("unprotect.yml")) == ["Restore the containers' original path", "Remove the containers from NeuVector's dp"]
+    assert [one["mac"] for one in run_module("neuvector_dataplane_info", {"socket": socket})["workloads"]] == [mac]
+    assert site.settles(GOOD, False, False, True, False)
+    protection.name = web
+    protection.play("unprotect.yml")
     assert site.settles(GOOD) and protection.left() == []

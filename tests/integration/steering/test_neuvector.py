@@ -30,8 +30,10 @@ import ansible_cli
 import dp_peer
 import engine as docker_engine
 import pytest
+import steering_tools as tools
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
-from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _dp
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._sockets import Sockets
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _dp, _follow
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _protocol as protocol
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector._session import NotRunning, Session
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
@@ -49,14 +51,17 @@ TCP, UDP, ICMP = 6, 17, 1
 RECORDS = "/run/nettap/dataplane"
 
 
-def frame(source: str, destination: str, protocol_number: int = TCP, port: int = 80, client_port: int = 40000, tag: str = TAG, size: int = 0) -> bytes:
+def frame(
+    source: str, destination: str, protocol_number: int = TCP, port: int = 80, client_port: int = 40000, tag: str = TAG, size: int = 0,
+    flags: int = dp_peer.SYN,
+) -> bytes:
     """A frame as it comes on the service link: to the workload if it has the destination, from it otherwise."""
     inward = destination in (ADDRESS, ADDRESS2)
     macs = [tag, OTHER] if inward else [OTHER, tag]
     if protocol_number == ICMP:
         inner = struct.pack(">BBHHH", 8, 0, 0, 7, 1)
     else:
-        inner = struct.pack(">HH", client_port, port) + (struct.pack(">IIBBHHH", 1, 0, 5 << 4, 2, 1000, 0, 0) if protocol_number == TCP else bytes(4))
+        inner = struct.pack(">HH", client_port, port) + (struct.pack(">IIBBHHH", 1, 0, 5 << 4, flags, 1000, 0, 0) if protocol_number == TCP else bytes(4))
     inner += bytes(size)
     header = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(inner), 0, 0, 64, protocol_number, 0, socket.inet_aton(source), socket.inet_aton(destination))
     return bytes.fromhex("".join(macs).replace(":", "")) + b"\x08\x00" + header + inner
@@ -93,6 +98,13 @@ class Dp:
         """Tell dp something, as somebody else."""
         with Session(self.path, 5) as session:
             session.send(messages)
+
+    def follow(self, sockets: dict[str, Sockets], anew: bool = False) -> bool:
+        """Have dp told the sockets of workloads; return whether its record changed."""
+        (path,) = glob.glob(f"{RECORDS}/neuvector-{self.process.pid}-*")
+        before = pathlib.Path(path).read_text()
+        _follow.follow({mac: lambda connections, one=one: one for mac, one in sockets.items()}, self.path, 5, anew, 5)  # type: ignore[misc]
+        return pathlib.Path(path).read_text() != before
 
     def counters(self) -> dict[str, int]:
         return t.cast("dict[str, int]", _dp.statistics(self.path, 5)["counters"])
@@ -216,14 +228,14 @@ def test_frames_and_figures(dp: Dp) -> None:
     assert dp.passes(frame(ADDRESS, OUTSIDE, UDP, 53)) and dp.passes(frame(PEER, ADDRESS, ICMP)) and dp.passes(frame(PEER, ADDRESS, size=8900))
     assert not dp.passes(frame(PEER, ADDRESS, tag=TAG2)), "of a workload that dp does not know"
     arp = frame(PEER, ADDRESS)
-    assert not dp.passes(arp[:12] + b"\x08\x06" + arp[14:]), "not IPv4"
+    assert dp.passes(arp[:12] + b"\x08\x06" + arp[14:]), "not IP"
     done = dp.info(list_sessions=True)
     assert not done["changed"]
     (web,) = done["workloads"]
     assert (web["packets_in"], web["packets_out"], web["sessions"]) == (4, 2, 3)
     assert web["bytes_in"] == sum(map(len, [frame(PEER, ADDRESS)] * 3 + [frame(PEER, ADDRESS, ICMP)])) + 8900
     assert done["sessions"] == 3 and done["session_counts"] == {"total": 3, "tcp": 1, "udp": 1, "icmp": 1, "ip": 0}
-    assert (done["counters"]["rx_packets"], done["counters"]["tx_packets"], done["counters"]["no_workload_packets"]) == (7, 5, 1)
+    assert (done["counters"]["rx_packets"], done["counters"]["tx_packets"], done["counters"]["no_workload_packets"]) == (7, 6, 1)
     assert done["stats"]["packets_in"] == 4
     told = [{name: one[name] for name in ("mac", "protocol", "client", "server", "server_port", "direction", "client_packets")} for one in done["session_list"]]
     assert told == [
@@ -241,7 +253,7 @@ def test_sessions_in_several_datagrams(dp: Dp) -> None:
     assert dp.passes(frame(PEER, ADDRESS, UDP))
     done = dp.info(list_sessions=True)
     assert len(done["session_list"]) == done["sessions"] == 101
-    assert sorted(one["server_port"] for one in done["session_list"]) == sorted([*range(1, 101), 80])
+    assert sorted(one["server_port"] for one in done["session_list"]) == [*range(1, 101), 40000], "UDP to a port that nobody serves"
 
 
 def test_first_rule_that_matches_holds(dp: Dp) -> None:
@@ -260,7 +272,7 @@ def test_first_rule_that_matches_holds(dp: Dp) -> None:
     assert dp.passes(frame(ADDRESS, PEER, port=443)), "the other direction"
     assert not dp.passes(frame(ADDRESS, "192.0.2.9", UDP)) and dp.passes(frame(ADDRESS, "192.0.2.9")) and dp.passes(frame(PEER, ADDRESS, ICMP))
     listed = {one["rule"]: one["action"] for one in dp.info(list_sessions=True)["session_list"]}
-    assert listed[1] == "deny" and listed[2] == "allow" and listed[3] == "violate" and listed[77] == "deny"
+    assert listed[2] == "allow" and listed[3] == "violate" and not {1, 77} & listed.keys(), "dp makes no session of what it denies"
     assert dp.told(policy=[*reversed(policy[:2]), *policy[2:]])["changed"], "the order counts"
     assert dp.passes(frame(PEER, ADDRESS)), "an open session follows the policy"
     assert dp.told(policy=[])["changed"]
@@ -282,11 +294,12 @@ def test_what_no_rule_matches(dp: Dp) -> None:
 
 
 @pytest.mark.parametrize("networks", [[], ["10.0.0.0/8"]])
-def test_default_action_for_peers_too_many_to_name(dp: Dp, networks: list[str]) -> None:
-    """dp would leave each of them open for a minute."""
+def test_default_action_for_peers_too_many_to_name(start: Start, networks: list[str]) -> None:
+    """A dp without a strict group mode would leave each of them open for eleven minutes."""
+    dp = start("--old")
     bare = {**BASE, "internal_networks": networks, "workloads": [{**WEB, "addresses": []}], "default_action": "deny"}
     (warning,) = dp.told(**bare)["warnings"]
-    assert warning.startswith(f"For workload {MAC} the default action can take a minute to hold for new peers")
+    assert warning.startswith(f"For workload {MAC} the default action can take eleven minutes to hold for new peers, unless dp knows its strict")
     assert not dp.told(**bare)["warnings"], "said when it was done"
     assert dp.passes(frame("10.99.0.77", ADDRESS)) and dp.passes(frame(OUTSIDE, ADDRESS)), "what the warning is about"
     assert not dp.told(workloads=[WEB])["warnings"]
@@ -543,6 +556,62 @@ def test_socket_that_another_user_put_there(folder: str) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
+def test_dp_of_another_dataplane_that_has_taken_the_socket(dp: Dp, start: Start, netns: c.Callable[..., str]) -> None:
+    """The path is dp's own choice, so that the second one is talked to in place of the first."""
+    mine, other = dp.netns, netns()
+    assert dp.told(**BASE, dataplane_netns=mine)["changed"]
+    second = start(prefix=["ip", "netns", "exec", other])
+
+    def taken() -> bool:
+        with contextlib.suppress(NotRunning):  # the second one has removed the socket of the first, and not yet made its own
+            return _dp.alive(dp.path, 5) != dp.process.pid
+        return False
+
+    assert wait_for(taken)
+    for options in ({**BASE}, {"state": "absent"}, {"name": "neuvector_dataplane_info"}):
+        said = dp.module(**options, dataplane_netns=mine)["msg"]
+        assert said.startswith(f"The dp that answers at {dp.path} (process {second.process.pid}) runs in another network namespace"), said
+        assert "private_tmp" in said
+    inode = os.stat(f"/run/netns/{mine}").st_ino
+    for ask in (lambda: _dp.told(dp.path, 5, inode), lambda: _dp.returns_beats(dp.path, 5, inode), lambda: _follow.follow({}, dp.path, 5, True, 5, inode)):
+        with pytest.raises(DataplaneError, match="another network namespace"):
+            ask()
+    assert second.info(dataplane_netns=other)["workloads"] == []
+    assert dp.module(**BASE, dataplane_netns="nobody")["msg"].startswith("There is no network namespace /run/netns/nobody")
+
+
+def test_what_is_steered_stays_known(dp: Dp, veth: c.Callable[..., t.Any], netns: c.Callable[..., str], run_module: c.Callable[..., Result]) -> None:
+    """All of its packets would stop, so it has to be taken out first."""
+    made = run_module("container_dataplane", {"mode": "tag", "engine": [*tools.FORWARDER, "vth"]})
+    assert made.get("changed"), made
+    inside = netns()
+    veth(inside, address="10.99.0.2/24", host_address="10.99.0.1/24")
+    try:
+        (steered,) = run_module("container_steering", {"netns": inside, "mode": "tag", "verify": False})["steering"]
+        socket_path = f"{dp.path}.steered"
+        with contextlib.ExitStack() as undo:
+            process = undo.enter_context(subprocess.Popen(["ip", "netns", "exec", "nettap", sys.executable, dp_peer.__file__, "--socket", socket_path]))
+            undo.callback(process.terminate)
+            assert wait_for(lambda: os.path.exists(socket_path))
+            workload = {"mac": steered["mac"], "tag_mac": steered["tag"], "addresses": ["10.99.0.2"]}
+
+            def module(**options: t.Any) -> Result:
+                return run_module("neuvector_dataplane", {"socket": socket_path, "dataplane_netns": "nettap", **options})
+
+            assert module(**{**BASE, "workloads": [workload, DB]})["changed"]
+            refusal = f"dp would forward no more packets for eth0 of {steered['container']}, steered through it: take them out first"
+            ways: list[Result] = [{"state": "absent"}, {"state": "absent", "workloads": [workload]}, {**BASE, "workloads": [DB]},
+                                  {"workloads": [{**workload, "tap": True}]}, {"workloads": [], "service_port": ""}]  # fmt: skip
+            for options in ways:
+                assert module(**options)["msg"].startswith(refusal), options
+            assert module(state="absent", workloads=[DB])["changed"]
+            assert run_module("container_steering", {"netns": inside, "state": "absent"})["changed"]
+            assert module(state="absent")["changed"]
+    finally:
+        run_module("container_steering", {"netns": inside, "state": "absent", "allow_missing": True})
+        assert "msg" not in run_module("container_dataplane", {"state": "absent"})
+
+
 @pytest.mark.parametrize("isolated", [["--mount"], ["--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]])
 def test_dp_in_a_file_system_of_its_own(start: Start, folder: str, isolated: list[str]) -> None:
     """The path for its answers has to exist for dp, not for us; and its /proc may have other numbers."""
@@ -576,13 +645,135 @@ def test_service_link(dp: Dp) -> None:
     done = dp.module(**{**BASE, "service_port": "vth9"})
     assert done["msg"] == "dp's network namespace has no link vth9 (it has lo, vbr, vth): make it first, or name another (service_port)."
     assert dp.module(workloads=[WEB])["msg"].startswith("Workloads need a service_port")
-    dp.told(service_port="lo")
+    dp.told(service_port="vbr")
     assert dp.told(**BASE)["changed"] and dp.passes(frame(PEER, ADDRESS))
-    assert dp.told(jumbo_frames=True)["changed"] and not dp.told(jumbo_frames=True)["changed"] and dp.passes(frame(PEER, ADDRESS))
     dp.told(state="absent")
     dp.send(protocol.add_service_port("lo", False))
     done = dp.module(**BASE, timeout=3)
     assert f"dp (process {dp.process.pid}) was told to serve vth and does not listen there: it serves another link already" in done["msg"]
+
+
+def answered(dp: Dp, port: int, peer_port: int, protocol_number: int = UDP, first: str = "in", peer: str = PEER) -> bool:
+    """Whether packets of a flow that dp has not seen begin both pass, the first one that way."""
+    inward = frame(peer, ADDRESS, protocol_number, port, peer_port, flags=dp_peer.ACK)
+    outward = frame(ADDRESS, peer, protocol_number, peer_port, port, flags=dp_peer.ACK)
+    passed = [dp.passes(one) for one in ((inward, outward) if first == "in" else (outward, inward))]
+    return all(passed)
+
+
+def test_udp_is_held_to_the_rules_of_its_direction(dp: Dp) -> None:
+    """dp takes a workload for the server of the ports that it was told, and of no other."""
+    policy = [{"action": "allow", "port": port, "protocol": "udp"} for port in (5000, "6000-6001")]
+    dp.told(policy=policy, default_action="deny", **BASE)
+    assert answered(dp, 5000, 40000) and answered(dp, 5000, 1024), "the policy names the port"
+    assert not answered(dp, 5001, 40000) and not answered(dp, 6001, 40000)
+    web = Sockets([], [5001, 6001, 40500], [], (32768, 60999))
+    dp.follow({MAC: web})
+    assert answered(dp, 6001, 40000) and not answered(dp, 5001, 40000) and not answered(dp, 6000, 40000)
+    assert {one["direction"] for one in dp.info(list_sessions=True)["session_list"]} == {"ingress"}
+    assert dp.told(policy=[{"action": "deny", "port": 5000, "protocol": "udp"}], default_action="allow")["changed"]
+    assert not answered(dp, 5000, 40001) and answered(dp, 5001, 40001) and answered(dp, 53, 40001)
+    dp.told(policy=[{"action": "allow", "direction": "egress", "port": 5000, "protocol": "udp"}], default_action="deny")
+    assert answered(dp, 40500, 5000, first="out"), "a client without a connected socket has a port of the kernel's choice"
+    assert not answered(dp, 40501, 5002, first="out")
+    dp.told(policy=[{"action": "deny", "port": "40000-41000", "protocol": "udp"}], default_action="allow")
+    assert not answered(dp, 40500, 50000) and answered(dp, 40501, 50001), "unless a rule names it"
+    assert not dp.follow({MAC: web}) and not dp.told()["changed"]
+
+
+@pytest.mark.parametrize("peer", [PEER, OUTSIDE])
+def test_tcp_in_mid_stream_is_held_to_the_rules_of_its_direction(dp: Dp, peer: str) -> None:
+    """Whatever its ports: dp takes the smaller one for the server's, unless the workload serves."""
+    rules = [{"action": "allow", "source": peer, "port": 60000, "protocol": "tcp"},
+             {"action": "allow", "direction": "egress", "destination": peer, "port": 50000}]  # fmt: skip
+    dp.told(**BASE, policy=rules[1:], default_action="deny")
+    assert not answered(dp, 33000, 50000, TCP, peer=peer), "taken for a connection to the workload"
+    connections = [(ADDRESS, 33000, peer, 50000), (ADDRESS, 33001, peer, 50001), (ADDRESS, 50000, peer, 50000)]
+    dp.follow({MAC: Sockets([60000], [], connections, (32768, 60999))}, anew=True)
+    assert answered(dp, 33000, 50000, TCP, peer=peer) and not answered(dp, 33001, 50001, TCP, peer=peer)
+    assert answered(dp, 50000, 50000, TCP, "out", peer)
+    assert not answered(dp, 60000, 33000, TCP, peer=peer)
+    dp.told(policy=rules)
+    assert all(answered(dp, 60000, port, TCP, first, peer) for port, first in ((33000, "in"), (33001, "out"), (61000, "in")))
+    assert answered(dp, 33000, 50000, TCP, "out", peer) and not answered(dp, 33002, 50000, TCP, peer=peer)
+    dp.follow({MAC: Sockets([60000], [], [], (32768, 60999))})
+    dp.told(policy=[])
+    dp.told(policy=rules)
+    assert dp.counters()["policy_exact_rules"] == 3, "the rules of connections go with them"
+
+
+def test_connection_whose_server_has_stopped_listening(dp: Dp) -> None:
+    """Nothing tells who opened it: it passes if the policy lets it pass either way."""
+    dp.told(**BASE, policy=[{"action": "allow", "port": "60000-60001", "protocol": "tcp"}], default_action="deny")
+    assert not answered(dp, 60000, 33000, TCP)
+    dp.follow({MAC: Sockets([], [], [(ADDRESS, 60000, PEER, 33000), (ADDRESS, 60002, PEER, 33001)], (32768, 60999))}, anew=True)
+    assert answered(dp, 60000, 33000, TCP) and answered(dp, 60000, 33000, TCP, "out") and not answered(dp, 60002, 33001, TCP)
+
+
+def test_dp_forgets_ports_that_are_closed(dp: Dp) -> None:
+    """One message removes 64 of them."""
+    dp.told(**BASE, policy=[{"action": "deny", "protocol": "udp"}])
+    dp.follow({MAC: Sockets([], list(range(2000, 2145)), [], (32768, 60999))})
+    assert not answered(dp, 2000, 40000) and not answered(dp, 2144, 40000)
+    dp.follow({MAC: Sockets([], [2144], [], (32768, 60999))})
+    assert not answered(dp, 2144, 40001) and all(answered(dp, port, 40001, first="out") for port in (2000, 2070, 2143))
+
+
+def test_frames_as_long_as_the_link_takes(dp: Dp) -> None:
+    """dp loses longer ones than fit its ring, and does not tell: with a longer MTU it gets jumbo frames without being asked for them."""
+    overhead = len(frame(PEER, ADDRESS, UDP)) - 14
+    said = dp.module(**BASE, jumbo_frames=False)["msg"]
+    assert said == ("vth has an MTU of 9000, and dp without jumbo frames loses all packets of more than 1968 bytes: leave jumbo_frames out, or make the "
+                    "dataplane anew with a smaller mtu.")  # fmt: skip
+    done = dp.told(diff=True, **BASE)
+    assert done["diff"]["after"]["jumbo_frames"] is True and dp.passes(frame(PEER, ADDRESS, UDP, size=9000 - overhead))
+    for mtu, jumbo in ((1968, False), (1969, True)):
+        for link in ("vbr", "vth"):
+            docker_engine.ip("-n", dp.netns, "link", "set", link, "mtu", str(mtu))
+        done = dp.told(diff=True, **BASE)
+        assert done["changed"] and done["diff"]["after"]["jumbo_frames"] is jumbo and not dp.told(**BASE)["changed"]
+        assert dp.passes(frame(PEER, ADDRESS, UDP, size=mtu - overhead))
+    for link in ("vbr", "vth"):
+        docker_engine.ip("-n", dp.netns, "link", "set", link, "mtu", "16305")
+    assert "vth has an MTU of 16305, and dp loses all packets of more than 16304 bytes" in dp.module(**BASE)["msg"]
+
+
+def test_what_dp_holds_to_no_rule(dp: Dp) -> None:
+    """The steering has to drop it where it must not pass (container_steering, drop and ipv6)."""
+    dp.told(**BASE, default_action="deny")
+    assert dp.passes(frame("169.254.1.1", ADDRESS)) and dp.passes(frame(ADDRESS, "169.254.169.254"))
+    assert all(dp.passes(frame(PEER, ADDRESS, number)) for number in (47, 50, 132))
+    data = frame(PEER, ADDRESS)
+    assert all(dp.passes(data[:12] + kind + data[14:]) for kind in (b"\x86\xdd", b"\x08\x06", b"\x88\xb5"))
+    assert not any(dp.passes(frame(*way, number)) for number in (TCP, UDP) for way in ((PEER, ADDRESS), (ADDRESS, PEER), (OUTSIDE, ADDRESS)))
+
+
+def test_outside_peers_match_only_rules_for_them(dp: Dp) -> None:
+    """dp looks them up again as 0.0.0.0, which a range from there would hold."""
+    policy = [{"action": "deny", "source": "0.0.0.0-9.255.255.255", "port": 80, "protocol": "tcp"}, {"action": "allow", "port": 80, "protocol": "tcp"},
+              {"action": "deny", "direction": "egress", "destination": "0.0.0.0/1", "protocol": "tcp"}]  # fmt: skip
+    dp.told(**BASE, policy=policy, default_action="deny")
+    assert dp.passes(frame(OUTSIDE, ADDRESS)) and not dp.passes(frame("9.1.1.1", ADDRESS))
+    dp.told(default_action="allow")
+    assert dp.passes(frame(ADDRESS, OUTSIDE)) and not dp.passes(frame(ADDRESS, "8.8.8.8"))
+
+
+def test_heartbeats_go_the_way_of_the_packets(dp: Dp) -> None:
+    """dp returns them while its data thread reads the link, and not while only its control thread answers."""
+    beat = bytes.fromhex(protocol.BEAT_TAG.replace(":", "")) + bytes.fromhex(OTHER.replace(":", "")) + b"\x88\xb5" + bytes(46)
+    dp.told(service_port="vth")
+    assert not dp.passes(beat) and not _dp.returns_beats(dp.path), "before it has workloads"
+    dp.told(**BASE, default_action="deny")
+    assert dp.passes(beat) and _dp.returns_beats(dp.path) and dp.info()["stats"]["packets_in"] == 0
+    assert [one["mac"] for one in dp.info()["workloads"]] == [MAC]
+    dp.process.send_signal(signal.SIGUSR1)
+    dp.info()
+    dp.wire.send(beat)
+    assert dp.info()["pid"] == dp.process.pid and not select.select([dp.wire], [], [], 0.2)[0]
+    dp.process.send_signal(signal.SIGUSR2)
+    assert select.select([dp.wire], [], [], 10)[0] and dp.wire.recv(100) == beat
+    dp.told(state="absent", workloads=[WEB])
+    assert not dp.knows(protocol.BEAT_MAC) and not _dp.returns_beats(dp.path)
 
 
 def test_stand_in_is_strict(dp: Dp) -> None:

@@ -24,6 +24,8 @@ from ansible_collections.nettap.containers.plugins.module_utils._errors import S
 from ansible_collections.nettap.containers.plugins.module_utils._steering import _control
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._filters import Filters
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _target
+from ping_stream import PingStream
+from waiting import wait_for
 
 JOURNAL = pathlib.Path("/run/nettap/steering/nettap")
 REQUEST = _control.Request("nettap", "inplace", "bridge", None, "steer", "open", 0, 30, None)
@@ -241,3 +243,33 @@ def test_a_dead_engine_costs_next_to_nothing(pair: list[Steered], run_module: c.
         share = (cpu_seconds(pid) - used) / (time.monotonic() - begin)
     assert share < 0.04
     assert tools.wait_for(lambda: [one.filters() for one in pair] == [2, 2])
+
+
+def lingering(run_module: c.Callable[..., dict[str, t.Any]], *options: str) -> dict[str, t.Any]:
+    """Run an engine that ends as NeuVector's dp does, in place of the one that runs."""
+    return run_module("container_dataplane", {"engine": [*tools.FORWARDER, "--lingers", "vth0", "vth1", *options]})
+
+
+def test_engine_that_is_stopped_for_another_is_bypassed_first(pair: list[Steered], run_module: c.Callable[..., dict[str, t.Any]]) -> None:
+    """No packet goes to an engine that is told to end, whether it is the same engine again, or another one."""
+    first, _second = pair
+    assert lingering(run_module)["changed"]
+    assert wait_for(lambda: first.filters() == 2)
+    for options in ({"engine": [*tools.FORWARDER, "--lingers", "vth0", "vth1"], "restart": True}, {"engine": [*tools.FORWARDER, "vth0", "vth1"]}):
+        with PingStream("10.77.1.2", 200) as stream:
+            assert run_module("container_dataplane", options)["changed"]
+            assert wait_for(lambda: first.filters() == 2)
+        # It was deaf for a second: 200 pings. A packet or two can be in it when it is killed at last.
+        assert stream.result.lost <= 2, stream.result
+
+
+def test_engine_that_stops_itself_is_bypassed_while_its_process_is_there(pair: list[Steered], run_module: c.Callable[..., dict[str, t.Any]]) -> None:
+    first, second = pair
+    assert lingering(run_module)["changed"]
+    assert wait_for(lambda: (first.filters(), second.filters()) == (2, 2))
+    pid = engine(run_module)
+    with PingStream("10.77.1.2", 200):
+        os.kill(pid, signal.SIGTERM)
+        assert wait_for(lambda: first.filters() == 0)
+    assert wait_for(lambda: (first.filters(), second.filters()) == (2, 2))
+    assert "the engine has closed its sockets" in log() and engine(run_module) != pid

@@ -81,7 +81,7 @@ def test_waiting_for_an_instant_is_told_once(monkeypatch: pytest.MonkeyPatch) ->
     said: list[str] = []
     monkeypatch.setattr(wait.Display, "display", lambda _self, words: said.append(words))
     action = bare(wait, _execute_module=lambda **_arguments: {"captures": [answers.pop(0)]})
-    args = {"name": "default", "path": "/x", "interval": 0.01, "patience": 1}
+    args = {"name": "default", "path": "/x", "owner": None, "interval": 0.01, "patience": 1}
     action._wait(args, {"inventory_hostname": "node"}, types.SimpleNamespace(happened=False, sleep=lambda _seconds: None))
     line = "[node] web eth0: 1200 packets, 1.2 MB, 3 dropped"
     assert said == ["[node] x waits until 03:00:00 UTC on 2000-01-31", line, line, line]
@@ -89,11 +89,12 @@ def test_waiting_for_an_instant_is_told_once(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("name", ["/etc/cron.d/mine", "../other/default.pcapng", "a/../../b", "", "."])
 def test_host_does_not_choose_where_its_captures_go(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, name: str) -> None:
-    arguments = {"dest": str(tmp_path), "name": "default", "merge": "host", "compress": False, "remove": False, "path": "/x"}
+    arguments = {"dest": str(tmp_path), "name": "default", "merge": "host", "compress": False, "remove": False, "dest_lasts": None, "path": "/x", "owner": None}
     staged = {"staged": [{"dest": name, "path": "/tmp/folder/1.staged", "size": 1, "sha256": "x"}], "capture": {"status": "stopped"}}
     action = bare(fetch, _task=types.SimpleNamespace(check_mode=False), _connection=types.SimpleNamespace(fetch_file=None))
     monkeypatch.setattr(fetch.ActionBase, "run", lambda *_arguments: {})
-    answers = {"validate_argument_spec": (None, arguments), "_make_tmp_path": "/tmp/folder", "_remove_tmp_path": None, "_execute_module": staged}
+    answers = {"validate_argument_spec": (None, arguments), "_make_tmp_path": "/tmp/folder", "_remove_tmp_path": None, "_execute_module": staged,
+               "_low_level_execute_command": {"stdout": "1\n"}}
     for method, value in answers.items():
         monkeypatch.setattr(action, method, lambda *_arguments, _value=value, **_more: _value)
     with pytest.raises(AnsibleActionFail, match=r"node gives a capture the name .*, which leads out of \S+/node, so it was not fetched"):
@@ -358,7 +359,7 @@ def test_interrupted_waiting_tells_of_damaged_files(monkeypatch: pytest.MonkeyPa
     loader = types.SimpleNamespace(action_loader=types.SimpleNamespace(get=lambda *_arguments, **_more: fetching))
     others = dict.fromkeys(("_connection", "_play_context", "_loader", "_templar"))
     action = bare(wait, _shared_loader_obj=loader, _task=types.SimpleNamespace(copy=types.SimpleNamespace), **others)
-    assert action._fetch({"name": "x", "path": "/p", "fetch_on_interrupt": {}}, {}) == "stopped and fetched to /x.pcapng"
+    assert action._fetch({"name": "x", "path": "/p", "owner": None, "fetch_on_interrupt": {}}, {}) == "stopped and fetched to /x.pcapng"
     assert said == ["node: damaged"]
 
 
@@ -381,7 +382,7 @@ def test_waiting_over_a_connection_that_breaks_by_a_code(monkeypatch: pytest.Mon
             return answer
 
         action = bare(wait, _execute_module=execute_module)
-        args = {"name": "default", "path": "/x", "interval": 0.01, "patience": patience}
+        args = {"name": "default", "path": "/x", "owner": None, "interval": 0.01, "patience": patience}
         return action._wait(args, {}, types.SimpleNamespace(happened=False, sleep=time.sleep))
 
     assert waiting(told("running"), silence, unplaced, silence, told("stopped"))["status"] == "stopped"

@@ -14,7 +14,7 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.nettap.containers.plugins.module_utils._background import _service
+from ansible_collections.nettap.containers.plugins.module_utils._background import _keeper, _service
 from ansible_collections.nettap.containers.plugins.module_utils._system import _files
 from killer import in_a_process
 
@@ -91,3 +91,29 @@ def test_half_written_files_of_a_killed_starter_go_too(tmp_path: pathlib.Path, m
     assert not _service.Service("engine").stop() and [path.name for path in folder.iterdir()] == ["other.pyz"]
     (folder / "other.pyz").rename(folder / "other.pyz.new")
     assert not _service.Service("other").stop() and not folder.exists()
+
+
+def test_the_output_is_bounded(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in memory. The newest lines stay whole, and what comes later follows them."""
+    monkeypatch.setattr(_service, "_FOLDER", str(tmp_path / "services"))
+    monkeypatch.setattr(_service, "_systemd", lambda: False)
+    talker = """
+import time
+for number in range(200000):
+    print("denied", number, flush=number % 1000 == 0)
+print("said", flush=True)
+time.sleep(1.5)
+print("last", flush=True)
+time.sleep(1000)
+"""
+    service = _service.Service("engine", [sys.executable, "-c", talker])
+    log = pathlib.Path(service.log())
+    service.start()
+    try:
+        assert wait_for(lambda: service.tail(1) == ["last"])
+        assert wait_for(lambda: log.stat().st_size <= _keeper.MOST_OUTPUT)
+        lines = log.read_text().splitlines()
+        first = int(lines[0].removeprefix("denied "))
+        assert lines == [*(f"denied {number}" for number in range(first, 200000)), "said", "last"]
+    finally:
+        service.stop()

@@ -18,7 +18,7 @@ import types
 import typing as t
 
 import pytest
-from ansible_collections.nettap.containers.plugins.module_utils._capture import _plan, _stage, _storage
+from ansible_collections.nettap.containers.plugins.module_utils._capture import _plan, _stage, _staging, _storage
 from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Watched
 from ansible_collections.nettap.containers.plugins.module_utils._capture._request import Request
 from ansible_collections.nettap.containers.plugins.module_utils._capture._state import Session
@@ -255,15 +255,15 @@ def test_what_a_broken_fetch_has_left_goes_with_the_next(storage: _storage.Stora
     (tmp_path / "next").mkdir(mode=0o700)
     stage(storage, tmp_path / "next")
     assert not folder.exists() and len(os.listdir(tmp_path / "next")) == 2
-    _stage.clear(storage.directory("x"))
+    _staging.clear(storage.directory("x"))
     assert not (tmp_path / "next").exists() and not os.path.exists(f"{storage.directory('x')}/staging.json")
-    _stage.clear(storage.directory("x"))  # nothing to do
+    _staging.clear(storage.directory("x"))  # nothing to do
 
 
 def test_clear_takes_only_what_was_staged(storage: _storage.Storage, folder: pathlib.Path) -> None:
     stage(storage, folder)
     (folder / "AnsiballZ_x.py").touch()
-    _stage.clear(storage.directory("x"))
+    _staging.clear(storage.directory("x"))
     assert os.listdir(folder) == ["AnsiballZ_x.py"]
 
 
@@ -282,7 +282,7 @@ def test_clear_leaves_what_has_taken_the_folders_place(storage: _storage.Storage
         folder.symlink_to(other)
     elif kind == "file":
         folder.write_text("precious")
-    _stage.clear(storage.directory("x"))
+    _staging.clear(storage.directory("x"))
     precious = {"another folder": folder / "000.staged", "file": folder}.get(kind, other / "000.staged")
     assert precious.read_text() == "precious" and sorted(os.listdir(kept)) == ["000.staged", "001.staged"]
     assert not os.path.exists(f"{storage.directory('x')}/staging.json")
@@ -292,5 +292,5 @@ def test_clear_survives_a_damaged_record(storage: _storage.Storage) -> None:
     record = pathlib.Path(storage.directory("x"), "staging.json")
     for content in ("", "{", json.dumps({"folder": "/nonexistent", "device": 1, "inode": 1})):
         record.write_text(content)
-        _stage.clear(storage.directory("x"))
+        _staging.clear(storage.directory("x"))
         assert not record.exists()

@@ -14,8 +14,10 @@ import typing as t
 import dp_peer
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._errors import DataplaneError
+from ansible_collections.nettap.containers.plugins.module_utils._netlink._sockets import Sockets
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _policy as model
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _protocol as protocol
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _sockets as translated
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector._record import DataplaneRecord, Store
 from ansible_collections.nettap.containers.plugins.module_utils._system._process import start_time
 
@@ -37,7 +39,11 @@ RULE = {"id": 100, "sip": "10.99.0.1", "dip": "10.99.0.2", "port": 80, "portr": 
         (protocol.add_mac("vth", MAC, TAG),
          '{"ctrl_add_mac":{"iface":"vth","mac":"02:42:0a:63:00:02","ucmac":"4e:65:75:56:00:01","bcmac":"ff:ff:ff:00:00:01",'
          '"oldmac":"","pmac":"","pips":null}}'),
-        (protocol.configure_mac([MAC], False), '{"ctrl_cfg_mac":{"macs":["02:42:0a:63:00:02"],"tap":false}}'),
+        (protocol.configure_mac([MAC], False), '{"ctrl_cfg_mac":{"macs":["02:42:0a:63:00:02"],"tap":false,"apps":[]}}'),
+        (protocol.configure_mac([MAC], True, [(17, 5000), (6, 80)]),
+         '{"ctrl_cfg_mac":{"macs":["02:42:0a:63:00:02"],"tap":true,"apps":[{"ip_proto":17,"port":5000,"app":0,"server":0},'
+         '{"ip_proto":6,"port":80,"app":0,"server":0}]}}'),
+        (protocol.strict_group_mode(True), '{"ctrl_strict_group_mode":{"strict_group_mode":true}}'),
         (protocol.delete_mac("vth", MAC), '{"ctrl_del_mac":{"iface":"vth","mac":"02:42:0a:63:00:02"}}'),
         (protocol.policy(1, 2, [MAC], [RULE]),
          '{"ctrl_cfg_policy":{"flag":3,"cmd":1,"defact":2,"dir":3,"mac":["02:42:0a:63:00:02"],"rules":[{"id":100,"sip":"10.99.0.1",'
@@ -81,6 +87,12 @@ def test_a_batch_is_as_full_as_can_be_and_no_fuller() -> None:
 def test_macs_are_spread_too() -> None:
     messages = protocol.configure_mac([f"02:00:00:00:{n // 256:02x}:{n % 256:02x}" for n in range(250)], True)
     assert [len(message["ctrl_cfg_mac"]["macs"]) for message in messages] == [100, 100, 50]
+
+
+def test_as_many_ports_as_dp_takes() -> None:
+    ports = [(17, 65535 - number) for number in range(protocol.MAX_PORTS)]
+    messages = protocol.configure_mac([MAC, MAC2], True, ports)
+    assert [message["ctrl_cfg_mac"]["macs"] for message in messages] == [[MAC], [MAC2]] and all(len(protocol.encode(one)) <= 8000 for one in messages)
 
 
 def test_what_is_too_long_is_refused() -> None:
@@ -131,16 +143,23 @@ def test_sessions() -> None:
         ">I6sH6s6s16s16sHH4B8I2BHIHHII2BH", 77, bytes.fromhex("02420a630002"), 0x800, b"c" * 6, b"s" * 6, bytes([10, 99, 0, 1]) + b"x" * 12,
         bytes([10, 99, 0, 2]) + b"y" * 12, 40000, 80, 1, 8, 6, 0, 11, 12, 13, 14, 0, 0, 0, 0, 1, 2, 3, 4, 5, 1001, 0, 100, 7, 0, 3,
     )  # fmt: skip
-    six = bytearray(one)
-    six[10:12], six[24:40], six[62], six[118:120] = b"\x86\xdd", bytes(15) + b"\x01", 17, b"\x00\x00"
+    # dp leaves the sessions of IPv6 in the machine's byte order, and those of IPv4 not.
+    six = struct.pack(
+        "=I6sH6s6s16s16sHH4B8I2BHIHHII2BH", 78, bytes.fromhex("02420a630002"), 0x86DD, b"c" * 6, b"s" * 6, bytes(15) + b"\x01",
+        bytes.fromhex("fd00" + "00" * 12 + "0102"), 40001, 443, 0, 0, 17, 0, 21, 22, 23, 24, 0, 0, 0, 0, 1, 2, 33, 34, 5, 1002, 0, 101, 2, 0, 2,
+    )  # fmt: skip
     told = {"id": 77, "mac": MAC, "protocol": "tcp", "client": "10.99.0.1", "server": "10.99.0.2", "client_port": 40000, "server_port": 80,
             "icmp_code": 1, "icmp_type": 8, "client_packets": 11, "server_packets": 12, "client_bytes": 13, "server_bytes": 14, "idle": 3, "age": 4,
             "application": 1001, "rule": 100, "action": "deny", "direction": "ingress", "tap": True}  # fmt: skip
     for appended in (0, 72):
-        body = b"\x00\x02\x00\x00" + one + bytes(appended) + bytes(six) + bytes(appended)
+        body = b"\x00\x02\x00\x00" + one + bytes(appended) + six + bytes(appended)
         first, second = protocol.parse_sessions(body)
         assert first == told
-        assert (second["client"], second["protocol"], second["direction"]) == ("0000:0000:0000:0000:0000:0000:0000:0001", "udp", "egress")
+        assert second == {
+            "id": 78, "mac": MAC, "protocol": "udp", "client": "::1", "server": "fd00::102", "client_port": 40001, "server_port": 443, "icmp_code": 0,
+            "icmp_type": 0, "client_packets": 21, "server_packets": 22, "client_bytes": 23, "server_bytes": 24, "idle": 33, "age": 34,
+            "application": 1002, "rule": 101, "action": "allow", "direction": "egress", "tap": True,
+        }  # fmt: skip
     assert not protocol.parse_sessions(bytes(4))
 
 
@@ -165,7 +184,7 @@ def config(*rules: dict[str, t.Any], **options: t.Any) -> model.Config:
     return model.merged(model.EMPTY, {"service_port": "vth", "workloads": [workload(MAC, TAG, "10.99.0.2")], "policy": list(rules), **options})
 
 
-ANY = {"sip": "0.0.0.0", "sipr": "255.255.255.255"}
+ANY = {"sip": "0.0.0.1", "sipr": "255.255.255.255"}
 
 
 @pytest.mark.parametrize(
@@ -233,7 +252,7 @@ def test_peers_that_cannot_be_named(networks: list[str]) -> None:
     first, inward, outward = model.policies(made)[MAC]
     assert first["id"] == 1 and {inward["id"], outward["id"]} == {model.LAST_ID} and not model.hesitant(made)
     assert inward == {**RULE, **ANY, "id": model.LAST_ID, "port": 0, "portr": 65535, "proto": 0}
-    assert outward == {"id": model.LAST_ID, "sip": "10.99.0.2", "dip": "0.0.0.0", "dipr": "255.255.255.255", "port": 0, "portr": 65535, "proto": 0,
+    assert outward == {"id": model.LAST_ID, "sip": "10.99.0.2", "dip": "0.0.0.1", "dipr": "255.255.255.255", "port": 0, "portr": 65535, "proto": 0,
                        "action": 7, "ingress": False}  # fmt: skip
     assert model.policies(config(rule, internal_networks=networks))[MAC] == [first]
     assert model.policies(config(rule, internal_networks=["10.99.0.0/24"], default_action="deny"))[MAC] == [first]
@@ -254,7 +273,13 @@ def test_peers_that_cannot_be_named(networks: list[str]) -> None:
         ({"workloads": [workload(), workload(MAC, TAG2)]}, "have the same MAC address or tag"),
         ({"workloads": [workload(), workload(MAC2, TAG.upper())]}, "have the same MAC address or tag"),
         ({"workloads": [workload(MAC, TAG, "10.0.0.0/8")]}, "A workload's addresses are single ones, not 10.0.0.0/8"),
+        ({"workloads": [workload(MAC, "4e:65:75:56:ff:ff")]}, "of the watchdog's heartbeats: choose another tag_mac"),
         ({"policy": [{"action": "deny", "source": "fd00::1"}]}, "dp has rules for IPv4 only"),
+        ({"policy": [{"action": "allow", "source": "0.0.0.0"}]}, "'0.0.0.0' is no address of a peer, and dp would take every outside peer for it"),
+        ({"policy": [{"action": "deny", "direction": "egress", "destination": "0.0.0.0-0.0.0.0"}]}, "is no address of a peer"),
+        ({"policy": [{"action": "deny", "direction": "egress", "destination": "169.254.0.0/16"}]},
+         r"Rule 1 \(deny\) has 169.254.0.0/16 as destination, and dp lets link-local addresses .* pass before any rule"),
+        ({"policy": [{"action": "violate", "source": "169.254.169.254"}]}, r"Rule 1 \(violate\) has 169.254.169.254 as source, and dp lets link-local"),
         ({"policy": [{"action": "deny", "source": "10.0.0.9-10.0.0.1"}]}, "ends before it begins"),
         ({"policy": [{"action": "deny", "source": "1-2-3"}]}, "is no IPv4 address"),
         ({"policy": [{"action": "deny", "port": "http"}]}, "'http' is no port"),
@@ -270,6 +295,63 @@ def test_peers_that_cannot_be_named(networks: list[str]) -> None:
 def test_configurations_that_are_refused(options: dict[str, t.Any], words: str) -> None:
     with pytest.raises(DataplaneError, match=words):
         config(**{"policy": [], **options}) if "policy" not in options else config(*options["policy"])
+
+
+def sockets(tcp: list[int], udp: list[int], *connections: tuple[str, int, str, int]) -> Sockets:
+    return Sockets(tcp, udp, list(connections), (32768, 60999))
+
+
+def test_ports_on_which_a_workload_serves() -> None:
+    """Those that rules name come first: dp takes 150."""
+    rules: list[dict[str, t.Any]] = [
+        {"action": "deny", "port": "5000", "protocol": "udp"}, {"action": "allow", "port": 443}, {"action": "allow", "port": "40000-40010", "protocol": "udp"},
+        {"action": "allow", "port": 9, "protocol": "udp", "direction": "egress"}, {"action": "deny", "port": 7, "protocol": "udp", "workloads": [MAC2]},
+    ]  # fmt: skip
+    made = config(*rules, workloads=[workload(MAC, TAG, "10.99.0.2"), workload(MAC2, TAG2, "10.99.0.3")])
+    named = [(6, 443), (17, 443), (17, 5000)]
+    assert translated.ports(made, MAC, None) == named and translated.ports(made, MAC2, None) == [(6, 443), (17, 7), (17, 443), (17, 5000)]
+    assert translated.ports(made, MAC, sockets([22], [53, 40005, 45000])) == [*named, (6, 22), (17, 53), (17, 40005)]
+    many = translated.ports(made, MAC, sockets(list(range(1, 2000)), []))
+    assert len(many) == protocol.MAX_PORTS and many[:3] == named
+    assert translated.ports(made, protocol.BEAT_MAC, None) == [(6, 443), (17, 443), (17, 5000)]
+
+
+def test_rules_for_connections_in_mid_stream() -> None:
+    """Only where dp's guess would lead to another verdict; each with the rule that decides."""
+    allow: list[dict[str, t.Any]] = [
+        {"action": "allow", "direction": "egress", "destination": "10.99.0.1", "port": 50000, "protocol": "tcp", "id": 9},
+        {"action": "violate", "port": 60000, "id": 8},
+    ]
+    made = config(*allow, default_action="deny")
+    own, peer = "10.99.0.2", "10.99.0.1"
+    misled = {"id": 9, "sip": peer, "dip": own, "port": 33000, "portr": 33000, "proto": 6, "action": 2, "ingress": True}
+    assert translated.rules(made, MAC, sockets([], [], (own, 33000, peer, 50000))) == [misled]
+    assert not translated.rules(made, MAC, sockets([33000], [], (own, 33000, peer, 50000))), "its server is known"
+    assert not translated.rules(made, MAC, sockets([], [], (own, 55000, peer, 50000), (own, 33000, peer, 50001))), "dp guesses right; denied either way"
+    (closed,) = translated.rules(made, MAC, sockets([], [], (own, 61000, peer, 50001), (own, 60001, peer, 33000), (own, 50000, peer, 50000)))
+    assert (closed["id"], closed["ingress"], closed["port"]) == (9, True, 50000), "of equal ports, the direction depends on the first packet"
+    assert not translated.rules(config(), MAC, sockets([], [], (own, 33000, peer, 50000))) and not translated.rules(made, MAC, None)
+    forbidden = config({"action": "deny", "direction": "egress", "port": 50000})
+    assert not translated.rules(forbidden, MAC, sockets([], [], (own, 33000, "8.8.8.8", 50000))), "one way it may pass, and nothing tells which it is"
+
+
+def test_verdicts() -> None:
+    made = config({"action": "deny", "source": "10.0.0.0/8", "port": "80-90"}, {"action": "allow", "protocol": "icmp", "id": 5}, default_action="violate")
+
+    def verdict(source: str, port: int, kind: str, direction: str = "ingress", **options: t.Any) -> tuple[int, str]:
+        return model.decide({**made, **options}, MAC, direction, source, "10.99.0.2", port, kind)
+
+    assert verdict("10.1.1.1", 85, "udp") == (1, "deny") and verdict("11.1.1.1", 85, "udp") == (model.LAST_ID, "violate") == verdict("10.1.1.1", 91, "tcp")
+    assert verdict("10.1.1.1", 85, "tcp", "egress") == (model.LAST_ID, "violate") and verdict("169.254.1.1", 85, "tcp") == (model.LAST_ID, "allow")
+    assert verdict("10.1.1.1", 0, "icmp") == (5, "allow") and verdict("10.1.1.1", 0, "icmp", policy=[]) == (model.LAST_ID, "allow")
+    assert verdict("10.1.1.1", 0, "icmp", policy=[], icmp_policy=True) == (model.LAST_ID, "violate")
+
+
+def test_record_of_an_older_release() -> None:
+    """It asked for no jumbo frames where nobody had said anything; now the link decides."""
+    old = DataplaneRecord.of({"config": {"jumbo_frames": False}, "sure": True, "macs": [MAC], "rules": [], "icmp": False})
+    assert old.config["jumbo_frames"] is None and not old.jumbo and old.sockets == {}
+    assert DataplaneRecord.of({"config": {"jumbo_frames": True}}).jumbo
 
 
 def test_records_are_of_one_process(tmp_path: pathlib.Path) -> None:

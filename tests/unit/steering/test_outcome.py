@@ -23,6 +23,7 @@ STEERED = SteeringRecord(
     [
         ({}, "its filters were not in place"),
         ({"ipv6": "drop"}, "ipv6 was steer, not drop"),
+        ({"drop": ["link_local", "other_protocols"]}, "drop was nothing, not link_local and other_protocols"),
         ({"ipv6": "drop", "fail_mode": "closed", "deadline": None}, "ipv6 was steer, not drop, fail_mode was open, not closed, not confirmed"),
     ],
 )

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._bpf import _assembler
 from ansible_collections.nettap.containers.plugins.module_utils._bpf._assembler import BYTE, HALF, R0, R1, R2, R3, R4, R5, R6, R7, R10, WORD, Assembler
@@ -41,6 +42,11 @@ _EGRESS, _INGRESS = 0, 1  # BPF_F_INGRESS
 _MARK, _PROTOCOL, _DATA, _DATA_END, _GSO_SEGS = 8, 16, 76, 80, 164
 # Offsets in an Ethernet header
 _DESTINATION, _SOURCE, _HEADER_LENGTH = 0, 6, 14
+# Offsets in the frame of an IPv4 header's protocol and addresses (RFC 791), and what of them NeuVector's dp does not hold to rules: protocols
+# other than ICMP, TCP and UDP, and link-local addresses (169.254.0.0/16, RFC 3927)
+_IP_PROTOCOL, _IP_ADDRESSES = 14 + 9, 14 + 12
+_RULED = (1, 6, 17)
+_LINK_LOCAL = bytes([169, 254])
 
 _MAC_SIZE = 6
 _MAC_HALVES = (0, 2, 4)  # offsets at which a MAC is read and written, two bytes each
@@ -82,17 +88,22 @@ def key(mac: str) -> bytes:
     return mac_bytes(mac) + bytes(KEY_SIZE - _MAC_SIZE)
 
 
-def outbound(map_fd: int, mac: str, tag: str | None, service_ifindex: int, ipv6: str, order: str = "=") -> bytes:
-    """Return the program for the ingress of the peer, which the container sends to. ipv6 is steer, bypass or drop; for order see Assembler."""
-    return _redirecting(Assembler(order), map_fd, mac, tag, service_ifindex, ipv6, _SOURCE, "out_sent")
+def outbound(map_fd: int, mac: str, tag: str | None, service_ifindex: int, ipv6: str, drop: t.Collection[str] = (), order: str = "=") -> bytes:
+    """Return the program for the ingress of the peer, which the container sends to.
+
+    ipv6 is steer, bypass or drop. drop names IPv4 packets to drop: other_protocols, link_local. For order see Assembler.
+    """
+    return _redirecting(Assembler(order), map_fd, mac, tag, service_ifindex, ipv6, drop, _SOURCE, "out_sent")
 
 
-def inbound(map_fd: int, mac: str, tag: str | None, service_ifindex: int, ipv6: str, order: str = "=") -> bytes:
-    """Return the program for the egress of the peer, from which the container receives. For ipv6 and order see outbound."""
-    return _redirecting(Assembler(order), map_fd, mac, tag, service_ifindex, ipv6, _DESTINATION, "in_sent")
+def inbound(map_fd: int, mac: str, tag: str | None, service_ifindex: int, ipv6: str, drop: t.Collection[str] = (), order: str = "=") -> bytes:
+    """Return the program for the egress of the peer, from which the container receives. For the rest see outbound."""
+    return _redirecting(Assembler(order), map_fd, mac, tag, service_ifindex, ipv6, drop, _DESTINATION, "in_sent")
 
 
-def _redirecting(code: Assembler, map_fd: int, mac: str, tag: str | None, service_ifindex: int, ipv6: str, field: int, counter: str) -> bytes:
+def _redirecting(
+    code: Assembler, map_fd: int, mac: str, tag: str | None, service_ifindex: int, ipv6: str, drop: t.Collection[str], field: int, counter: str,
+) -> bytes:
     code.move(R6, R1)
     # A frame that the engine has returned passes. Without the mark it continues as if it had not been redirected.
     code.load(WORD, R5, R6, _MARK)
@@ -122,6 +133,7 @@ def _redirecting(code: Assembler, map_fd: int, mac: str, tag: str | None, servic
         code.load(HALF, R5, R2, field + offset)
         code.jump_if("!=", R5, value, stranger)
     _count(code, map_fd, tag or mac, counter)
+    _drop_unruled(code, drop)
     if tag:
         _stack(code, key(tag))
         _rewrite(code, field)
@@ -133,7 +145,7 @@ def _redirecting(code: Assembler, map_fd: int, mac: str, tag: str | None, servic
     if stranger == "refuse":
         code.place("refuse")
         _count(code, map_fd, tag or mac, "refused")
-    if stranger == "refuse" or ipv6 == "drop":
+    if stranger == "refuse" or ipv6 == "drop" or drop:
         code.place("drop")
         code.leave(TC_ACT_SHOT)
     return code.code()
@@ -181,6 +193,38 @@ def returning(map_fd: int, inbound_link: bool, outbound_link: bool, tagged: bool
         code.call(_assembler.REDIRECT)
         code.leave()
     return code.code()
+
+
+def _drop_unruled(code: Assembler, drop: t.Collection[str]) -> None:
+    """Jump to the place drop for the IPv4 packets that drop names. R0 to R5 are lost."""
+    if not drop:
+        return
+    code.load(WORD, R5, R6, _PROTOCOL)
+    code.jump_if("!=", R5, _network_order(code, ETH_P_IP), "ruled")
+    if "other_protocols" in drop:
+        _load(code, _IP_PROTOCOL, 1)
+        code.load(BYTE, R5, R10, _KEY)
+        for number in _RULED:
+            code.jump_if("==", R5, number, "known protocol")
+        code.jump_if("!=", R5, _RULED[0], "drop")
+        code.place("known protocol")
+    if "link_local" in drop:
+        _load(code, _IP_ADDRESSES, 8)
+        for offset in (0, 4):
+            code.load(HALF, R5, R10, _KEY + offset)
+            code.jump_if("==", R5, struct.unpack(f"{code.order}H", _LINK_LOCAL)[0], "drop")
+    code.place("ruled")
+
+
+def _load(code: Assembler, offset: int, size: int) -> None:
+    """Put so many bytes of the frame on the stack, or jump to the place drop where it has none there. R0 to R5 are lost."""
+    code.move(R1, R6)
+    code.set(R2, offset)
+    code.move(R3, R10)
+    code.add(R3, _KEY)
+    code.set(R4, size)
+    code.call(_assembler.SKB_LOAD_BYTES)
+    code.jump_if("!=", R0, 0, "drop")
 
 
 def _header(code: Assembler, otherwise: str) -> None:

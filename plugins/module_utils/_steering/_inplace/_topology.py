@@ -148,8 +148,9 @@ class InPlace:
         found = []
         # Frames from the container enter the engine on the containers' side, frames to it on the network's side.
         for direction, make, link in (("egress", _programs.inbound, dataplane.links[-1]), ("ingress", _programs.outbound, dataplane.links[0])):
-            digest = hashlib.sha256(make(0, record.mac, record.tag, link.ifindex, record.ipv6)).hexdigest()[:12]
-            found.append((direction, f"{OWN}{dataplane.name}:{make.__name__}:{digest}", make(map_fd, record.mac, record.tag, link.ifindex, record.ipv6)))
+            digest = hashlib.sha256(make(0, record.mac, record.tag, link.ifindex, record.ipv6, record.drop)).hexdigest()[:12]
+            name = f"{OWN}{dataplane.name}:{make.__name__}:{digest}"
+            found.append((direction, name, make(map_fd, record.mac, record.tag, link.ifindex, record.ipv6, record.drop)))
         return found
 
     def _own(self) -> list[Filter]:

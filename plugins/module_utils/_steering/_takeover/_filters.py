@@ -21,6 +21,8 @@ from ansible_collections.nettap.containers.plugins.module_utils._steering._takeo
 from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._u32 import Filter, match_mac, write_mac
 
 PREF_IPV6, PREF_IP, PREF_ALL = 10000, 10001, 10002  # NeuVector's, and one before them
+PREF_LINK_LOCAL, PREF_RULED = 9998, 9999  # for IPv4 that is dropped: link-local addresses, then what remains beside these protocols
+_RULED = (1, 6, 17)  # ICMP, TCP, UDP
 _PLANNED = (-1, -2)  # placeholders for the future indices of vex and vin
 
 
@@ -37,7 +39,7 @@ class TakeoverFilters:
         """Remove the steering filters. The catch-all filters below them forward vex to vin and back."""
         with Netlink(self.dataplane.fd) as plane:
             for link in filter(None, (plane.link(self.vex), plane.link(self.vin))):
-                for pref, protocol in ((PREF_IPV6, ETH_P_IPV6), (PREF_IP, ETH_P_IP)):
+                for pref, protocol in ((PREF_IPV6, ETH_P_IPV6), *((pref, ETH_P_IP) for pref in (PREF_LINK_LOCAL, PREF_RULED, PREF_IP))):
                     _u32.delete(plane, link.index, pref, protocol)
 
     def set(self, plane: Netlink) -> None:
@@ -129,7 +131,19 @@ class TakeoverFilters:
             drop = protocol == ETH_P_IPV6 and self.record.ipv6 == "drop"
             for ifindex, where, service in ((vex, _u32.DESTINATION, self.dataplane.links[-1]), (vin, _u32.SOURCE, self.dataplane.links[0])):
                 rewrite = write_mac(where, tag) if tag and not drop else ()
-                found.append((ifindex, Filter(pref, protocol, match_mac(where, mac, unicast=True), None if drop else service.ifindex, rewrite)))
+                match = match_mac(where, mac, unicast=True)
+                steering = Filter(pref, protocol, match, None if drop else service.ifindex, rewrite)
+                found += [(ifindex, one) for one in (self._ruled(steering) if protocol == ETH_P_IP else [steering])]
+        return found
+
+    def _ruled(self, steering: Filter) -> list[Filter]:
+        """Return an IPv4 steering filter with those that drop the packets which the record's drop names. u32 cannot match what is not there."""
+        found = [steering]
+        if "other_protocols" in self.record.drop:
+            found = [steering._replace(pref=PREF_RULED, matches=(*steering.matches, _u32.match_ip_protocol(one))) for one in _RULED]
+            found.append(steering._replace(redirect=None, rewrite=()))
+        if "link_local" in self.record.drop:
+            found += [steering._replace(pref=PREF_LINK_LOCAL, matches=(*steering.matches, one), redirect=None, rewrite=()) for one in _u32.LINK_LOCAL]
         return found
 
     def _returning(self) -> tuple[list[_u32.Word], list[_u32.Word]]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import typing as t
 
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink as rt
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _tc as tc
@@ -28,10 +29,10 @@ def interface(netlink: Netlink, name: str, mtu: int) -> str | None:
     return _kind(link, mtu) or _stack(link, links) or _traffic_control(netlink, link) or _nexthops(netlink, link)
 
 
-def kernel(mode: str, ipv6: str) -> str | None:
+def kernel(mode: str, ipv6: str, drop: t.Collection[str] = ()) -> str | None:
     """Return the missing kernel features, and the option that needs none of them; None when nothing is missing. This takes some 5 ms, because it is tried."""
-    lacking = _u32.missing(tag=mode == "tag", drop=ipv6 == "drop")
-    instead = {"act_gact": "ipv6 steer or bypass, or topology inplace"}
+    lacking = _u32.missing(tag=mode == "tag", drop=ipv6 == "drop" or bool(drop))
+    instead = {"act_gact": f"ipv6 steer or bypass{' and an empty drop' if drop else ''}, or topology inplace"}
     if mode == "tag":
         instead["act_pedit"] = "mode bridge, or topology inplace"
     if not lacking:

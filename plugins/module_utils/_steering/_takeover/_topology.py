@@ -138,7 +138,7 @@ class Takeover:
             return "its network namespace is the host's or the dataplane's own, which is never steered"
         with self._namespaces() as (container, plane):
             if self._standing(container, plane):
-                return _refusal.kernel(record.mode, record.ipv6)
+                return _refusal.kernel(record.mode, record.ipv6, record.drop)
             reason = _refusal.interface(container, record.interface, self.dataplane.mtu) if container else None
             if reason:
                 return reason
@@ -146,7 +146,7 @@ class Takeover:
                 return "mode tag needs a tag, and the record has none"
             if self._filters.taken(plane):
                 return f"another interface with the MAC {record.mac} is steered by {self.dataplane.name}: use another dataplane_netns"
-        return _refusal.kernel(record.mode, record.ipv6)
+        return _refusal.kernel(record.mode, record.ipv6, record.drop)
 
     def _take_over(self, container: Netlink, plane: Netlink) -> None:
         record = self.record

@@ -27,6 +27,8 @@ PROTOCOLS = {tc.ETH_P_IP: "ip", tc.ETH_P_IPV6: "ipv6", tc.ETH_P_ALL: "all"}
 DESTINATION, SOURCE = -14, -8  # of the MAC addresses
 
 Word = tuple[int, int, int]  # offset, value, mask: the bits that a match compares, or that pedit keeps
+# Source or destination in 169.254.0.0/16 (RFC 3927), of an IPv4 header (RFC 791)
+LINK_LOCAL: tuple[Word, Word] = (12, 0xA9FE0000, 0xFFFF0000), (16, 0xA9FE0000, 0xFFFF0000)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -52,6 +54,11 @@ def match_mac(where: int, mac: str, unicast: bool = False) -> tuple[Word, ...]:
         value, mask = given.get(DESTINATION, (0, 0))
         given[DESTINATION] = (value & 0xFE, mask | 0x01)
     return _words(given)
+
+
+def match_ip_protocol(number: int) -> Word:
+    """Return the word that matches the protocol of an IPv4 header."""
+    return 8, number << 16, 0x00FF0000
 
 
 def write_mac(where: int, mac: str) -> tuple[Word, ...]:

@@ -58,15 +58,18 @@ class Processes:
         return bool(self._pidfds) and bool(_engine.sockets(self._dataplane))
 
     def ended(self, events: t.Collection[int]) -> bool:
-        """Return whether a process has ended by these events of the poller, and forget that process.
+        """Return whether the engine is gone by these events of the poller: its last process has ended, or ends in order and reads no more.
 
-        The kernel takes a tenth of a second or more to free an engine's memory before it reports the engine's end. The engine's threads end first.
+        The kernel takes a tenth of a second or more to free an engine's memory before it reports the engine's end. The engine's threads end
+        first. An engine that is told to end (SIGTERM) closes its sockets, and then its process can exist for a second: dp waits for a
+        thread that sleeps (dp/pkt.c, dp_timer_thr). Raise NettapError.
         """
         ended = {self._pidfds[fd] for fd in events if fd in self._pidfds}
-        ended |= {pid for fd, pid in self._threads.items() if fd in events and _process.killed(pid)}
+        threads = [fd for fd in self._threads if fd in events]
+        ended |= {self._threads[fd] for fd in threads if _process.killed(self._threads[fd])}
         for known in (self._pidfds, self._threads):
             for fd in [fd for fd, pid in known.items() if fd in events or pid in ended]:
                 self._poller.unregister(fd)
                 os.close(fd)
                 del known[fd]
-        return bool(ended)
+        return bool(ended) and not self._pidfds or bool(threads) and not self.reads()

@@ -22,10 +22,14 @@ from ansible_collections.nettap.containers.plugins.module_utils._dataplane._name
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _socket
 from ansible_collections.nettap.containers.plugins.module_utils._neuvector import _dp
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector._events import EventLog
+from ansible_collections.nettap.containers.plugins.module_utils._neuvector._record import Busy as Occupied
+from ansible_collections.nettap.containers.plugins.module_utils._steering import _followed
 from ansible_collections.nettap.containers.plugins.module_utils._steering._bench import Bench, going_on
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._filters import Filter
 from ansible_collections.nettap.containers.plugins.module_utils._steering._inplace._topology import InPlace
 from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import Busy, SteeringRecord
+from ansible_collections.nettap.containers.plugins.module_utils._steering._watchdog._listener import Listener
 from ansible_collections.nettap.containers.plugins.module_utils._steering._watchdog._processes import Processes
 from ansible_collections.nettap.containers.plugins.module_utils._system import _files, _inotify, _process
 
@@ -70,6 +74,7 @@ class Watchdog:
         for fd in (*self._heartbeat.filenos(), self._changes.fd, *(one.fileno() for one in self._link_sockets)):
             self._poller.register(fd, select.POLLIN)
         self._processes = Processes(dataplane, self._poller)
+        self._listener = self._listen()
         self._records: list[SteeringRecord] = []
         self._filters: dict[str, list[Filter]] = {}  # of each record, by its key
         self._complaints: set[str] = set()  # logged already
@@ -91,18 +96,33 @@ class Watchdog:
             events = {fd for fd, dummy in self._poller.poll(max(0.0, (self._wake() - time.monotonic()) * 1000))}
             with self._surviving():
                 # Heartbeats under way, or an engine of two processes, do not show that packets are still read.
-                if self._processes.ended(events) and self._healthy and not self._processes:
-                    self._down("the engine's process has ended")
+                if self._processes.ended(events) and self._healthy:
+                    self._down("the engine's process has ended, or is about to")
             with self._surviving():
                 if events.intersection(self._heartbeat.filenos()):
                     self._hear()
             self._heed_changes(events)
+            with self._surviving():
+                if self._listener is not None and self._listener.fd in events:
+                    self._listener.take({record.mac: record.name for record in self._records})
             with self._surviving():
                 if time.monotonic() >= self._next_beat:
                     self._send()
             with self._surviving():
                 if self._next_review is not None and time.monotonic() >= self._next_review:
                     self._review()
+
+    def _listen(self) -> Listener | None:
+        """Open the socket for what dp reports. Without it, the watchdog goes on."""
+        if self._control is None:
+            return None
+        try:
+            listener = Listener(EventLog(self._bench.name), self._control)
+        except NettapError as error:
+            self._note(str(error))
+            return None
+        self._poller.register(listener.fd, select.POLLIN)
+        return listener
 
     def _heed_changes(self, events: t.Collection[int]) -> None:
         """Schedule a review: now if a record has changed, after a moment if links have come or gone."""
@@ -156,6 +176,8 @@ class Watchdog:
             self._ask()
         if self._healthy and now - self._heard_at > _HUNG:
             self._down(f"nothing has come through the engine for {_HUNG:g} s")
+        if self._healthy and self._processes and not self._processes.reads():
+            self._down("the engine has closed its sockets")
         if not self._processes:
             self._processes.look()
 
@@ -167,12 +189,15 @@ class Watchdog:
             self._heard = heard
 
     def _ask(self) -> None:
-        """Check an engine that forwards only known traffic, and so no heartbeats, by its control socket and its processes."""
-        if self._passes_beats:
-            return
+        """Keep NeuVector's dp current. Check an engine that passes no heartbeats, because nobody told it their tag, by control socket and processes."""
         try:
             if self._control:
                 self._tell(self._control)
+                if self._healthy:
+                    with self._surviving(), contextlib.suppress(Occupied):  # in a second again
+                        _followed.follow(self._records, self._control, _ANSWER, False, 0, self._dataplane.inode)
+            if self._passes_beats or (self._control and _dp.returns_beats(self._control, _ANSWER, self._dataplane.inode)):
+                return
             if not self._processes:
                 self._processes.look()
             if not self._processes.reads():
@@ -183,11 +208,11 @@ class Watchdog:
 
     def _tell(self, control: str) -> None:
         """Send a dp that was started again the configuration of the one before: such a dp answers, but has no configuration."""
-        told = _dp.told(control, _ANSWER)
+        told = _dp.told(control, _ANSWER, self._dataplane.inode)
         if self._healthy:
             self._told = told
         elif told is None and self._told is not None:
-            _dp.configure(self._told, control)
+            _dp.configure(self._told, control, within=self._dataplane.inode)
             self._note("the engine was told its configuration again")
 
     def _alive(self, row: int) -> None:
@@ -195,6 +220,8 @@ class Watchdog:
         self._row = row
         if not self._healthy and row >= _HEARD_AGAIN:
             self._processes.look()
+            if self._control:
+                _followed.follow(self._records, self._control, _ANSWER, True, 0, self._dataplane.inode)  # connections go on that it has not seen
             self._healthy = True
             self._say("the engine forwards again", True)
             self._next_review = time.monotonic()
@@ -211,7 +238,7 @@ class Watchdog:
 
     def _bypass(self) -> None:
         """Bypass the engine at once, without the journal's lock. Its holder can at worst add filters, and then this method is called again."""
-        todo = [record for record in self._records if self._open(record)]
+        todo = [record for record in self._records if record.fails_open()]
         for record in todo:  # known filters are deleted first, without reading anything
             with contextlib.suppress(NettapError, OSError):
                 self._bench.host.delete(self._filters.get(record.key, []))
@@ -220,11 +247,6 @@ class Watchdog:
             with going_on(record, failures), self._bench.topology(record) as topology:
                 topology.bypass()
         self._complain(failures)
-
-    @staticmethod
-    def _open(record: SteeringRecord) -> bool:
-        """Return whether to bypass a dead engine for this record."""
-        return record.status == "steered" and record.fail_mode == "open"
 
     def _review(self) -> None:
         """Bring all steering in line with the journal and the engine's health. End this process when there is nothing left to do."""
@@ -280,7 +302,7 @@ class Watchdog:
                 self._note(f"{record.where()}: {what}")
         self._filters = {}
         for record in self._records:
-            if self._open(record):
+            if record.fails_open():
                 with going_on(record, failures), self._bench.topology(record) as topology:
                     if not self._healthy:
                         topology.bypass()

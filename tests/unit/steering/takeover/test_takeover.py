@@ -11,9 +11,12 @@ import struct
 import typing as t
 
 import pytest
+from ansible_collections.nettap.containers.plugins.module_utils._dataplane._namespace import Dataplane, ServiceLink
 from ansible_collections.nettap.containers.plugins.module_utils._netlink import _rtnetlink
 from ansible_collections.nettap.containers.plugins.module_utils._netlink._rtnetlink import attribute
-from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover import _refusal, _snapshot
+from ansible_collections.nettap.containers.plugins.module_utils._steering._journal import SteeringRecord
+from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover import _refusal, _snapshot, _u32
+from ansible_collections.nettap.containers.plugins.module_utils._steering._takeover._filters import TakeoverFilters
 
 ETH0 = _rtnetlink.Link(2, "eth0", "veth", 1, _rtnetlink.IFF_UP, "02:42:ac:11:00:02", 1500, 1000, 0, 0, 7, 0, 6, 0, 0, "")
 
@@ -56,3 +59,23 @@ def test_a_multipath_route_over_another_index() -> None:
     assert _snapshot._indexed(_rtnetlink.RTM_NEWROUTE, route(2, 4), 2, 30) == route(30, 4)
     kind, value = _rtnetlink.attributes(route(2, 4 | 1 | 16), _rtnetlink.RTMSG.size)[1]
     assert _snapshot._route_attribute(kind, value) == attribute(*_rtnetlink.attributes(route(2, 4), _rtnetlink.RTMSG.size)[1])
+
+
+IN, OUT = _u32.match_mac(_u32.DESTINATION, ETH0.mac, unicast=True), _u32.match_mac(_u32.SOURCE, ETH0.mac, unicast=True)
+
+
+@pytest.mark.parametrize("drop", [[], ["other_protocols"], ["link_local"], ["link_local", "other_protocols"]])
+def test_filters_that_drop_what_an_engine_cannot(drop: list[str]) -> None:
+    """The kernel asks filters by pref. So link-local packets are dropped first; then three protocols are steered, and all others dropped."""
+    record = SteeringRecord("netns", "", "web", None, None, "/run/netns/web", 1, "eth0", 2, ETH0.mac, 1500, "takeover", "bridge", "bypass", "open", drop=drop)
+    links = (ServiceLink("vbr0", 1, "vth0", 2), ServiceLink("vbr1", 3, "vth1", 4))
+    found = TakeoverFilters(record, Dataplane("nettap", -1, 1, "takeover", "bridge", 1500, links), "vex", "vin").planned()
+    for link, mac, service in (("vex", IN, "vbr1"), ("vin", OUT, "vbr0")):
+        own = [(one["pref"], [tuple(word) for word in one["matches"]], one["actions"]) for one in found if one["link"] == link and one["pref"] != 10002]
+        steered, dropped = [{"kind": "mirred", "action": "redirect", "dev": service}], [{"kind": "drop"}]
+        wanted = [(10001, [*mac], steered)]
+        if "other_protocols" in drop:
+            wanted = [(9999, [*mac, (8, number << 16, 0xFF0000)], steered) for number in (1, 6, 17)] + [(10001, [*mac], dropped)]
+        if "link_local" in drop:
+            wanted = [(9998, [*mac, (offset, 0xA9FE0000, 0xFFFF0000)], dropped) for offset in (12, 16)] + wanted
+        assert own == wanted

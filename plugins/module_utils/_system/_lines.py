@@ -12,7 +12,7 @@ import typing as t
 import zlib
 
 MEBIBYTE = 1 << 20
-_LINE = MEBIBYTE  # bytes of the longest line that is read; Suricata's are below 64 KiB
+_LINE = MEBIBYTE  # bytes of the longest line that is read; those of engines are below 64 KiB
 _FIRST = 256  # bytes that identify a file: its first line begins with a time in microseconds
 
 Part = tuple[t.BinaryIO, int, int]  # a log, and the offsets to read from and to
@@ -42,7 +42,7 @@ class Cookie:
 
 
 def between(stream: t.BinaryIO, start: int, end: int) -> t.Iterator[bytes]:
-    """Yield the lines between two offsets. Skip a line that is too long to be Suricata's."""
+    """Yield the lines between two offsets. Skip a line that is too long to be an event."""
     stream.seek(start)
     whole = True
     while start < end:
