@@ -9,7 +9,7 @@ PATH=$PATH:/usr/sbin:/sbin
 # Program = Debian package, where the names differ.
 packages="ip=iproute2 nsenter=util-linux umount=mount tcpdump"
 if [ "${1:-}" != capture ]; then
-    packages="$packages dockerd=docker.io docker=docker-cli iptables busybox=busybox-static sshd=openssh-server ssh=openssh-client
+    packages="$packages dockerd=docker.io docker=docker-cli iptables nft=nftables busybox=busybox-static sshd=openssh-server ssh=openssh-client
         sudo openssl tshark capinfos=wireshark-common ethtool git suricata logrotate
         podman systemd-nspawn=systemd-container slirp4netns newuidmap=uidmap rootlesskit lxc-start=lxc /usr/lib/podman/netavark=netavark conmon runc containerd
         qemu-system-x86_64=qemu-system-x86 mmdebstrap mke2fs=e2fsprogs"

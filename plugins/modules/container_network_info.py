@@ -12,7 +12,19 @@ short_description: Show the network namespaces, interfaces and host peers of con
 description:
   - Finds the process and the network namespace of running containers, and reads the links in that namespace over netlink.
   - For each veth and netkit, it finds the peer on the host, by C(iflink) and C(link-netnsid), and the bridge that the peer belongs to.
+  - On request, it also returns routes, rules, neighbours, sockets with their processes, counters, queueing disciplines and the packet filter.
   - Nothing is needed in the container's image.
+options:
+  gather_subset:
+    description:
+      - What to return of each container. V(all) is everything.
+      - Each needs the same rights and nothing on the host but what is named here. V(firewall) is what C(nft) of the host prints, and C(iptables-save)
+        where the namespace has tables of the older kind.
+      - V(sockets) looks at the open files of the processes in the namespace.
+    type: list
+    elements: str
+    choices: [all, interfaces, routes, rules, neighbours, sockets, counters, qdiscs, firewall]
+    default: [interfaces]
 version_added: 0.1.0
 author:
   - The nettap.containers authors (@nettap)
@@ -59,6 +71,16 @@ EXAMPLES = r"""
 - name: Show a network namespace that no runtime knows
   nettap.containers.container_network_info:
     netns: blue
+
+- name: Find the processes that listen in the web container
+  nettap.containers.container_network_info:
+    container: web
+    gather_subset: [sockets]
+  register: web
+
+- name: Show them
+  ansible.builtin.debug:
+    msg: "{{ web.containers[0].sockets | selectattr('state', 'eq', 'listen') }}"
 """
 
 RETURN = r"""
@@ -106,6 +128,7 @@ containers:
         inode: 4026532184
     interfaces:
       description: The links in the container's network namespace.
+      returned: O(gather_subset) has V(interfaces) or V(all)
       type: list
       elements: dict
       contains:
@@ -157,22 +180,97 @@ containers:
               network of Docker Swarm. If no path leads there, its number as the container's namespace knows it.
           type: str
           version_added: 0.2.0
+    routes:
+      description: The routes, an entry for each next hop, without those of the table V(local).
+      returned: O(gather_subset) has V(routes) or V(all)
+      type: list
+      elements: dict
+      sample:
+        - {family: ipv4, destination: default, gateway: 172.17.0.1, interface: eth0, source: null, metric: null, table: main, type: unicast}
+    rules:
+      description: The rules that choose a routing table, those of each family in the order in which the kernel looks at them.
+      returned: O(gather_subset) has V(rules) or V(all)
+      type: list
+      elements: dict
+      sample:
+        - {family: ipv4, priority: 32766, source: null, destination: null, incoming: null, outgoing: null, mark: null, action: lookup, table: main}
+    neighbours:
+      description: The entries of ARP and neighbour discovery.
+      returned: O(gather_subset) has V(neighbours) or V(all)
+      type: list
+      elements: dict
+      sample:
+        - {address: 172.17.0.1, mac: "02:42:8f:11:d0:5e", interface: eth0, state: reachable}
+    sockets:
+      description:
+        - The TCP and UDP sockets. C(state) is V(established), V(listen) and so on, for UDP V(established) or V(close).
+        - C(receive_queue) and C(send_queue) are in bytes; of a listening TCP socket they are the connections that wait, and how many may wait.
+        - C(processes) are those processes of the namespace that have the socket open, with the PIDs of the host.
+      returned: O(gather_subset) has V(sockets) or V(all)
+      type: list
+      elements: dict
+      sample:
+        - protocol: tcp
+          local: {address: 0.0.0.0, port: 80}
+          peer: {address: 0.0.0.0, port: 0}
+          state: listen
+          receive_queue: 0
+          send_queue: 511
+          uid: 0
+          inode: 41822
+          processes: [{pid: 8931, command: nginx}]
+    counters:
+      description:
+        - What links and protocols have counted since the namespace was made. C(links) has a dictionary for each link, C(protocols) one for each
+          protocol, with the kernel's own names.
+        - C(protocols) has V(conntrack), with V(count) and V(max), where the kernel tracks connections.
+      returned: O(gather_subset) has V(counters) or V(all)
+      type: dict
+      sample:
+        links: {eth0: {rx_packets: 12, tx_packets: 9, rx_bytes: 1032, tx_bytes: 726, rx_errors: 0, tx_errors: 0, rx_dropped: 0, tx_dropped: 0}}
+        protocols: {Tcp: {RetransSegs: 0, InErrs: 0}, TcpExt: {ListenOverflows: 0}, Udp: {RcvbufErrors: 0}}
+    qdiscs:
+      description: The queueing disciplines of the links, with what each has sent and dropped.
+      returned: O(gather_subset) has V(qdiscs) or V(all)
+      type: list
+      elements: dict
+      sample:
+        - {interface: eth0, kind: netem, handle: "8001:", parent: root, bytes: 726, packets: 9, drops: 1, overlimits: 0, queue_length: 0, backlog: 0}
+    firewall:
+      description:
+        - What each tool of the host prints of the packet filter. C(error) says why there are no lines, and is null where there are.
+      returned: O(gather_subset) has V(firewall) or V(all)
+      type: list
+      elements: dict
+      sample:
+        - {tool: nft, lines: ["table inet filter {", "}"], error: null}
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.nettap.containers.plugins.module_utils._arguments._target import EXCLUSIVE, KINDS, TARGET
+from ansible_collections.nettap.containers.plugins.module_utils._context import _subsets
 from ansible_collections.nettap.containers.plugins.module_utils._errors import NettapError
 from ansible_collections.nettap.containers.plugins.module_utils._targets import _links, _target
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec=TARGET, mutually_exclusive=EXCLUSIVE, required_one_of=[KINDS], supports_check_mode=True)
+    choices = [_subsets.ALL, _subsets.INTERFACES, *_subsets.SUBSETS]
+    module = AnsibleModule(
+        argument_spec={**TARGET, "gather_subset": {"type": "list", "elements": "str", "choices": choices, "default": [_subsets.INTERFACES]}},
+        mutually_exclusive=EXCLUSIVE, required_one_of=[KINDS], supports_check_mode=True,
+    )
+    wanted = module.params["gather_subset"]
     try:
         with _target.resolved(module.params, module.warn) as targets:
-            links = _links.interfaces([target.namespace for target in targets])
-            containers = [{**target.describe(), "interfaces": found} for target, found in zip(targets, links)]
+            containers = [target.describe() for target in targets]
+            namespaces = [target.namespace for target in targets]
+            if {_subsets.ALL, _subsets.INTERFACES}.intersection(wanted):
+                for container, links in zip(containers, _links.interfaces(namespaces)):
+                    container["interfaces"] = links
+            for container, found in zip(containers, _subsets.gather(namespaces, wanted)):
+                container.update(found)
     except NettapError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, containers=containers)

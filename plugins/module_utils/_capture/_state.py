@@ -120,8 +120,8 @@ class Session:
     start_at: str | None = None
     clock: Clock | None = None
     waiting: list[str] = dataclasses.field(default_factory=list)
-    left_out: list[str] = dataclasses.field(default_factory=list)
     owner: str | None = None
+    left_out: list[str] = dataclasses.field(default_factory=list)
 
     @classmethod
     def of(cls, stored: t.Any) -> Session:

@@ -291,8 +291,8 @@ def test_capture_at_the_host_s_end(fleet: labs.Fleet, captures: capture_tools.Ca
 @pytest.mark.parametrize("kind", ROOTLESS)
 def test_capture_at_the_host_s_end_there_is_none(fleet: labs.Fleet, captures: capture_tools.Captures, kind: str) -> None:
     done = captures.task(container=[fleet.boxes[kind].name], vantage="host")
-    words = (f"No interface of {fleet.boxes[kind].name} has a peer on the host (only veth and netkit have one): "
-             "use vantage: container (of the role capture: capture_vantage).")  # fmt: skip
+    words = f"No interface of {fleet.boxes[kind].name} has a peer on the host (only veth and netkit have one): "
+    words += "use vantage: container (of the role capture: capture_vantage)."
     if "slirp4netns" in kind:
         assert done["msg"] == words
     else:  # its bridge is in a network namespace that is bound in a mount namespace of the user's only

@@ -17,7 +17,7 @@ import typing as t
 
 import dp_peer
 import pytest
-from ansible_collections.nettap.containers.plugins.module_utils._netlink import _sockets
+from ansible_collections.nettap.containers.plugins.module_utils._netlink import _inet, _sockets
 from ansible_collections.nettap.containers.plugins.module_utils._system import _netns
 from engine import ip
 from steering_tools import FORWARDER
@@ -271,7 +271,7 @@ def test_sockets_as_the_kernel_shows_them(
     name = netns()
     veth(name, address=f"{INSIDE}/24", host_address=f"{HOST}/24")
     if not diag:
-        monkeypatch.setattr(_sockets, "_NETLINK_SOCK_DIAG", 31)
+        monkeypatch.setattr(_inet, "_NETLINK_SOCK_DIAG", 31)
     with contextlib.ExitStack() as stack:
         fd = os.open(f"/run/netns/{name}", os.O_RDONLY)
         stack.callback(os.close, fd)
