@@ -321,4 +321,3 @@ def _awaited(container: Container) -> Watched:
     return Watched(container.id, container.name, container.image, identity=container.identity, cgroup=container.cgroup, record=container.record,
                    final=container.final, runtime=container.runtime, docker_host=container.docker_host,
                    pod=None if container.told_by_user else container.pod_name)
-
