@@ -424,7 +424,7 @@ def test_capture_follows_a_pod_that_is_made_anew(fleet: labs.Fleet, captures: ca
     assert not captures.start(pod=["shop/state-0"], filter=capture_tools.TRAFFIC, interface=["eth0"])["changed"], "it runs as asked for, and on this pod"
     cluster.remove(again)
     captures.until(lambda capture: any(one.startswith("pod shop/state-0 is waited for, gone since 20") for one in capture["waiting"]))
-    stopped = captures.stop()
+    stopped = captures.stop(force=True)  # the play waits for it
     done = run.wait()
     assert stopped["status"] == "failed" and [segment["id"] for segment in stopped["segments"]] == [sandbox.id, again.id]
     assert done.rc == 2 and "These pods went away, and did not come back to this host until the capture ended: shop/state-0 (at 20" in done.output, done.output
