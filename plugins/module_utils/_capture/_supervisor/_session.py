@@ -104,7 +104,9 @@ class Supervisor:
             return True
         if not self.begun:  # for the instant nobody waits whose containers have all ended for good
             return not self.arrivals and self.ended == set(self.containers)
-        return not self.arrivals and not self._awaited()
+        # A tcpdump may end before it is told that its container has, and only then is it known whether that may come back.
+        told = all(container.id in self.ended or not container.lost() for container in self.containers.values())
+        return told and not self.arrivals and not self._awaited()
 
     def _awaited(self) -> list[str]:
         """Return what can still come and is waited for, in words."""
