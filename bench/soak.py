@@ -11,10 +11,10 @@ another one puts containers behind an engine and takes them out. Now and then a 
 killed with SIGKILL. After each round, and at the end:
 
     nothing is lost      a capture that nothing was done to holds every datagram that was sent
-    nothing is untrue    a session that is told as running runs; of one that is told as ended no process is left
+    nothing is untrue    a session whose status is running runs; no process is left of a session whose status is another
     nothing is left      no process, session, record, filter, link, namespace, mount or file; this process holds no more descriptors
 
-What is not so is printed, and makes the exit code 1.
+It prints each violation; then the exit code is 1.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Soak:
             self.done[what] += 1
 
     def expect(self, condition: object, what: str) -> None:
-        """Note what is wrong unless the condition holds."""
+        """Record a violation unless the condition holds."""
         if not condition:
             with self._lock:
                 self.wrong.append(f"{time.strftime('%T')} {what}")
@@ -135,7 +135,7 @@ class Worker(threading.Thread):
 
 
 def churn(soak: Soak, chance: random.Random, _name: str) -> None:
-    """Restart a container, kill and start it, or make it anew."""
+    """Restart a container, kill and start it, or replace it by a new one."""
     name = f"churn-{chance.randrange(soak.options.containers)}"
     container = soak.client.containers.get(name)
     match chance.randrange(3):
@@ -147,7 +147,7 @@ def churn(soak: Soak, chance: random.Random, _name: str) -> None:
         case 2:
             container.remove(force=True)
             soak.run(name)
-    soak.count("containers that came anew")
+    soak.count("containers restarted or replaced")
     time.sleep(chance.uniform(0.5, 3))
 
 
@@ -179,14 +179,14 @@ def capture(soak: Soak, chance: random.Random, name: str) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                 soak.count(f"{fault}s killed")
-    soak.expect(wait_for(lambda: truthful(soak, name)), f"{name} is not as it is told: {soak.captures.find(name)}")
+    soak.expect(wait_for(lambda: truthful(soak, name)), f"{name} differs from its status: {soak.captures.find(name)}")
     stopped = soak.module("container_capture", {**session, "state": "stopped"}, late if fault == "stop" else None)
     if stopped is not None and session_there and still and not fault and wanted["duration"] != 2:
         files = [file for segment in stopped["capture"]["segments"] for file in segment["files"]]
         lengths = [int(found) for file in files for found in re.findall(r"length (\d+)", "\n".join(capture_tools.tcpdump(path / file)))]
         soak.expect(lengths == DATAGRAMS, f"{name} lost packets: {lengths}")
         soak.count("datagrams found again")
-    soak.expect(wait_for(lambda: truthful(soak, name)), f"{name}, stopped, is not as it is told: {soak.captures.find(name)}")
+    soak.expect(wait_for(lambda: truthful(soak, name)), f"{name}, stopped, differs from its status: {soak.captures.find(name)}")
     soak.module("container_capture", {**session, "state": "absent"}, late if fault == "remove" else None)
     if fault == "remove":
         soak.module("container_capture", {**session, "state": "absent"})
@@ -194,7 +194,7 @@ def capture(soak: Soak, chance: random.Random, name: str) -> None:
 
 
 def truthful(soak: Soak, name: str) -> bool:
-    """Whether a session that is told as running runs, and nothing runs of one that is told as ended."""
+    """Whether a session with the status running runs, and nothing runs of any other."""
     found = soak.captures.find(name)
     running = capture_tools.processes_naming(soak.captures.path / name)
     if found is None:

@@ -25,6 +25,7 @@ import signal
 import subprocess
 import tarfile
 import tempfile
+import typing as t
 
 import engine as docker_engine
 from runtime_labs import SECONDS, Box, Wire, command
@@ -51,10 +52,10 @@ class Lab:
         """Remove everything."""
         self.undo.close()
 
-    def start(self, *argv: str, **options: object) -> subprocess.Popen[bytes]:
+    def start(self, *argv: str, **options: t.Any) -> subprocess.Popen[bytes]:
         """Start a program, which is told to end when the lab is closed."""
         with (self.folder / "log").open("ab") as log:
-            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", **options)  # type: ignore[call-overload]
+            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", **options)
         self.undo.callback(process.wait, SECONDS)
         self.undo.callback(process.terminate)
         return process

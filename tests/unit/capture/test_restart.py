@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pathlib
 import subprocess
+import typing as t
 
 import pytest
 from ansible_collections.nettap.containers.plugins.module_utils._capture._assignment import Watched
@@ -20,10 +21,10 @@ from ansible_collections.nettap.containers.plugins.module_utils._system import _
 class Lab:
     """A container that is a cgroup of no controller: a folder with a list of processes; and all that is told of it."""
 
-    def __init__(self, folder: pathlib.Path, **options: object) -> None:
+    def __init__(self, folder: pathlib.Path, **options: t.Any) -> None:
         self.cgroup, self.record = folder / "cgroup", folder / "record"
         self.record.mkdir()
-        self.container = Watched("0" * 64, "web", host=True, cgroup=str(self.cgroup), record=str(self.record), **options)  # type: ignore[arg-type]
+        self.container = Watched("0" * 64, "web", host=True, cgroup=str(self.cgroup), record=str(self.record), **options)
         self.gone: list[Watched] = []
         self.returned: list[Watched] = []
         self.loop = Loop()
